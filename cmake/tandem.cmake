@@ -1,0 +1,70 @@
+# Flags and the three helpers every folder uses. One library target a folder; what a target
+# links is what it may include (tests/layering checks the same rule on the text).
+
+option(TANDEM_ASAN "AddressSanitizer and UndefinedBehaviorSanitizer" OFF)
+option(TANDEM_TSAN "ThreadSanitizer" OFF)
+
+find_program(CCACHE ccache)
+if(CCACHE)
+  set(CMAKE_C_COMPILER_LAUNCHER ${CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+endif()
+
+add_library(tandem_flags INTERFACE)
+target_compile_options(tandem_flags INTERFACE -Wall -Wextra -Werror -fno-omit-frame-pointer)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  target_compile_options(tandem_flags INTERFACE -Wthread-safety)
+endif()
+target_include_directories(tandem_flags INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
+# Sanitizers go on everything that is linked together; single files may opt out of UBSan.
+if(TANDEM_ASAN)
+  add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=undefined)
+  add_link_options(-fsanitize=address,undefined)
+endif()
+if(TANDEM_TSAN)
+  add_compile_options(-fsanitize=thread)
+  add_link_options(-fsanitize=thread)
+  add_compile_definitions(BOOST_ASIO_DISABLE_FENCED_BLOCK)  # g++ TSan cannot see fences
+endif()
+
+# tandem_library(NAME HEADERS a.h SOURCES a.cc DEPS public... PRIVATE_DEPS ...)
+# makes tandem_NAME with the alias tandem::NAME.
+function(tandem_library name)
+  cmake_parse_arguments(A "" "" "HEADERS;SOURCES;DEPS;PRIVATE_DEPS" ${ARGN})
+  if(A_SOURCES)
+    add_library(tandem_${name} STATIC ${A_SOURCES})
+    set(scope PUBLIC)
+    target_link_libraries(tandem_${name} PUBLIC tandem_flags ${A_DEPS} PRIVATE ${A_PRIVATE_DEPS})
+  else()
+    add_library(tandem_${name} INTERFACE)
+    set(scope INTERFACE)
+    target_link_libraries(tandem_${name} INTERFACE tandem_flags ${A_DEPS})
+  endif()
+  if(A_HEADERS)
+    target_sources(tandem_${name} ${scope} FILE_SET HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR}
+                                           FILES ${A_HEADERS})
+  endif()
+  add_library(tandem::${name} ALIAS tandem_${name})
+endfunction()
+
+# tandem_executable(NAME SOURCES main.cc DEPS ...)
+function(tandem_executable name)
+  cmake_parse_arguments(A "" "" "SOURCES;DEPS" ${ARGN})
+  add_executable(${name} ${A_SOURCES})
+  target_link_libraries(${name} PRIVATE tandem_flags ${A_DEPS})
+endfunction()
+
+# tandem_test(NAME SOURCES a_test.cc DEPS ... [LABELS concurrent] [ARGS ...])
+# One ctest entry per program. LABELS concurrent: also run under the tsan preset.
+function(tandem_test name)
+  cmake_parse_arguments(A "" "TIMEOUT" "SOURCES;DEPS;LABELS;ARGS" ${ARGN})
+  if(NOT A_TIMEOUT)
+    set(A_TIMEOUT 300)
+  endif()
+  add_executable(${name} ${A_SOURCES})
+  target_link_libraries(${name} PRIVATE tandem_flags ${A_DEPS} GTest::gtest GTest::gmock
+                                        GTest::gtest_main)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  add_test(NAME ${name} COMMAND ${name} ${A_ARGS} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${A_TIMEOUT} LABELS "${A_LABELS}")
+endfunction()

@@ -1,0 +1,83 @@
+// The cluster file: one YAML that describes model, groups, router and links, read by every process.
+// docs/cluster_file.md is its reference.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/ids.h"
+#include "common/status.h"
+
+namespace tandem::config {
+
+struct Model {
+  std::string name;     // what clients say in "model"
+  std::string path;     // of the GGUF file; in the file relative to it, here absolute
+  int max_context = 0;  // 0: the model's own
+};
+
+struct Group {
+  std::string name;
+  int tp = 1;                           // ranks (processes)
+  int threads = 1;                      // of each rank
+  std::string device = "cpu";           // cpu
+  int64_t kv_memory_bytes = 256 << 20;  // of the whole group, split over its ranks
+  int block_size = 16;                  // tokens; a multiple of 16
+  int max_step_tokens = 256;            // token budget of a step
+  int max_seqs = 64;
+  std::string activation_dtype = "int8";  // int8 | f32
+  std::string kv_cache_dtype = "bf16";    // bf16 | f32
+  std::string instruction_set = "auto";   // auto | avx512 | avx2 | reference
+  Nanos min_watchdog = 5 * kSecond;       // a step may take max(this, 10 x predicted)
+};
+
+struct RouterLimits {
+  int max_connections = 4096;
+  int max_header_bytes = 16 << 10;
+  int64_t max_body_bytes = 8 << 20;
+  Nanos header_timeout = 10 * kSecond;
+  Nanos body_timeout = 30 * kSecond;
+  Nanos idle_timeout = 75 * kSecond;          // keep-alive
+  int64_t max_stream_buffer_bytes = 1 << 20;  // unsent SSE bytes of one slow reader
+  Nanos slow_reader_timeout = 30 * kSecond;   // no byte taken for this long
+  int max_queued_requests = 1024;             // in flight per model; beyond: 429
+  Nanos drain_timeout = 60 * kSecond;         // streams in flight after SIGTERM
+};
+
+struct Router {
+  std::string listen_host = "127.0.0.1";
+  int listen_port = 8000;
+  std::string api_keys_file;  // one key a line, '#' comments; empty: no authentication
+  int text_threads = 1;       // tokenize long prompts beside the I/O thread
+  RouterLimits limits;
+};
+
+struct Links {
+  // ZeroMQ endpoints that routers bind and workers dial; router i binds routers[i].
+  std::vector<std::string> routers = {"tcp://127.0.0.1:8100"};
+  // Folder for the Unix sockets over which a group's ranks meet on one machine.
+  std::string runtime_dir = "/tmp/tandem";
+};
+
+struct Log {
+  std::string level = "info";   // trace | debug | info | warn | error
+  std::string format = "text";  // text | json
+};
+
+struct Cluster {
+  std::string file;  // path it was read from
+  Model model;
+  std::vector<Group> groups;
+  Router router;
+  Links links;
+  Log log;
+  const Group* FindGroup(const std::string& name) const;
+};
+
+// Reads and validates. On failure the message holds every mistake found, one a line, sorted, each
+// `file:line:column: what is wrong; what would be right`.
+StatusOr<Cluster> Load(const std::string& path);
+StatusOr<Cluster> Parse(const std::string& yaml, const std::string& path);  // for tests
+
+}  // namespace tandem::config

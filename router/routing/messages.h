@@ -1,0 +1,136 @@
+// What a router says to groups and hears from them, as plain types: router/link translates them to
+// and from the wire, router/http acts on them. GroupPort and GroupListener are the two ends of that
+// meeting, so that link and http need not know each other.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/hash.h"
+#include "common/ids.h"
+
+namespace tandem::routing {
+
+struct GenerateRequest {
+  RequestId request = 0;  // of this router; the link adds the router's nonce
+  uint32_t attempt = 0;
+  uint32_t index = 0;  // which of the request's n sequences
+  std::vector<TokenId> prompt;
+  int32_t max_tokens = 0;
+  float temperature = 1, top_p = 1, min_p = 0;
+  int32_t top_k = 0;  // 0: off
+  uint64_t seed = 0;  // always set: the router draws absent ones
+  int32_t num_logprobs = -1;
+  std::vector<TokenId> stop_ids;
+  std::vector<TokenId> forced;  // internal hook of tests
+  std::string cache_salt;
+  int32_t priority = 0;
+  Nanos deadline_in = 0;
+};
+
+// What a group says of itself when it comes up.
+struct GroupInfo {
+  GroupId id;
+  std::string name;
+  Nonce incarnation = 0;
+  std::string model;        // name in the cluster file
+  std::string fingerprint;  // of model + tokenizer
+  std::string hash_seed;
+  int block_size = 0;
+  int tp = 0;
+  std::string dtype;         // "int8/bf16": activations / KV
+  std::string device_class;  // "cpu/avx512_vnni"
+  int max_context = 0;
+  int max_seqs = 0;
+  int max_step_tokens = 0;
+  int num_blocks = 0;
+  Nanos watchdog = 0;  // how long a step may take
+};
+
+enum class FinishReason : uint8_t { kNone, kStop, kLength, kCancelled, kDeadline, kError };
+
+// Worker-side part of the latency account; see docs/architecture.md.
+struct WorkerTimings {
+  Nanos queue = 0, prefill = 0, waiting = 0, decode = 0, preempted = 0;
+  Nanos inbox = 0;   // received from the wire to drained by the engine
+  Nanos outbox = 0;  // committed to handed to the wire
+  int32_t num_preemptions = 0, num_cached_tokens = 0, num_computed_tokens = 0;
+};
+
+struct TopLogprob {
+  TokenId token = 0;
+  float logprob = 0;
+};
+struct TokenLogprob {
+  float logprob = 0;
+  std::vector<TopLogprob> top;
+};
+
+// New tokens of one sequence.
+struct SequenceTokens {
+  RequestId request = 0;
+  uint32_t attempt = 0, index = 0;
+  int32_t first_index = 0;
+  std::vector<TokenId> tokens;
+  std::vector<TokenLogprob> logprobs;  // empty, or parallel to tokens
+  FinishReason finish = FinishReason::kNone;
+  WorkerTimings timings;
+  std::string error;
+};
+
+struct KvEvent {
+  enum class Kind : uint8_t { kStored, kRemoved, kCleared };
+  uint64_t number = 0;
+  Kind kind = Kind::kStored;
+  BlockHash hash, parent;
+};
+
+struct QueueEntry {
+  int32_t remaining_tokens = 0, prompt_tokens = 0;
+  Nanos age = 0;
+};
+
+struct GroupLoad {
+  int32_t num_running = 0, num_waiting = 0;
+  int64_t queued_tokens = 0, context_tokens = 0;
+  int32_t free_blocks = 0, total_blocks = 0;
+  std::vector<QueueEntry> queue;
+  RequestId last_request_seen = 0;  // of this router
+  uint64_t step = 0;
+  Nanos step_duration = 0;
+  int32_t step_prefill_tokens = 0, step_decodes = 0;
+  int64_t step_context_tokens = 0;
+};
+
+// One step of one group, as this router is told of it.
+struct StepReport {
+  GroupId group;
+  std::vector<SequenceTokens> sequences;
+  std::vector<KvEvent> kv_events;
+  GroupLoad load;
+  Nanos received_at = 0;  // router's clock, when it left the socket
+};
+
+// Implemented by whoever serves requests; called on the link's thread: hand over, do not work.
+class GroupListener {
+ public:
+  virtual ~GroupListener() = default;
+  virtual void OnGroupUp(const GroupInfo& info) = 0;
+  virtual void OnStep(StepReport report) = 0;
+  // Every sequence sent there and not finished is lost; nothing more comes from this GroupId.
+  virtual void OnGroupLost(GroupId group, const std::string& reason) = 0;
+  // The group takes nothing new but finishes what it holds.
+  virtual void OnGroupDraining(GroupId group) = 0;
+};
+
+// Implemented by router/link. Any thread; never blocks. Messages to a group keep their order; those
+// to a group that is gone are dropped (OnGroupLost tells).
+class GroupPort {
+ public:
+  virtual ~GroupPort() = default;
+  virtual void Send(GroupId group, GenerateRequest request) = 0;
+  virtual void Cancel(GroupId group, RequestId request, uint32_t attempt, uint32_t index) = 0;
+};
+
+}  // namespace tandem::routing
