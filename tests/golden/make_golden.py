@@ -124,7 +124,8 @@ def write_greedy(file, out):
     template = reference.load_chat_template(file)
     lines = []
     for name, source in prompts.GREEDY_PROMPTS:
-        text = source if isinstance(source, str) else template.render(messages=source, add_generation_prompt=True)
+        chat = not isinstance(source, str)
+        text = template.render(messages=source, add_generation_prompt=True) if chat else source
         prompt_ids = tokenizer.encode(text).ids
         token_ids, logprobs = greedy(model, prompt_ids)
         top_logprobs, top_ids = logprobs.topk(TOP_K)
@@ -162,14 +163,14 @@ def write_llama_cpp_kl(file, model_path, threads, out):
         decode = llama_cpp_logprobs(llama, record, step=1)
         rows.append({
             "name": record["name"],
-            "kl": kl_divergence(record, batch),
-            "kl_decode": kl_divergence(record, decode),
+            "kl": round(kl_divergence(record, batch), 6),
+            "kl_decode": round(kl_divergence(record, decode), 6),
             "same_argmax": int(np.sum(batch.argmax(1) == record["token_ids"])),
             "same_argmax_decode": int(np.sum(decode.argmax(1) == record["token_ids"])),
             "same_greedy_prefix": same_greedy_prefix(llama, record),
         })
         print(rows[-1])
-    mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0] if key != "name"}
+    mean = {key: round(float(np.mean([row[key] for row in rows])), 6) for key in rows[0] if key != "name"}
     print("mean", mean)
     report = {
         "llama_cpp_python": llama_cpp.__version__,
@@ -194,9 +195,10 @@ def check_llama_cpp_tokenizer(llama, out):
     for line in lines:
         ids, text = line.split("\t")
         data = unescape(text)
-        if data and llama.tokenize(data, add_bos=False, special=True) != [int(token_id) for token_id in ids.split()]:
+        if join_ids(llama.tokenize(data, add_bos=False, special=True)) != ids:
             different.append(text)
-    print(f"llama.cpp tokenizes {len(lines) - len(different)} of {len(lines)} strings alike; not:", different[:20])
+    print(f"llama.cpp tokenizes {len(lines) - len(different)} of {len(lines)} strings alike; not:")
+    print("\n".join(different[:20]))
 
 
 def unescape(text):
