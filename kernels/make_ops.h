@@ -1,0 +1,14 @@
+// Makes the Ops of this machine's CPU: kAuto takes the best instruction set it has.
+#pragma once
+
+#include <memory>
+
+#include "common/status.h"
+#include "kernels/ops.h"
+
+namespace tandem::kernels {
+
+// kInvalidArgument: the CPU lacks what was asked for (the message says what it has).
+StatusOr<std::unique_ptr<Ops>> MakeOps(const OpsOptions& options);
+
+}  // namespace tandem::kernels
