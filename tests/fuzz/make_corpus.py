@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+"""Writes the seed corpus of gguf_fuzz: small files, legal and nearly so. Output is the same every time.
+
+Usage: tests/fuzz/make_corpus.py [FOLDER]   (default: corpus/gguf beside this script)
+"""
+
+import pathlib
+import struct
+import sys
+
+U8, I8, U16, I16, U32, I32, F32, BOOL, STRING, ARRAY, U64, I64, F64 = range(13)
+FORMATS = {U8: "B", I8: "b", U16: "H", I16: "h", U32: "I", I32: "i", F32: "f", BOOL: "B",
+           U64: "Q", I64: "q", F64: "d"}
+
+
+def text(value):
+    data = value.encode()
+    return struct.pack("<Q", len(data)) + data
+
+
+def value(kind, content):
+    if kind == STRING:
+        return text(content)
+    if kind == ARRAY:
+        element, items = content
+        return struct.pack("<IQ", element, len(items)) + b"".join(value(element, i) for i in items)
+    return struct.pack("<" + FORMATS[kind], content)
+
+
+def gguf(metadata=(), tensors=(), alignment=32, version=3):
+    """tensors: (name, dims, type, data); metadata: (key, type, value)."""
+    out = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(metadata))
+    for key, kind, content in metadata:
+        out += text(key) + struct.pack("<I", kind) + value(kind, content)
+    data = b""
+    for name, dims, kind, content in tensors:
+        data += bytes(-len(data) % alignment)
+        out += text(name) + struct.pack("<I", len(dims)) + struct.pack(f"<{len(dims)}Q", *dims)
+        out += struct.pack("<IQ", kind, len(data))
+        data += content
+    return out + bytes(-len(out) % alignment) + data if tensors else out
+
+
+TOKENIZER = [
+    ("general.architecture", STRING, "llama"),
+    ("llama.block_count", U32, 2),
+    ("llama.rope.freq_base", F32, 1e4),
+    ("tokenizer.ggml.tokens", ARRAY, (STRING, ["<|end|>", "a", "b", "ab", ""])),
+    ("tokenizer.ggml.token_type", ARRAY, (I32, [3, 1, 1, 1, 1])),
+    ("tokenizer.ggml.scores", ARRAY, (F32, [0, -1.5, 2])),
+]
+
+SEEDS = {
+    "empty": gguf(),
+    "tokenizer": gguf(TOKENIZER),
+    "scalars": gguf([(f"k{kind}" if kind else "k", kind, 1) for kind in FORMATS]),
+    "big_integer": gguf([("k", U64, 2**64 - 1)]),
+    "nested_array": gguf([("k", ARRAY, (ARRAY, [(U8, [1, 2]), (STRING, ["x"])]))]),
+    "tensors": gguf(
+        [("general.alignment", U32, 32)],
+        [("a", [2, 2], 0, bytes(16)), ("b", [3], 1, bytes(6)), ("c", [32], 2, bytes(18)),
+         ("d", [64], 3, bytes(40)), ("e", [32, 1, 1, 1], 8, bytes(34)), ("f", [256], 12, bytes(144))],
+    ),
+    "alignment_8": gguf([("general.alignment", U32, 8)], [("a", [1], 0, bytes(4))], alignment=8),
+    "alignment_1": gguf([("general.alignment", U32, 1)], [("a", [1], 0, bytes(4))], alignment=1),
+    "duplicate_key": gguf([("k", BOOL, 1), ("k", BOOL, 0)]),
+    "duplicate_tensor": gguf((), [("a", [1], 0, bytes(4)), ("a", [1], 0, bytes(4))]),
+    "huge_dims": gguf((), [("a", [2**62, 2**62], 0, b"")]),
+    "truncated_data": gguf((), [("a", [64], 0, bytes(16))]),
+    "truncated_metadata": gguf(TOKENIZER)[:-7],
+    "huge_count": b"GGUF" + struct.pack("<IQQ", 3, 2**63, 2**63),
+    "version_2": gguf(TOKENIZER, version=2),
+    "big_endian": b"GGUF" + struct.pack(">IQQ", 3, 0, 0),
+}
+
+
+def main():
+    default = pathlib.Path(__file__).parent / "corpus" / "gguf"
+    folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else default
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in SEEDS.items():
+        (folder / name).write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()
