@@ -1,5 +1,5 @@
 // What every rank computes in one step. The same bytes on every rank: ranks that follow equal plans
-// cannot diverge. Built by engine::Scheduler, carried by link/, read by model/.
+// cannot diverge. Built by engine::Engine, carried by link/, read by model/.
 //
 // Ranks hold state by *slot* (one per running sequence): its block table, its length (tokens whose
 // KV exists) and the token it sampled last. A plan only says what changes, so that it stays small

@@ -1,0 +1,194 @@
+// Chooses the work of each step and owns every sequence of a group: what comes in (inbox.h) becomes
+// step plans, what the ranks sampled becomes outputs. Pure: no clock, thread, socket or log; `now`
+// is an argument and never goes back, so the simulator and the tests run the code that serves.
+//
+//   loop:  Handle(arrivals)  Plan(n+1) while n runs  Commit(n)  TakeOutputs, TakeKvEvents, load
+//
+// Phases of a plan, each in its own .cc:
+//   1 retire   end sequences whose deadline has passed
+//   2 decode   every running sequence gets its next token
+//   3 preempt  only if 2 ran out of blocks: lowest priority, then youngest
+//   4 prefill  fill the rest of the token budget with chunks, shortest remaining first, ageing
+//
+// Guarantees (docs/engine.md): a running decode waits for no prefill longer than one token budget;
+// a sequence gets the tokens it would get alone; every sequence ends with exactly one Output whose
+// finish is set; nothing starves; nothing is freed while a plan in flight names it.
+//
+// Thread: one, the engine thread. Memory: buffers of fixed size and reused ones; a steady decode
+// step does not allocate once the buffers handed back by TakeOutputs have grown.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "worker/engine/block_manager.h"
+#include "worker/engine/inbox.h"
+#include "worker/engine/sequence.h"
+#include "worker/step_plan.h"
+
+namespace tandem::engine {
+
+struct EngineOptions {
+  int num_blocks = 0;         // KV blocks of the group: the least of its ranks
+  int block_size = 16;        // tokens
+  int max_context = 0;        // tokens of prompt and reply together
+  int vocab_size = 0;         // token ids are in [0, this)
+  int max_seqs = 64;          // slots; no more than max_step_tokens are used
+  int max_step_tokens = 256;  // bounds ITL: a step computes at most this many
+  int max_queued = 4096;      // sequences waiting for a slot; beyond: kError
+  std::string hash_seed;      // of the block hashes: the model's fingerprint
+};
+
+// Prefill order: least of remaining - kAgeingTokensPerSecond * age - kTokensPerPriority * priority.
+// The longest prompt of 8,192 tokens passes newcomers after 33 s; a level of priority is worth 16
+// s.
+inline constexpr int64_t kAgeingTokensPerSecond = 250;
+inline constexpr int64_t kTokensPerPriority = 4096;
+
+class Engine {
+ public:
+  // REQUIRES: every number of `options` is positive.
+  explicit Engine(EngineOptions options);
+
+  // What buffers for plans must hold; known before an Engine exists.
+  static PlanLimits LimitsOf(const EngineOptions& options);
+  // Tokens of prompt and reply together that this group can serve: max_context, or the whole pool.
+  static int ContextOf(const EngineOptions& options);
+
+  // Takes an arrival in. What cannot be served (empty prompt, one that does not fit, token ids out
+  // of range, full queue) ends at once with kError. A Generate whose key is alive is dropped and
+  // counted: an Output for it would end the one that runs. Cancel of an unknown key has no effect.
+  void Handle(Inbound&& inbound, Nanos now);
+
+  // The next step, or null if there is nothing to compute: then call again after a Commit or a
+  // Handle. Its spans live until the call after next of Plan or PlanIdle. Null with no plan in
+  // flight means that no sequence is alive.
+  // REQUIRES: num_in_flight() < 2.
+  const StepPlan* Plan(Nanos now);
+
+  // A numbered step without rows, to be committed like any other: ranks meet, nothing more.
+  // REQUIRES: num_in_flight() < 2.
+  const StepPlan& PlanIdle();
+
+  // Takes the results of the oldest plan in flight: results[i] belongs to rows[i]. `step_start`:
+  // when its compute began. REQUIRES: num_in_flight() > 0, results.size() >= rows.size().
+  void Commit(std::span<const RowResult> results, Nanos step_start, Nanos now);
+
+  // Replace `out` by what happened since the last call, reusing its memory. Tokens of a sequence
+  // come in order; call after every Commit and after Handle.
+  void TakeOutputs(std::vector<Output>& out);
+  void TakeKvEvents(std::vector<KvEvent>& out);
+
+  // All cached blocks as kStored events, parents before children, for a router that missed events:
+  // replaces `out`, returns the number of the last event it includes. Their `number` is 0.
+  uint64_t Snapshot(std::vector<KvEvent>& out) const;
+
+  // Forgets the prefix cache (one kCleared event). Sequences in progress go on.
+  void ClearCache();
+
+  const Load& load(Nanos now);                                            // until the next call
+  const StepTiming& last_step() const { return last_step_; }              // of the last Commit
+  int num_in_flight() const { return num_in_flight_; }                    // plans, 0..2
+  int num_sequences() const { return static_cast<int>(by_key_.size()); }  // that have not ended
+  uint64_t num_preemptions() const { return num_preemptions_; }
+  uint64_t num_duplicates() const { return num_duplicates_; }  // Generates dropped
+
+  // Aborts on a broken invariant of docs/engine.md. O(everything); tests only.
+  void CheckInvariants() const;
+
+ private:
+  // One plan with the memory behind its spans. Two alternate.
+  struct PlanBuffer {
+    StepPlan plan;
+    std::vector<PlanRow> rows;
+    std::vector<TokenId> tokens;
+    std::vector<int32_t> new_blocks;
+    std::vector<Sequence*> seqs;  // of rows
+    int64_t context_tokens = 0;   // of the decodes
+  };
+  struct Candidate {
+    int64_t score = 0;
+    Sequence* seq = nullptr;
+  };
+  enum class Share : uint8_t { kQueue, kPrefill, kWaiting, kDecode, kPreempted };
+
+  // admission.cc
+  void Add(Generate&& request, Nanos now);
+  std::string Refusal(const Generate& request) const;  // empty: can be served
+  void CancelKey(const SequenceKey& key, Nanos now);
+  void CancelRouter(Nonce router, Nanos now);
+
+  // retire.cc
+  void ExpireDeadlines(Nanos now);
+  void End(Sequence& seq, FinishReason reason, Nanos now);  // makes the last Output
+  void EndWithOutput(Sequence& seq, Output& last, FinishReason reason);
+  void ReleaseIfIdle(Sequence& seq);  // gives back what nothing in flight names
+  void GiveBack(Sequence& seq);       // slot and blocks
+  void Destroy(Sequence& seq);
+
+  // decode.cc
+  void PlanDecodes();
+  bool CanDecode(const Sequence& seq) const;
+  void AddDecodeRow(Sequence& seq);
+
+  // preempt.cc
+  bool MakeRoom(Sequence& seq, int num_stalled);
+  int BlocksComing() const;
+  Sequence* Victim();
+  void Preempt(Sequence& seq);
+
+  // prefill.cc
+  void PlanPrefills(Nanos now);
+  void RankCandidates(Nanos now);
+  Sequence* NextCandidate();
+  int64_t Score(const Sequence& seq, Nanos now) const;
+  const Sequence* ComputingSamePrefix(const Sequence& seq) const;
+  bool TryStart(Sequence& seq, Nanos now);
+  void AddChunk(Sequence& seq);
+
+  // engine.cc
+  PlanBuffer& BeginPlan();
+  const StepPlan& FinishPlan(PlanBuffer& buffer);
+  PlanRow& AddRow(Sequence& seq, int num_tokens, bool samples);
+  int BudgetLeft() const;
+  void Account(Sequence& seq, Share share, Nanos now);
+
+  // commit.cc
+  void CommitRow(Sequence& seq, const PlanRow& row, bool decode, const RowResult& result,
+                 Nanos now);
+  void AppendToken(Sequence& seq, const RowResult& result);
+  FinishReason FinishOf(const Sequence& seq) const;
+  Output& NewOutput(const Sequence& seq);
+
+  const EngineOptions options_;
+  const PlanLimits limits_;
+  const int context_;
+  BlockManager blocks_;
+
+  std::vector<std::unique_ptr<Sequence>> sequences_;  // all, the ended ones in flight too
+  absl::flat_hash_map<SequenceKey, Sequence*, SequenceKeyHasher>
+      by_key_;                      // those that have not ended
+  std::vector<Sequence*> waiting_;  // no slot; in order of arrival
+  std::vector<Sequence*> running_;  // with a slot; most important first
+  std::vector<int32_t> free_slots_;
+  std::vector<Candidate> candidates_;  // a heap, within PlanPrefills
+
+  PlanBuffer buffers_[2];
+  PlanBuffer* building_ = nullptr;
+  uint64_t last_step_number_ = 0;
+  int num_in_flight_ = 0;
+
+  std::vector<Output> outputs_, spare_outputs_;
+  Load load_;
+  StepTiming last_step_;
+  SeqId last_seq_ = 0;
+  uint64_t num_preemptions_ = 0;
+  uint64_t num_duplicates_ = 0;
+};
+
+}  // namespace tandem::engine
