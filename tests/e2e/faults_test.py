@@ -1,0 +1,133 @@
+"""Faults of real processes: killed and stopped ranks, draining, keys, orphans."""
+import os
+import signal
+import threading
+import time
+import unittest
+
+import openai
+from cluster import NAME, SLOW, Cluster, wait_until
+
+
+class Streams:
+    """One endless stream in a thread: when its first token came, when and how it ended."""
+
+    def __init__(self, cluster, max_tokens=1800):
+        self.first = threading.Event()
+        self.ended = threading.Event()
+        self.error = None
+        self.tokens = 0
+        self.end_time = None
+        self.client = cluster.client()
+        self.max_tokens = max_tokens
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        try:
+            for _ in self.client.completions.create(
+                model=NAME, prompt="Once upon a time", max_tokens=self.max_tokens, stream=True,
+                temperature=1, seed=11,
+            ):
+                self.tokens += 1
+                self.first.set()
+        except (openai.APIError, openai.APIConnectionError) as error:
+            self.error = error
+        self.end_time = time.monotonic()
+        self.ended.set()
+        self.first.set()
+
+    def wait_first(self):
+        assert self.first.wait(60 * SLOW), "no first token"
+
+
+class Faults(unittest.TestCase):
+    def lose_rank(self, cluster, rank, sig, bound):
+        """Ends a rank under two streams: a clear error to each within `bound` seconds, then service."""
+        streams = [Streams(cluster), Streams(cluster)]
+        for s in streams:
+            s.wait_first()
+            self.assertFalse(s.ended.is_set(), "the stream ended before the fault")
+        start = time.monotonic()
+        os.kill(cluster.rank_pid(rank), sig)
+        for s in streams:
+            self.assertTrue(s.ended.wait(bound * SLOW + 10), "the client was left waiting")
+            self.assertIsNotNone(s.error, "the stream ended without an error event")
+            self.assertIn("group", str(s.error).lower())
+            self.assertLess(s.end_time - start, bound * SLOW)
+        router = list(cluster.pids("tandem-router"))
+        cluster.wait_ready(30)
+        reply = cluster.client().completions.create(
+            model=NAME, prompt="Hello", max_tokens=4, temperature=0
+        )
+        self.assertGreater(reply.usage.completion_tokens, 0)
+        self.assertEqual(list(cluster.pids("tandem-router")), router, "the router restarted")
+        self.assertEqual(len(cluster.pids("tandem-worker")), 2)
+
+    def test_killed_ranks(self):
+        with Cluster() as cluster:
+            for rank in (1, 0):
+                with self.subTest(rank=rank):
+                    self.lose_rank(cluster, rank, signal.SIGKILL, 2)
+
+    def test_stopped_ranks(self):
+        # The watchdog's limit is the larger of 5 s and ten predicted steps.
+        with Cluster(group="min_watchdog: 5s") as cluster:
+            for rank in (1, 0):
+                with self.subTest(rank=rank):
+                    self.lose_rank(cluster, rank, signal.SIGSTOP, 5 + 3)
+
+    def test_killed_supervisor_leaves_no_orphan(self):
+        with Cluster() as cluster:
+            children = list(cluster.pids("tandem-worker")) + list(cluster.pids("tandem-router"))
+            self.assertEqual(len(children), 3)
+            cluster.up.kill()
+            cluster.up.wait()
+
+            def gone(pid):
+                try:
+                    with open(f"/proc/{pid}/stat") as stat:
+                        return stat.read().rsplit(")", 1)[1].split()[0] == "Z"
+                except OSError:
+                    return True
+
+            wait_until(lambda: all(gone(p) for p in children), 10, "the children end")
+
+    def test_sigterm_finishes_streams(self):
+        with Cluster() as cluster:
+            stream = Streams(cluster, max_tokens=200)
+            stream.wait_first()
+            for pid in cluster.pids("tandem-router"):
+                os.kill(pid, signal.SIGTERM)
+
+            def refused():
+                if stream.ended.is_set():
+                    return True
+                try:
+                    status, body, _ = cluster.post(
+                        "/v1/completions", {"model": NAME, "prompt": "A", "max_tokens": 1}
+                    )
+                except OSError:
+                    return True  # it no longer listens
+                return status == 503 and "error" in body
+
+            wait_until(refused, 10, "new requests are refused")
+            self.assertTrue(stream.ended.wait(60 * SLOW))
+            self.assertIsNone(stream.error)
+            self.assertGreaterEqual(stream.tokens, 100)
+
+    def test_keys(self):
+        with Cluster(router="  api_keys_file: keys.txt") as cluster:
+            self.assertEqual(cluster.get("/v1/models")[0], 401)
+            status, body, _ = cluster.post(
+                "/v1/completions", {"model": NAME, "prompt": "A"}, {"Authorization": "Bearer no"}
+            )
+            self.assertEqual((status, body["error"]["code"]), (401, "invalid_api_key"))
+            self.assertEqual(
+                cluster.get("/v1/models", {"Authorization": "Bearer secret-1"})[0], 200
+            )
+            self.assertEqual(cluster.get("/health")[0], 200)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
