@@ -3,7 +3,7 @@
 //   2 top_k: keep the k most likely (ties to the lowest id)
 //   3 top_p: of these, renormalized, keep the fewest most likely whose mass reaches top_p
 //   4 min_p: keep those with p >= min_p * max p
-//   5 draw with UniformDraw(seed, sequence_index, position) from what is left
+//   5 draw with UniformDraw(seed, sequence_index, position) from what is left, lowest id first
 // Logprobs are natural logarithms under the full distribution at temperature 1. A NaN logit counts
 // as minus infinity.
 #pragma once

@@ -1,0 +1,277 @@
+#include "kernels/reference/reference_ops.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "common/check.h"
+#include "kernels/dequantize.h"
+#include "kernels/ops_check.h"
+#include "kernels/reference/sample.h"
+
+namespace tandem::kernels {
+namespace {
+
+class ReferenceWeight : public Weight {
+ public:
+  explicit ReferenceWeight(std::span<const MatrixSlice> slices) : cols_(slices[0].cols()) {
+    for (const MatrixSlice& slice : slices) {
+      for (int64_t r = slice.row_begin; r < slice.row_end; ++r) {
+        values_.resize(values_.size() + cols_);
+        DequantizeRow(slice, r, {&values_[rows_ * cols_], static_cast<size_t>(cols_)});
+        quantized_.push_back(BlockElements(slice.type) > 1);
+        ++rows_;
+      }
+    }
+  }
+  int64_t rows() const override { return rows_; }
+  int64_t cols() const override { return cols_; }
+  int64_t bytes() const override { return static_cast<int64_t>(values_.size() * sizeof(float)); }
+  const float* row(int64_t i) const { return &values_[i * cols_]; }
+  bool quantized(int64_t i) const { return quantized_[i]; }
+
+ private:
+  int64_t rows_ = 0, cols_;
+  std::vector<float> values_;
+  std::vector<bool> quantized_;
+};
+
+struct ReferenceRope : RopeTable {
+  explicit ReferenceRope(const RopeSpec& s) : spec(s) {
+    for (int i = 0; i < s.dims / 2; ++i) {
+      frequencies.push_back(std::pow(s.theta, -2.0 * i / s.dims) /
+                            (s.freq_factors.empty() ? 1.0 : s.freq_factors[i]));
+    }
+  }
+  RopeSpec spec;
+  std::vector<double> frequencies;
+};
+
+// [layer][block][slot][k or v][head][dim], always float32; bf16 caches hold rounded values.
+class ReferenceKvCache : public KvCache {
+ public:
+  explicit ReferenceKvCache(const KvCacheSpec& spec)
+      : spec_(spec),
+        values_(int64_t{2} * spec.num_layers * spec.num_blocks * spec.block_size *
+                spec.num_kv_heads * spec.head_dim) {}
+  const KvCacheSpec& spec() const override { return spec_; }
+
+  const float* At(int layer, int32_t block, int slot, bool is_v, int head) const {
+    const int64_t token = (int64_t{layer} * spec_.num_blocks + block) * spec_.block_size + slot;
+    return &values_[((2 * token + is_v) * spec_.num_kv_heads + head) * spec_.head_dim];
+  }
+  void Store(int layer, int32_t block, int slot, bool is_v, int head, const float* source) {
+    float* to = const_cast<float*>(At(layer, block, slot, is_v, head));
+    for (int d = 0; d < spec_.head_dim; ++d) {
+      to[d] = spec_.type == KvType::kBf16 ? Bf16ToFloat(FloatToBf16(source[d])) : source[d];
+    }
+  }
+
+ private:
+  KvCacheSpec spec_;
+  std::vector<float> values_;
+};
+
+// Rounds one block of 32 to int8 and back. A block that is not finite becomes NaN.
+void RoundBlock(float* x) {
+  float max = 0;
+  bool finite = true;
+  for (int i = 0; i < 32; ++i) {
+    max = std::max(max, std::fabs(x[i]));
+    finite = finite && std::isfinite(x[i]);
+  }
+  const float inverse = max < 1e-30f ? 0.0f : 127.0f / max;
+  const float d = max < 1e-30f ? 0.0f : max / 127.0f;
+  for (int i = 0; i < 32; ++i) {
+    x[i] = finite ? d * static_cast<float>(std::lrintf(x[i] * inverse))
+                  : std::numeric_limits<float>::quiet_NaN();
+  }
+}
+
+std::vector<float> Rounded(const float* x, int64_t cols) {
+  std::vector<float> out(x, x + cols);
+  for (int64_t i = 0; i < cols; i += 32) RoundBlock(&out[i]);
+  return out;
+}
+
+double Dot(const float* a, const float* b, int64_t n) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(a[i]) * b[i];
+  return sum;
+}
+
+class ReferenceOps : public Ops {
+ public:
+  explicit ReferenceOps(const OpsOptions& options) : options_(options) {}
+  const char* name() const override { return "reference"; }
+
+  std::unique_ptr<Weight> Pack(std::span<const MatrixSlice> slices) override {
+    CheckSlices(slices);
+    return std::make_unique<ReferenceWeight>(slices);
+  }
+  std::unique_ptr<Weight> PackGateUp(const MatrixSlice& gate, const MatrixSlice& up) override {
+    CheckGateUp(gate, up);
+    const MatrixSlice slices[] = {gate, up};
+    return std::make_unique<ReferenceWeight>(slices);
+  }
+  std::unique_ptr<RopeTable> MakeRopeTable(const RopeSpec& spec) override {
+    CheckRopeSpec(spec);
+    return std::make_unique<ReferenceRope>(spec);
+  }
+  int64_t KvBlockBytes(const KvCacheSpec& spec) const override {
+    return int64_t{2} * sizeof(float) * spec.num_layers * spec.block_size * spec.num_kv_heads *
+           spec.head_dim;
+  }
+  StatusOr<std::unique_ptr<KvCache>> MakeKvCache(const KvCacheSpec& spec) override {
+    CheckKvSpec(spec);
+    return std::make_unique<ReferenceKvCache>(spec);
+  }
+
+  void Embed(TensorView out, const MatrixSlice& table, std::span<const int32_t> tokens) override {
+    CheckEmbed(out, table, tokens);
+    for (size_t t = 0; t < tokens.size(); ++t) {
+      DequantizeRow(table, table.row_begin + tokens[t],
+                    {out.row(static_cast<int64_t>(t)), static_cast<size_t>(out.cols)});
+    }
+  }
+
+  void RmsNorm(TensorView out, TensorView x, std::span<const float> weight, float eps) override {
+    CheckNorm(out, x, weight);
+    for (int64_t t = 0; t < x.rows; ++t) {
+      const double mean = Dot(x.row(t), x.row(t), x.cols) / static_cast<double>(x.cols);
+      const double scale = 1.0 / std::sqrt(mean + eps);
+      for (int64_t i = 0; i < x.cols; ++i) {
+        out.row(t)[i] = static_cast<float>(x.row(t)[i] * scale * weight[i]);
+      }
+    }
+  }
+
+  void AddRmsNorm(TensorView out, TensorView x, TensorView residual, std::span<const float> weight,
+                  float eps) override {
+    CheckNorm(residual, x, weight);
+    for (int64_t t = 0; t < x.rows; ++t) {
+      for (int64_t i = 0; i < x.cols; ++i) x.row(t)[i] += residual.row(t)[i];
+    }
+    RmsNorm(out, x, weight, eps);
+  }
+
+  void MatMul(TensorView out, TensorView x, const Weight& weight) override {
+    CheckMatMul(options_, out, x, weight);
+    const auto& w = static_cast<const ReferenceWeight&>(weight);
+    for (int64_t t = 0; t < x.rows; ++t) {
+      const bool round = options_.activations == ActivationType::kInt8 && x.cols % 32 == 0;
+      const std::vector<float> rounded = round ? Rounded(x.row(t), x.cols) : std::vector<float>();
+      for (int64_t n = 0; n < w.rows(); ++n) {
+        const float* input = round && w.quantized(n) ? rounded.data() : x.row(t);
+        out.row(t)[n] = static_cast<float>(Dot(input, w.row(n), x.cols));
+      }
+    }
+  }
+
+  void GateUpSilu(TensorView out, TensorView x, const Weight& gate_up) override {
+    CheckGateUpSilu(options_, out, x, gate_up);
+    std::vector<float> both(x.rows * gate_up.rows());
+    MatMul({both.data(), x.rows, gate_up.rows()}, x, gate_up);
+    for (int64_t t = 0; t < x.rows; ++t) {
+      const float* row = &both[t * gate_up.rows()];
+      for (int64_t i = 0; i < out.cols; ++i) {
+        const double gate = row[i];
+        out.row(t)[i] = static_cast<float>(gate / (1 + std::exp(-gate)) * row[out.cols + i]);
+      }
+    }
+  }
+
+  void RopeAndStoreKv(TensorView q, TensorView k, TensorView v, const RopeTable& rope, KvCache& kv,
+                      int layer, const StepBatch& batch) override {
+    auto& cache = static_cast<ReferenceKvCache&>(kv);
+    const KvCacheSpec& spec = cache.spec();
+    const auto& table = static_cast<const ReferenceRope&>(rope);
+    CheckRopeAndStoreKv(q, k, v, spec, layer, batch);
+    std::vector<float> head(spec.head_dim);
+    for (int s = 0; s < batch.num_seqs; ++s) {
+      for (int t = batch.query_start[s]; t < batch.query_start[s + 1]; ++t) {
+        const int position = PositionOfRow(batch, s, t);
+        TANDEM_CHECK(position < table.spec.max_positions) << position;
+        const int32_t block = batch.block_table[s * batch.max_blocks + position / spec.block_size];
+        for (int64_t h = 0; h < q.cols / spec.head_dim; ++h) {
+          Rotate(q.row(t) + h * spec.head_dim, position, table);
+        }
+        for (int h = 0; h < spec.num_kv_heads; ++h) {
+          std::copy_n(k.row(t) + h * spec.head_dim, spec.head_dim, head.data());
+          Rotate(head.data(), position, table);
+          cache.Store(layer, block, position % spec.block_size, false, h, head.data());
+          cache.Store(layer, block, position % spec.block_size, true, h,
+                      v.row(t) + h * spec.head_dim);
+        }
+      }
+    }
+  }
+
+  void PagedAttention(TensorView out, TensorView q, const KvCache& kv, int layer,
+                      const StepBatch& batch, float scale) override {
+    CheckAttention(out, q, kv.spec(), layer, batch);
+    const auto& cache = static_cast<const ReferenceKvCache&>(kv);
+    const int head_dim = cache.spec().head_dim;
+    for (int s = 0; s < batch.num_seqs; ++s) {
+      const int32_t* blocks = batch.block_table + s * batch.max_blocks;
+      for (int t = batch.query_start[s]; t < batch.query_start[s + 1]; ++t) {
+        const int64_t num_heads = q.cols / head_dim;
+        for (int64_t h = 0; h < num_heads; ++h) {
+          const int kv_head = static_cast<int>(h * cache.spec().num_kv_heads / num_heads);
+          Attend(out.row(t) + h * head_dim, q.row(t) + h * head_dim, cache, layer, kv_head, blocks,
+                 PositionOfRow(batch, s, t), scale);
+        }
+      }
+    }
+  }
+
+  void Sample(TensorView logits, std::span<const SamplingParams> params,
+              std::span<SampledToken> out) override {
+    CheckSample(options_, logits, params, out);
+    for (size_t s = 0; s < params.size(); ++s) {
+      out[s] = SampleReference(
+          {logits.row(static_cast<int64_t>(s)), static_cast<size_t>(logits.cols)}, params[s]);
+    }
+  }
+
+ private:
+  static void Rotate(float* head, int position, const ReferenceRope& table) {
+    for (size_t i = 0; i < table.frequencies.size(); ++i) {
+      const double angle = position * table.frequencies[i];
+      const double a = head[2 * i], b = head[2 * i + 1];
+      head[2 * i] = static_cast<float>(a * std::cos(angle) - b * std::sin(angle));
+      head[2 * i + 1] = static_cast<float>(a * std::sin(angle) + b * std::cos(angle));
+    }
+  }
+
+  // One head of one token over positions [0, last].
+  static void Attend(float* out, const float* q, const ReferenceKvCache& cache, int layer,
+                     int kv_head, const int32_t* blocks, int last, float scale) {
+    const int head_dim = cache.spec().head_dim, block_size = cache.spec().block_size;
+    std::vector<double> p(last + 1);
+    for (int i = 0; i <= last; ++i) {
+      const float* k = cache.At(layer, blocks[i / block_size], i % block_size, false, kv_head);
+      p[i] = Dot(q, k, head_dim) * scale;
+    }
+    const double max = *std::max_element(p.begin(), p.end());
+    double sum = 0;
+    for (double& value : p) sum += value = std::exp(value - max);
+    std::vector<double> total(head_dim);
+    for (int i = 0; i <= last; ++i) {
+      const float* v = cache.At(layer, blocks[i / block_size], i % block_size, true, kv_head);
+      for (int d = 0; d < head_dim; ++d) total[d] += p[i] / sum * v[d];
+    }
+    for (int d = 0; d < head_dim; ++d) out[d] = static_cast<float>(total[d]);
+  }
+
+  OpsOptions options_;
+};
+
+}  // namespace
+
+std::unique_ptr<Ops> MakeReferenceOps(const OpsOptions& options) {
+  return std::make_unique<ReferenceOps>(options);
+}
+
+}  // namespace tandem::kernels

@@ -1,0 +1,12 @@
+// Sampling by sorting the whole vocabulary: the oracle for kernels/cpu/sampler.h.
+#pragma once
+
+#include <span>
+
+#include "kernels/sampling.h"
+
+namespace tandem::kernels {
+
+SampledToken SampleReference(std::span<const float> logits, const SamplingParams& params);
+
+}  // namespace tandem::kernels
