@@ -75,9 +75,23 @@ struct Cluster {
   const Group* FindGroup(const std::string& name) const;
 };
 
-// Reads and validates. On failure the message holds every mistake found, one a line, sorted, each
-// `file:line:column: what is wrong; what would be right`.
-StatusOr<Cluster> Load(const std::string& path);
-StatusOr<Cluster> Parse(const std::string& yaml, const std::string& path);  // for tests
+// What a process's command line says, before what the file says.
+struct Overrides {
+  std::string model_path;  // --model; relative to the working directory; empty: as in the file
+  int listen_port = -1;    // --port; 0: any that is free; -1: as in the file
+};
+
+// Reads and validates. On failure (kInvalidArgument, the operator's: exit 2) the message holds
+// every mistake found, one a line, sorted, each `file:line:column: what is wrong; what would be
+// right`.
+StatusOr<Cluster> Load(const std::string& path, const Overrides& overrides = {});
+
+// The same without looking whether the files it names exist. `path` is what messages say and what
+// relative paths start from.
+StatusOr<Cluster> Parse(const std::string& yaml, const std::string& path,
+                        const Overrides& overrides = {});
+
+// Every key with its type, range, default and meaning, as the tables of docs/cluster_file.md.
+std::string Reference();
 
 }  // namespace tandem::config

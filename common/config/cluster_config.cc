@@ -1,0 +1,132 @@
+#include "common/config/cluster_config.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+
+#include "common/config/reader.h"
+#include "common/config/schema.h"
+#include "common/config/values.h"
+#include "common/config/yaml_tree.h"
+
+namespace tandem::config {
+namespace {
+
+constexpr size_t kMaxProblems = 100;
+constexpr size_t kReadAtMost = (256 << 10) + 1;  // one byte more than ParseYaml takes
+
+std::string OneLine(std::string text) {
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  return text;
+}
+
+Status Report(const std::string& file, const std::vector<Problem>& problems) {
+  std::string lines;
+  for (size_t i = 0; i < problems.size() && i < kMaxProblems; ++i) {
+    const Problem& problem = problems[i];
+    fmt::format_to(std::back_inserter(lines), "{}{}:{}:{}: {}", i == 0 ? "" : "\n", file,
+                   problem.at.line, problem.at.column, OneLine(problem.message));
+  }
+  if (problems.size() > kMaxProblems) {
+    fmt::format_to(std::back_inserter(lines), "\n{}: and {} more mistakes; mend these first", file,
+                   problems.size() - kMaxProblems);
+  }
+  return InvalidArgument("{}", lines);
+}
+
+// Last, because it goes before what the file says.
+Status Apply(const Overrides& overrides, bool check_files, Cluster* cluster) {
+  if (!overrides.model_path.empty()) {
+    cluster->model.path = std::filesystem::absolute(overrides.model_path).lexically_normal();
+    if (check_files) {
+      const Status status = CheckFile(cluster->model.path);
+      if (!status.ok()) return InvalidArgument("--model {}", Message(status));
+    }
+  }
+  if (overrides.listen_port >= 0) cluster->router.listen_port = overrides.listen_port;
+  if (cluster->model.name.empty()) {
+    cluster->model.name = std::filesystem::path(cluster->model.path).stem();
+  }
+  return OkStatus();
+}
+
+StatusOr<Cluster> Read(const std::string& yaml, const std::string& path, const Overrides& overrides,
+                       bool check_files) {
+  YamlNode root;
+  YamlError error;
+  if (!ParseYaml(yaml, &root, &error)) return Report(path, {{error.at, error.message}});
+  Cluster cluster;
+  cluster.file = path;
+  Reader reader(&cluster, check_files, !overrides.model_path.empty());
+  reader.Read(root);
+  const Status applied = Apply(overrides, check_files, &cluster);
+  if (!reader.problems().empty()) {
+    const Status report = Report(path, reader.problems());
+    if (applied.ok()) return report;
+    return InvalidArgument("{}\n{}", Message(applied), Message(report));
+  }
+  if (!applied.ok()) return applied;
+  return cluster;
+}
+
+StatusOr<std::string> ReadFile(const std::string& path) {
+  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path.c_str(), "re"), &std::fclose);
+  std::string text(kReadAtMost, '\0');
+  if (file != nullptr) {
+    errno = 0;
+    text.resize(std::fread(text.data(), 1, text.size(), file.get()));
+  }
+  if (file == nullptr || std::ferror(file.get()) != 0) {
+    return InvalidArgument(
+        "{}:1:1: cannot be read: {}; give the path of a cluster file, like "
+        "configs/quickstart.yaml",
+        path, std::strerror(errno));
+  }
+  return text;
+}
+
+std::string SectionTitle(const Section& section) {
+  return section.list ? fmt::format("{}[]", section.path) : std::string(section.path);
+}
+
+}  // namespace
+
+const Group* Cluster::FindGroup(const std::string& name) const {
+  for (const Group& group : groups) {
+    if (group.name == name) return &group;
+  }
+  return nullptr;
+}
+
+StatusOr<Cluster> Load(const std::string& path, const Overrides& overrides) {
+  TANDEM_ASSIGN_OR_RETURN(const std::string yaml, ReadFile(path));
+  return Read(yaml, path, overrides, /*check_files=*/true);
+}
+
+StatusOr<Cluster> Parse(const std::string& yaml, const std::string& path,
+                        const Overrides& overrides) {
+  return Read(yaml, path, overrides, /*check_files=*/false);
+}
+
+std::string Reference() {
+  std::string text;
+  for (const Section& section : Sections()) {
+    if (section.path.empty()) continue;
+    fmt::format_to(std::back_inserter(text),
+                   "### `{}`\n\n{}.\n\n| key | value | default | meaning |\n| --- | --- | --- | "
+                   "--- |\n",
+                   SectionTitle(section), section.help);
+    for (const Key& key : Keys()) {
+      if (key.section != section.path) continue;
+      fmt::format_to(std::back_inserter(text), "| `{}` | {} | `{}` | {} |\n", key.name,
+                     TypeText(key), DefaultText(key), key.help);
+    }
+    text += '\n';
+  }
+  return text;
+}
+
+}  // namespace tandem::config

@@ -1,0 +1,309 @@
+#include "common/config/reader.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <set>
+#include <system_error>
+
+#include "common/config/values.h"
+
+namespace tandem::config {
+namespace {
+
+constexpr size_t kMaxGroups = 256;
+constexpr size_t kMaxRouters = 64;
+// Folder and group name become the path of a Unix socket, 107 characters with its ending.
+constexpr size_t kMaxSocketStem = 90;
+
+std::string Inside(const std::string& path, std::string_view name) {
+  return path.empty() ? std::string(name) : fmt::format("{}.{}", path, name);
+}
+
+const char* KindText(const YamlNode& node) {
+  switch (node.kind) {
+    case YamlNode::Kind::kNothing:
+      return "nothing";
+    case YamlNode::Kind::kScalar:
+      return "a single value";
+    case YamlNode::Kind::kList:
+      return "a list";
+    case YamlNode::Kind::kMap:
+      return "a map of keys";
+  }
+  return "";
+}
+
+const YamlNode* FindValue(const YamlNode& map, std::string_view name) {
+  for (size_t i = 0; i + 1 < map.items.size(); i += 2) {
+    if (map.items[i].text == name) return &map.items[i + 1];
+  }
+  return nullptr;
+}
+
+std::string UnknownKey(const std::string& name, const std::string& path,
+                       const std::vector<std::string>& known) {
+  const std::string where = path.empty() ? "at the top" : fmt::format("in {}", path);
+  const std::string nearest = Nearest(name, known);
+  if (!nearest.empty()) {
+    return fmt::format("unknown key '{}' {}; did you mean '{}'?", name, where, nearest);
+  }
+  return fmt::format("unknown key '{}' {}; known are {}", name, where, Join(known, ", "));
+}
+
+Status CheckChoice(const Key& key, const std::string& text) {
+  if (std::find(key.choices.begin(), key.choices.end(), text) != key.choices.end()) {
+    return OkStatus();
+  }
+  const std::string nearest = Nearest(text, key.choices);
+  if (!nearest.empty())
+    return InvalidArgument("'{}' is unknown; did you mean '{}'?", text, nearest);
+  return InvalidArgument("'{}' is not supported; {}", text, TypeText(key));
+}
+
+}  // namespace
+
+std::string ResolvePath(const std::string& file, const std::string& path) {
+  std::error_code error;  // of current_path only: then the path stays as it is
+  const auto folder = std::filesystem::absolute(file, error).parent_path();
+  return (folder / path).lexically_normal().string();
+}
+
+Status CheckFile(const std::string& path) {
+  struct stat info = {};
+  if (stat(path.c_str(), &info) != 0) {
+    return NotFound("'{}': {}; give the path of a file", path, std::strerror(errno));
+  }
+  if (!S_ISREG(info.st_mode)) return NotFound("'{}' is not a file; give the path of one", path);
+  if (access(path.c_str(), R_OK) != 0) {
+    return NotFound("'{}' cannot be read: {}; give read permission", path, std::strerror(errno));
+  }
+  return OkStatus();
+}
+
+Reader::Reader(Cluster* cluster, bool check_files, bool model_given)
+    : cluster_(cluster), check_files_(check_files), model_given_(model_given) {}
+
+void Reader::Read(const YamlNode& root) {
+  if (root.kind == YamlNode::Kind::kNothing) {
+    Add(root.at, "the file is empty; a cluster file has at least 'model' and 'groups'");
+    return;
+  }
+  ReadSection(Sections().front(), root, "", nullptr);
+  std::sort(problems_.begin(), problems_.end());
+}
+
+void Reader::ReadSection(const Section& section, const YamlNode& node, const std::string& path,
+                         Group* group) {
+  const std::vector<std::string> known = NamesIn(section.path);
+  if (node.kind != YamlNode::Kind::kMap) {
+    Add(node.at, fmt::format("{} is {}; a map with the keys {}",
+                             path.empty() ? "the file" : fmt::format("'{}'", path), KindText(node),
+                             Join(known, ", ")));
+    return;
+  }
+  std::set<std::string> seen;
+  for (size_t i = 0; i + 1 < node.items.size(); i += 2) {
+    const YamlNode& key = node.items[i];
+    if (key.kind != YamlNode::Kind::kScalar) {
+      Add(key.at, fmt::format("a key that is {}; one of {}", KindText(key), Join(known, ", ")));
+    } else if (std::find(known.begin(), known.end(), key.text) == known.end()) {
+      Add(key.at, UnknownKey(key.text, path, known));
+    } else if (!seen.insert(key.text).second) {
+      Add(key.at, fmt::format("'{}' stands here a second time; keep one", Inside(path, key.text)));
+    } else {
+      ReadEntry(section, key, node.items[i + 1], path, group);
+    }
+  }
+  RequireAll(section, node, path);
+}
+
+void Reader::ReadEntry(const Section& section, const YamlNode& key, const YamlNode& value,
+                       const std::string& path, Group* group) {
+  for (const Section& inner : Sections()) {
+    if (inner.path.empty() || inner.parent != section.path || inner.name != key.text) continue;
+    if (inner.list) return ReadGroups(inner, value);
+    return ReadSection(inner, value, Inside(path, inner.name), group);
+  }
+  for (const Key& known : Keys()) {
+    if (known.section != section.path || known.name != key.text) continue;
+    return ReadValue(known, value, Inside(path, known.name), group);
+  }
+}
+
+void Reader::ReadGroups(const Section& section, const YamlNode& node) {
+  if (node.kind != YamlNode::Kind::kList || node.items.empty()) {
+    Add(node.at,
+        fmt::format("'groups' is {}; a list with an entry for each group, each beginning "
+                    "with '- name: ...'",
+                    node.items.empty() && node.kind == YamlNode::Kind::kList ? "an empty list"
+                                                                             : KindText(node)));
+    return;
+  }
+  if (node.items.size() > kMaxGroups) {
+    Add(node.at, fmt::format("{} groups; at most {}", node.items.size(), kMaxGroups));
+    return;
+  }
+  for (size_t i = 0; i < node.items.size(); ++i) {
+    const std::string path = fmt::format("groups[{}]", i);
+    Group group;
+    ReadSection(section, node.items[i], path, &group);
+    CheckGroup(node.items[i], group, path);
+    cluster_->groups.push_back(std::move(group));
+  }
+}
+
+void Reader::CheckGroup(const YamlNode& node, const Group& group, const std::string& path) {
+  if (node.kind != YamlNode::Kind::kMap) return;
+  const YamlNode* name = FindValue(node, "name");
+  if (name != nullptr && cluster_->FindGroup(group.name) != nullptr) {
+    Add(name->at,
+        fmt::format("'{}.name' is '{}', as another group's; a name of its own", path, group.name));
+  }
+  if (group.max_seqs > group.max_step_tokens) {
+    const YamlNode* seqs = FindValue(node, "max_seqs");
+    if (seqs == nullptr) seqs = FindValue(node, "max_step_tokens");
+    Add(seqs->at,
+        fmt::format("'{0}.max_seqs' is {1} but a step has {2} tokens; max_seqs at most {2}, "
+                    "because each running sequence takes one token of every step",
+                    path, group.max_seqs, group.max_step_tokens));
+  }
+}
+
+void Reader::RequireAll(const Section& section, const YamlNode& node, const std::string& path) {
+  for (const Section& inner : Sections()) {
+    if (!inner.required || inner.parent != section.path) continue;
+    if (FindValue(node, inner.name) != nullptr) continue;
+    if (inner.path == "model" && model_given_) continue;
+    Add(node.at, fmt::format("'{}' is missing; {}", Inside(path, inner.name),
+                             inner.list ? "a list of groups" : "a map that begins with its keys"));
+  }
+  for (const Key& key : Keys()) {
+    if (!key.required || key.section != section.path) continue;
+    if (FindValue(node, key.name) != nullptr) continue;
+    if (key.type == KeyType::kFile && model_given_) continue;
+    Add(node.at, fmt::format("'{}' is missing; {}", Inside(path, key.name), TypeText(key)));
+  }
+}
+
+void Reader::ReadValue(const Key& key, const YamlNode& node, const std::string& path,
+                       Group* group) {
+  Group elsewhere;
+  const Field field = key.field({*cluster_, group != nullptr ? *group : elsewhere});
+  if (auto* endpoints = std::get_if<std::vector<std::string>*>(&field)) {
+    SetEndpoints(node, path, *endpoints);
+    return;
+  }
+  if (node.kind != YamlNode::Kind::kScalar || node.text.empty()) {
+    const char* found = node.kind == YamlNode::Kind::kScalar ? "empty" : KindText(node);
+    Add(node.at, fmt::format("'{}' is {}; {}", path, found, TypeText(key)));
+    return;
+  }
+  const Status status = SetScalar(key, node.text, field);
+  if (!status.ok()) Add(node.at, fmt::format("'{}': {}", path, Message(status)));
+}
+
+Status Reader::SetScalar(const Key& key, const std::string& text, const Field& field) {
+  switch (key.type) {
+    case KeyType::kInteger:
+      return SetNumber(key, ParseInteger(text), field);
+    case KeyType::kBytes:
+      return SetNumber(key, ParseBytes(text), field);
+    case KeyType::kDuration:
+      return SetNumber(key, ParseDuration(text), field);
+    case KeyType::kAddress: {
+      TANDEM_ASSIGN_OR_RETURN(const Address address, ParseAddress(text));
+      *std::get<AddressField>(field).host = address.host;
+      *std::get<AddressField>(field).port = address.port;
+      return OkStatus();
+    }
+    case KeyType::kChoice:
+      TANDEM_RETURN_IF_ERROR(CheckChoice(key, text));
+      break;
+    case KeyType::kName:
+      TANDEM_RETURN_IF_ERROR(CheckName(text));
+      break;
+    case KeyType::kFile:
+    case KeyType::kFolder:
+      return SetFile(key, text, std::get<std::string*>(field));
+    case KeyType::kText:
+    case KeyType::kEndpoints:
+      break;
+  }
+  *std::get<std::string*>(field) = text;
+  return OkStatus();
+}
+
+Status Reader::SetNumber(const Key& key, StatusOr<int64_t> number, const Field& field) {
+  if (!number.ok()) {
+    const std::string wrong(Message(number.status()));
+    if (wrong.find(';') != std::string::npos) return number.status();
+    return InvalidArgument("{}; {}", wrong, TypeText(key));
+  }
+  if (*number < key.min || *number > key.max) {
+    const bool bytes = key.type == KeyType::kBytes;
+    const bool duration = key.type == KeyType::kDuration;
+    return InvalidArgument("{} is out of range; {}",
+                           bytes      ? FormatBytes(*number)
+                           : duration ? FormatDuration(*number)
+                                      : fmt::format("{}", *number),
+                           TypeText(key));
+  }
+  if (*number % key.multiple != 0) {
+    return InvalidArgument("{} does not fit; {}", *number, TypeText(key));
+  }
+  if (const auto* narrow = std::get_if<int*>(&field)) {
+    **narrow = static_cast<int>(*number);
+  } else {
+    *std::get<int64_t*>(field) = *number;
+  }
+  return OkStatus();
+}
+
+Status Reader::SetFile(const Key& key, const std::string& text, std::string* field) {
+  *field = ResolvePath(cluster_->file, text);
+  if (key.type == KeyType::kFolder) {
+    if (field->size() <= kMaxSocketStem - 33) return OkStatus();
+    return InvalidArgument(
+        "'{}' has {} characters; at most {}, because it becomes part of the "
+        "path of a socket",
+        *field, field->size(), kMaxSocketStem - 33);
+  }
+  const bool replaced = field == &cluster_->model.path && model_given_;
+  return check_files_ && !replaced ? CheckFile(*field) : OkStatus();
+}
+
+void Reader::SetEndpoints(const YamlNode& node, const std::string& path,
+                          std::vector<std::string>* field) {
+  if (node.kind != YamlNode::Kind::kList || node.items.empty() || node.items.size() > kMaxRouters) {
+    Add(node.at,
+        fmt::format("'{}' is {}; a list of 1 to {} endpoints like tcp://192.168.1.5:8100", path,
+                    node.kind == YamlNode::Kind::kList
+                        ? fmt::format("a list of {}", node.items.size())
+                        : KindText(node),
+                    kMaxRouters));
+    return;
+  }
+  field->clear();
+  for (const YamlNode& item : node.items) {
+    const std::string place = fmt::format("{}[{}]", path, field->size());
+    const Status status = CheckEndpoint(item.text);
+    if (!status.ok()) Add(item.at, fmt::format("'{}': {}", place, Message(status)));
+    const bool any_port = item.text.ends_with(":*");
+    if (!any_port && std::find(field->begin(), field->end(), item.text) != field->end()) {
+      Add(item.at, fmt::format("'{}': '{}' stands in the list twice; an endpoint for each router",
+                               place, item.text));
+    }
+    field->push_back(item.text);
+  }
+}
+
+void Reader::Add(Position at, std::string message) {
+  problems_.push_back({at, std::move(message)});
+}
+
+}  // namespace tandem::config

@@ -1,0 +1,56 @@
+// Walks a YAML tree along the schema, fills in a Cluster and collects every mistake.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "common/config/cluster_config.h"
+#include "common/config/schema.h"
+#include "common/config/yaml_tree.h"
+
+namespace tandem::config {
+
+struct Problem {
+  Position at;
+  std::string message;  // what is wrong; what would be right
+  auto operator<=>(const Problem&) const = default;
+};
+
+class Reader {
+ public:
+  // `check_files`: files that are named must exist. `model_given`: model.path is neither required
+  // nor looked at, because the command line names another.
+  Reader(Cluster* cluster, bool check_files, bool model_given);
+
+  void Read(const YamlNode& root);
+
+  const std::vector<Problem>& problems() const { return problems_; }
+
+ private:
+  void ReadSection(const Section& section, const YamlNode& node, const std::string& path,
+                   Group* group);
+  void ReadEntry(const Section& section, const YamlNode& key, const YamlNode& value,
+                 const std::string& path, Group* group);
+  void ReadGroups(const Section& section, const YamlNode& node);
+  void ReadValue(const Key& key, const YamlNode& node, const std::string& path, Group* group);
+  void RequireAll(const Section& section, const YamlNode& node, const std::string& path);
+  Status SetScalar(const Key& key, const std::string& text, const Field& field);
+  Status SetNumber(const Key& key, StatusOr<int64_t> number, const Field& field);
+  Status SetFile(const Key& key, const std::string& text, std::string* field);
+  void SetEndpoints(const YamlNode& node, const std::string& path, std::vector<std::string>* field);
+  void CheckGroup(const YamlNode& node, const Group& group, const std::string& path);
+  void Add(Position at, std::string message);
+
+  Cluster* cluster_;
+  bool check_files_;
+  bool model_given_;
+  std::vector<Problem> problems_;
+};
+
+// `path` as seen from the folder of `file`, absolute.
+std::string ResolvePath(const std::string& file, const std::string& path);
+
+// OK when `path` is a file that can be read; otherwise what is wrong with it.
+Status CheckFile(const std::string& path);
+
+}  // namespace tandem::config

@@ -1,0 +1,334 @@
+#include "common/config/schema.h"
+
+#include "common/config/values.h"
+
+namespace tandem::config {
+namespace {
+
+constexpr int64_t kKiB = 1 << 10;
+constexpr int64_t kMiB = 1 << 20;
+constexpr int64_t kGiB = 1 << 30;
+constexpr Nanos kHour = 3600 * kSecond;
+
+using T = const Target&;
+
+std::vector<Key> ModelKeys() {
+  return {
+      {.section = "model",
+       .name = "name",
+       .type = KeyType::kText,
+       .field = [](T t) -> Field { return &t.cluster.model.name; },
+       .help = "What clients say in `model`; without it the file's name less its ending"},
+      {.section = "model",
+       .name = "path",
+       .type = KeyType::kFile,
+       .field = [](T t) -> Field { return &t.cluster.model.path; },
+       .help = "GGUF file; `--model PATH` of any process goes before it",
+       .required = true},
+      {.section = "model",
+       .name = "max_context",
+       .type = KeyType::kInteger,
+       .field = [](T t) -> Field { return &t.cluster.model.max_context; },
+       .help = "Most tokens of prompt and reply together; 0: as many as the model was trained for",
+       .max = 1 << 20},
+  };
+}
+
+std::vector<Key> GroupShapeKeys() {
+  return {
+      {.section = "groups",
+       .name = "name",
+       .type = KeyType::kName,
+       .field = [](T t) -> Field { return &t.group.name; },
+       .help = "Unique; what logs, metrics and `--group` say",
+       .required = true},
+      {.section = "groups",
+       .name = "tp",
+       .type = KeyType::kInteger,
+       .field = [](T t) -> Field { return &t.group.tp; },
+       .help = "Ranks (processes) that share one replica of the model",
+       .min = 1,
+       .max = 64},
+      {.section = "groups",
+       .name = "threads",
+       .type = KeyType::kInteger,
+       .field = [](T t) -> Field { return &t.group.threads; },
+       .help = "Compute threads of each rank; `tp` x `threads` beyond the cores only costs",
+       .min = 1,
+       .max = 256},
+      {.section = "groups",
+       .name = "device",
+       .type = KeyType::kChoice,
+       .field = [](T t) -> Field { return &t.group.device; },
+       .help = "What computes",
+       .choices = {"cpu"}},
+      {.section = "groups",
+       .name = "instruction_set",
+       .type = KeyType::kChoice,
+       .field = [](T t) -> Field { return &t.group.instruction_set; },
+       .help = "Kernels of the CPU; `auto`: the best this machine runs",
+       .choices = {"auto", "avx512", "avx2", "reference"}},
+      {.section = "groups",
+       .name = "activation_dtype",
+       .type = KeyType::kChoice,
+       .field = [](T t) -> Field { return &t.group.activation_dtype; },
+       .help = "What quantized weights are multiplied with; `f32` is exact and slow",
+       .choices = {"int8", "f32"}},
+      {.section = "groups",
+       .name = "kv_cache_dtype",
+       .type = KeyType::kChoice,
+       .field = [](T t) -> Field { return &t.group.kv_cache_dtype; },
+       .help = "How keys and values are kept; `f32` takes twice the memory",
+       .choices = {"bf16", "f32"}},
+  };
+}
+
+std::vector<Key> GroupLimitKeys() {
+  return {
+      {.section = "groups",
+       .name = "kv_memory",
+       .type = KeyType::kBytes,
+       .field = [](T t) -> Field { return &t.group.kv_memory_bytes; },
+       .help = "KV cache of the whole group, split over its ranks",
+       .min = kMiB,
+       .max = 16384 * kGiB},
+      {.section = "groups",
+       .name = "block_size",
+       .type = KeyType::kInteger,
+       .field = [](T t) -> Field { return &t.group.block_size; },
+       .help = "Tokens of a KV block, the unit of prefix reuse",
+       .min = 16,
+       .max = 256,
+       .multiple = 16},
+      {.section = "groups",
+       .name = "max_step_tokens",
+       .type = KeyType::kInteger,
+       .field = [](T t) -> Field { return &t.group.max_step_tokens; },
+       .help = "Token budget of a step: bounds how long a running reply waits for a new prompt",
+       .min = 1,
+       .max = 8192},
+      {.section = "groups",
+       .name = "max_seqs",
+       .type = KeyType::kInteger,
+       .field = [](T t) -> Field { return &t.group.max_seqs; },
+       .help = "Most sequences that run at once; at most `max_step_tokens`",
+       .min = 1,
+       .max = 1024},
+      {.section = "groups",
+       .name = "min_watchdog",
+       .type = KeyType::kDuration,
+       .field = [](T t) -> Field { return &t.group.min_watchdog; },
+       .help = "A step may take this long, or ten times its prediction if that is more, before "
+               "the group counts as lost",
+       .min = 100 * kMillisecond,
+       .max = kHour},
+  };
+}
+
+std::vector<Key> RouterKeys() {
+  return {
+      {.section = "router",
+       .name = "listen",
+       .type = KeyType::kAddress,
+       .field = [](T t) -> Field {
+         return AddressField{&t.cluster.router.listen_host, &t.cluster.router.listen_port};
+       },
+       .help = "Where clients connect; port 0: any that is free"},
+      {.section = "router",
+       .name = "api_keys_file",
+       .type = KeyType::kFile,
+       .field = [](T t) -> Field { return &t.cluster.router.api_keys_file; },
+       .help = "One key a line, `#` comments; without it nobody has to authenticate"},
+      {.section = "router",
+       .name = "text_threads",
+       .type = KeyType::kInteger,
+       .field = [](T t) -> Field { return &t.cluster.router.text_threads; },
+       .help = "Threads that tokenize long prompts beside the one that serves",
+       .min = 1,
+       .max = 64},
+  };
+}
+
+Key LimitKey(std::string_view name, KeyType type, Field (*field)(T), std::string_view help,
+             int64_t min, int64_t max) {
+  return {.section = "router.limits",
+          .name = name,
+          .type = type,
+          .field = field,
+          .help = help,
+          .min = min,
+          .max = max};
+}
+
+std::vector<Key> RouterLimitKeys() {
+  using enum KeyType;
+  return {
+      LimitKey(
+          "max_connections", kInteger,
+          [](T t) -> Field { return &t.cluster.router.limits.max_connections; },
+          "Open client connections", 1, 1'000'000),
+      LimitKey(
+          "max_queued_requests", kInteger,
+          [](T t) -> Field { return &t.cluster.router.limits.max_queued_requests; },
+          "Requests in flight; beyond them the answer is 429", 1, 1'000'000),
+      LimitKey(
+          "max_header", kBytes,
+          [](T t) -> Field { return &t.cluster.router.limits.max_header_bytes; },
+          "Bytes of a request's header", kKiB, kMiB),
+      LimitKey(
+          "max_body", kBytes, [](T t) -> Field { return &t.cluster.router.limits.max_body_bytes; },
+          "Bytes of a request's body", kKiB, kGiB),
+      LimitKey(
+          "max_stream_buffer", kBytes,
+          [](T t) -> Field { return &t.cluster.router.limits.max_stream_buffer_bytes; },
+          "Unsent bytes of one reader; beyond them it is cut off", 4 * kKiB, kGiB),
+      LimitKey(
+          "header_timeout", kDuration,
+          [](T t) -> Field { return &t.cluster.router.limits.header_timeout; },
+          "For a request's header to arrive", kMillisecond, kHour),
+      LimitKey(
+          "body_timeout", kDuration,
+          [](T t) -> Field { return &t.cluster.router.limits.body_timeout; },
+          "For a request's body to arrive", kMillisecond, kHour),
+      LimitKey(
+          "idle_timeout", kDuration,
+          [](T t) -> Field { return &t.cluster.router.limits.idle_timeout; },
+          "Between two requests of a connection", kMillisecond, 24 * kHour),
+      LimitKey(
+          "slow_reader_timeout", kDuration,
+          [](T t) -> Field { return &t.cluster.router.limits.slow_reader_timeout; },
+          "A reader that takes no byte for this long is cut off", kMillisecond, kHour),
+      LimitKey(
+          "drain_timeout", kDuration,
+          [](T t) -> Field { return &t.cluster.router.limits.drain_timeout; },
+          "For streams in flight to end after SIGTERM", kMillisecond, 24 * kHour),
+  };
+}
+
+std::vector<Key> LinkKeys() {
+  return {
+      {.section = "links",
+       .name = "routers",
+       .type = KeyType::kEndpoints,
+       .field = [](T t) -> Field { return &t.cluster.links.routers; },
+       .help = "Where workers meet the routers, an endpoint for each router: `tcp://host:port`, "
+               "`tcp://host:*` or `ipc:///path`"},
+      {.section = "links",
+       .name = "runtime_dir",
+       .type = KeyType::kFolder,
+       .field = [](T t) -> Field { return &t.cluster.links.runtime_dir; },
+       .help = "For the Unix sockets over which a group's ranks meet; made when absent"},
+  };
+}
+
+std::vector<Key> LogKeys() {
+  return {
+      {.section = "log",
+       .name = "level",
+       .type = KeyType::kChoice,
+       .field = [](T t) -> Field { return &t.cluster.log.level; },
+       .help = "Least severe line that is written",
+       .choices = {"trace", "debug", "info", "warn", "error"}},
+      {.section = "log",
+       .name = "format",
+       .type = KeyType::kChoice,
+       .field = [](T t) -> Field { return &t.cluster.log.format; },
+       .help = "`json`: one object a line",
+       .choices = {"text", "json"}},
+  };
+}
+
+std::vector<Key> AllKeys() {
+  std::vector<Key> all;
+  for (const auto& part : {ModelKeys(), GroupShapeKeys(), GroupLimitKeys(), RouterKeys(),
+                           RouterLimitKeys(), LinkKeys(), LogKeys()}) {
+    all.insert(all.end(), part.begin(), part.end());
+  }
+  return all;
+}
+
+std::string FieldText(KeyType type, const Field& field) {
+  if (const auto* number = std::get_if<int*>(&field)) {
+    return type == KeyType::kBytes ? FormatBytes(**number) : fmt::format("{}", **number);
+  }
+  if (const auto* number = std::get_if<int64_t*>(&field)) {
+    return type == KeyType::kBytes ? FormatBytes(**number) : FormatDuration(**number);
+  }
+  if (const auto* text = std::get_if<std::string*>(&field)) {
+    return (*text)->empty() ? "none" : **text;
+  }
+  if (const auto* list = std::get_if<std::vector<std::string>*>(&field)) {
+    return fmt::format("[{}]", Join(**list, ", "));
+  }
+  const auto& address = std::get<AddressField>(field);
+  return FormatAddress({*address.host, *address.port});
+}
+
+}  // namespace
+
+const std::vector<Section>& Sections() {
+  static const std::vector<Section> kSections = {
+      {"", "", "", "the file"},
+      {"model", "", "model", "What is served", true},
+      {"groups", "", "groups", "The replicas of the model, one list entry each", true, true},
+      {"router", "", "router", "The HTTP side"},
+      {"router.limits", "router", "limits", "What clients may ask of the router"},
+      {"links", "", "links", "How the processes find each other"},
+      {"log", "", "log", "What the processes write to standard error"},
+  };
+  return kSections;
+}
+
+const std::vector<Key>& Keys() {
+  static const std::vector<Key> kKeys = AllKeys();
+  return kKeys;
+}
+
+std::vector<std::string> NamesIn(std::string_view section) {
+  std::vector<std::string> names;
+  for (const Key& key : Keys()) {
+    if (key.section == section) names.emplace_back(key.name);
+  }
+  for (const Section& inner : Sections()) {
+    if (!inner.path.empty() && inner.parent == section) names.emplace_back(inner.name);
+  }
+  return names;
+}
+
+std::string TypeText(const Key& key) {
+  switch (key.type) {
+    case KeyType::kText:
+      return "text";
+    case KeyType::kName:
+      return "name";
+    case KeyType::kFile:
+      return "path of a file";
+    case KeyType::kFolder:
+      return "path of a folder";
+    case KeyType::kInteger:
+      if (key.multiple > 1) {
+        return fmt::format("multiple of {}, {} to {}", key.multiple, key.min, key.max);
+      }
+      return fmt::format("integer, {} to {}", key.min, key.max);
+    case KeyType::kBytes:
+      return fmt::format("size, {} to {}", FormatBytes(key.min), FormatBytes(key.max));
+    case KeyType::kDuration:
+      return fmt::format("duration, {} to {}", FormatDuration(key.min), FormatDuration(key.max));
+    case KeyType::kChoice:
+      return Join(key.choices, " or ");
+    case KeyType::kAddress:
+      return "address:port";
+    case KeyType::kEndpoints:
+      return "list of endpoints";
+  }
+  return "";
+}
+
+std::string DefaultText(const Key& key) {
+  if (key.required) return "required";
+  Cluster cluster;
+  Group group;
+  return FieldText(key.type, key.field({cluster, group}));
+}
+
+}  // namespace tandem::config
