@@ -24,7 +24,8 @@ class Communicator {
   virtual void AllReduceSum(std::span<float> data) = 0;
 
   // out = every rank's `in`, in rank order. Ranks may pass different sizes: sizes[r] bytes each,
-  // equal on all ranks; in.size() == sizes[rank()], out.size() == their sum.
+  // equal on all ranks; in.size() == sizes[rank()], out.size() == their sum, or 0 on a rank that
+  // gives but does not want the result.
   virtual void AllGather(std::span<const std::byte> in, std::span<const size_t> sizes,
                          std::span<std::byte> out) = 0;
 

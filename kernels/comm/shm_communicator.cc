@@ -227,14 +227,15 @@ void ShmCommunicator::AllGather(std::span<const std::byte> in, std::span<const s
                                 std::span<std::byte> out) {
   TANDEM_CHECK(static_cast<int>(sizes.size()) == size_) << sizes.size() << " sizes";
   TANDEM_CHECK(in.size() == sizes[rank_]) << in.size() << " bytes, " << sizes[rank_] << " said";
-  Call call{kGather, 0, out.size(), 1469598103934665603u};
-  size_t total = 0, largest = 0;
+  Call call{kGather, 0, 0, 1469598103934665603u};
+  size_t largest = 0;
   for (const size_t size : sizes) {
     call.detail = (call.detail ^ size) * 1099511628211u;  // FNV-1a, a word at a time
-    total += size;
+    call.bytes += size;
     largest = std::max(largest, size);
   }
-  TANDEM_CHECK(total == out.size()) << out.size() << " bytes out, sizes add up to " << total;
+  TANDEM_CHECK(out.empty() || out.size() == call.bytes)
+      << out.size() << " bytes out, sizes add up to " << call.bytes;
   for (size_t first = 0; first < largest && !lost(); first += slot_bytes_) {
     const auto count = [&](int r) {
       return sizes[r] <= first ? 0 : std::min(slot_bytes_, sizes[r] - first);
@@ -242,7 +243,7 @@ void ShmCommunicator::AllGather(std::span<const std::byte> in, std::span<const s
     if (const size_t n = count(rank_); n > 0) std::memcpy(SlotToWrite(), in.data() + first, n);
     if (!Meet(call)) return;
     std::byte* to = out.data() + first;
-    for (int r = 0; r < size_; ++r) {
+    for (int r = 0; r < size_ && !out.empty(); ++r) {
       if (const size_t n = count(r); n > 0) std::memcpy(to, SlotToRead(r), n);
       to += sizes[r];
     }

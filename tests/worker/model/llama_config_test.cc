@@ -1,0 +1,97 @@
+#include "worker/model/llama_config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/common/gguf/gguf_builder.h"
+#include "tests/support/tiny_model.h"
+
+namespace tandem::model {
+namespace {
+
+using tandem::testing::MakeTinyModel;
+using tandem::testing::TinyModelOptions;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+StatusOr<LlamaConfig> Read(const std::string& bytes) {
+  TANDEM_ASSIGN_OR_RETURN(auto file,
+                          gguf::File::Parse(std::as_bytes(std::span(bytes)), "tiny.gguf"));
+  return ReadLlamaConfig(*file);
+}
+
+std::string Error(const TinyModelOptions& options, StatusCode code) {
+  const auto config = Read(MakeTinyModel(options));
+  EXPECT_EQ(config.status().code(), code);
+  return std::string(Message(config.status()));
+}
+
+TEST(LlamaConfig, ReadsTheShape) {
+  const auto c = Read(MakeTinyModel());
+  ASSERT_TRUE(c.ok()) << c.status();
+  EXPECT_EQ(c->num_layers, 2);
+  EXPECT_EQ(c->hidden, 96);
+  EXPECT_EQ(c->num_heads, 6);
+  EXPECT_EQ(c->num_kv_heads, 3);
+  EXPECT_EQ(c->head_dim, 32);
+  EXPECT_EQ(c->ffn, 160);
+  EXPECT_EQ(c->vocab, 275);
+  EXPECT_EQ(c->max_context, 512);
+  EXPECT_EQ(c->rope_theta, 10000);
+  EXPECT_FLOAT_EQ(c->rms_eps, 1e-5f);
+  EXPECT_FALSE(c->tied_embeddings);
+  EXPECT_TRUE(Read(MakeTinyModel({.tied_embeddings = true}))->tied_embeddings);
+}
+
+TEST(LlamaConfig, NamesTheArchitectureThatIsNotSupported) {
+  EXPECT_THAT(Error({.architecture = "qwen2"}, StatusCode::kUnimplemented),
+              AllOf(HasSubstr("tiny.gguf"), HasSubstr("\"qwen2\" is not supported")));
+}
+
+TEST(LlamaConfig, NamesTheMissingTensorAndItsShape) {
+  EXPECT_THAT(
+      Error({.without = "blk.1.ffn_down.weight"}, StatusCode::kInvalidArgument),
+      AllOf(HasSubstr("blk.1.ffn_down.weight"), HasSubstr("[96, 160]"), HasSubstr("missing")));
+}
+
+TEST(LlamaConfig, NamesBothShapesOfAMisshapenTensor) {
+  EXPECT_THAT(Error({.misshape = "blk.0.attn_k.weight"}, StatusCode::kInvalidArgument),
+              AllOf(HasSubstr("blk.0.attn_k.weight"), HasSubstr("has shape [97, 96]"),
+                    HasSubstr("expected [96, 96]")));
+}
+
+TEST(LlamaConfig, RefusesHeadsThatDoNotDivide) {
+  EXPECT_THAT(Error({.num_heads = 5, .num_kv_heads = 3}, StatusCode::kInvalidArgument),
+              HasSubstr("3 KV heads do not divide 5 heads"));
+}
+
+TEST(LlamaConfig, RefusesSizesThatAreNoMultipleOf32) {
+  EXPECT_THAT(Error({.ffn = 168, .type = gguf::TensorType::kF32}, StatusCode::kUnimplemented),
+              HasSubstr("168"));
+}
+
+// Small files that are not a model yet: what is missing is named before anything is computed.
+TEST(LlamaConfig, NamesAMissingOrSillySize) {
+  gguf::GgufBuilder none;
+  none.String("general.architecture", "llama");
+  EXPECT_THAT(std::string(Message(Read(none.Build()).status())), HasSubstr("llama.block_count"));
+  gguf::GgufBuilder zero;
+  zero.String("general.architecture", "llama").Uint32("llama.block_count", 0);
+  EXPECT_THAT(std::string(Message(Read(zero.Build()).status())),
+              HasSubstr("llama.block_count is 0"));
+  EXPECT_THAT(std::string(Message(Read(gguf::GgufBuilder().Build()).status())),
+              HasSubstr("general.architecture"));
+}
+
+TEST(LlamaConfig, RefusesWhatItWouldNotCompute) {
+  gguf::GgufBuilder scaled;
+  scaled.String("general.architecture", "llama").String("llama.rope.scaling.type", "yarn");
+  EXPECT_THAT(std::string(Message(Read(scaled.Build()).status())),
+              HasSubstr("rope scaling \"yarn\" is not supported"));
+  gguf::GgufBuilder experts;
+  experts.String("general.architecture", "llama").Uint32("llama.expert_count", 8);
+  EXPECT_THAT(std::string(Message(Read(experts.Build()).status())), HasSubstr("8 experts"));
+}
+
+}  // namespace
+}  // namespace tandem::model

@@ -1,0 +1,307 @@
+#include "worker/model/llama_runner.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "common/check.h"
+#include "kernels/make_ops.h"
+
+namespace tandem::model {
+namespace {
+
+using kernels::TensorView;
+
+StatusOr<kernels::OpsOptions> ReadOpsOptions(const ShardOptions& options,
+                                             const LlamaConfig& config) {
+  kernels::OpsOptions ops;
+  ops.threads = options.threads;
+  ops.max_tokens = std::max(options.max_step_tokens, options.max_seqs);
+  ops.max_cols = std::max({config.hidden, config.ffn, config.num_heads * config.head_dim});
+  ops.max_vocab = config.vocab;
+  if (options.activation_dtype == "int8") {
+    ops.activations = kernels::ActivationType::kInt8;
+  } else if (options.activation_dtype == "f32") {
+    ops.activations = kernels::ActivationType::kF32;
+  } else {
+    return InvalidArgument("activation dtype \"{}\" is not known; known: int8, f32",
+                           options.activation_dtype);
+  }
+  if (options.instruction_set == "auto") {
+    ops.instruction_set = kernels::InstructionSet::kAuto;
+  } else if (options.instruction_set == "avx512") {
+    ops.instruction_set = kernels::InstructionSet::kAvx512;
+  } else if (options.instruction_set == "avx2") {
+    ops.instruction_set = kernels::InstructionSet::kAvx2;
+  } else if (options.instruction_set == "reference") {
+    ops.instruction_set = kernels::InstructionSet::kReference;
+  } else {
+    return InvalidArgument(
+        "instruction set \"{}\" is not known; known: auto, avx512, avx2, reference",
+        options.instruction_set);
+  }
+  return ops;
+}
+
+StatusOr<kernels::KvCacheSpec> ReadKvSpec(const ShardOptions& options, const LlamaConfig& config,
+                                          const RankShard& shard) {
+  kernels::KvCacheSpec spec;
+  spec.num_layers = config.num_layers;
+  spec.block_size = options.block_size;
+  spec.num_kv_heads = shard.kv_heads.size();
+  spec.head_dim = config.head_dim;
+  if (options.kv_cache_dtype == "f32") {
+    spec.type = kernels::KvType::kF32;
+  } else if (options.kv_cache_dtype == "bf16") {
+    spec.type = kernels::KvType::kBf16;
+  } else {
+    return InvalidArgument("KV cache dtype \"{}\" is not known; known: bf16, f32",
+                           options.kv_cache_dtype);
+  }
+  return spec;
+}
+
+template <class T>
+std::span<std::byte> Bytes(T* data, size_t count) {
+  return std::as_writable_bytes(std::span<T>(data, count));
+}
+
+}  // namespace
+
+StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Load(const ShardOptions& options,
+                                                         kernels::Communicator& comm) {
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<gguf::File> file, gguf::File::Open(options.model_path));
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<ModelRunner> runner,
+                          LlamaRunner::Make(options, std::move(file), comm));
+  return runner;
+}
+
+StatusOr<std::unique_ptr<LlamaRunner>> LlamaRunner::Make(const ShardOptions& options,
+                                                         std::unique_ptr<gguf::File> file,
+                                                         kernels::Communicator& comm) {
+  std::unique_ptr<LlamaRunner> runner(new LlamaRunner(options, std::move(file), comm));
+  TANDEM_RETURN_IF_ERROR(runner->Load());
+  return runner;
+}
+
+LlamaRunner::LlamaRunner(const ShardOptions& options, std::unique_ptr<gguf::File> file,
+                         kernels::Communicator& comm)
+    : options_(options), file_(std::move(file)), comm_(comm) {}
+
+Status LlamaRunner::Load() {
+  TANDEM_ASSIGN_OR_RETURN(config_, ReadLlamaConfig(*file_));
+  if (config_.head_dim > 256) {
+    return Unsupported("{}: a head dimension of {} is not supported; the most is 256",
+                       file_->name(), config_.head_dim);
+  }
+  TANDEM_ASSIGN_OR_RETURN(shards_, MakeShardLayout(config_, tp()));
+  shard_ = shards_[comm_.rank()];
+  TANDEM_ASSIGN_OR_RETURN(const kernels::OpsOptions ops_options, ReadOpsOptions(options_, config_));
+  TANDEM_ASSIGN_OR_RETURN(const kernels::KvCacheSpec kv_spec,
+                          ReadKvSpec(options_, config_, shard_));
+  TANDEM_ASSIGN_OR_RETURN(ops_, kernels::MakeOps(ops_options));
+
+  info_.architecture = "llama";
+  info_.vocab_size = config_.vocab;
+  info_.max_context = options_.max_context > 0 ? std::min(options_.max_context, config_.max_context)
+                                               : config_.max_context;
+  info_.instruction_set = ops_->name();
+  info_.fingerprint = file_->Fingerprint();
+  const int64_t block_bytes = ops_->KvBlockBytes(kv_spec);
+  info_.num_blocks =
+      static_cast<int>(std::min<int64_t>(options_.kv_memory_bytes / block_bytes, 1 << 30));
+  if (info_.num_blocks < 1) {
+    return ResourceExhausted(
+        "{} bytes of KV memory are less than one block of {} tokens, which takes {}",
+        options_.kv_memory_bytes, options_.block_size, block_bytes);
+  }
+  weights_ = LoadLlamaWeights(*file_, config_, shard_, *ops_);
+  kernels::RopeSpec rope;
+  rope.dims = config_.head_dim;
+  rope.theta = config_.rope_theta;
+  rope.max_positions = info_.max_context + options_.block_size;
+  rope_ = ops_->MakeRopeTable(rope);
+  return OkStatus();
+}
+
+Status LlamaRunner::Prepare(int num_blocks) {
+  TANDEM_CHECK(num_blocks >= 1 && num_blocks <= info_.num_blocks)
+      << num_blocks << " blocks, " << info_.num_blocks << " fit";
+  TANDEM_ASSIGN_OR_RETURN(kernels::KvCacheSpec spec, ReadKvSpec(options_, config_, shard_));
+  spec.num_blocks = num_blocks;
+  TANDEM_ASSIGN_OR_RETURN(kv_, ops_->MakeKvCache(spec));
+  info_.num_blocks = num_blocks;
+  const PlanLimits limits = {
+      .max_rows = options_.max_seqs,
+      .max_step_tokens = std::max(options_.max_step_tokens, options_.max_seqs),
+      // One more than a full context takes: a step planned ahead may run past its end.
+      .max_blocks_per_seq = (info_.max_context - 1) / options_.block_size + 2,
+      .block_size = options_.block_size};
+  slots_.emplace(limits, num_blocks);
+  AllocateStep();
+  return OkStatus();
+}
+
+void LlamaRunner::AllocateStep() {
+  const size_t tokens = std::max(options_.max_step_tokens, options_.max_seqs);
+  const size_t seqs = options_.max_seqs;
+  const size_t drawn = (seqs + tp() - 1) / tp();
+  const size_t q_cols = static_cast<size_t>(shard_.heads.size()) * config_.head_dim;
+  const size_t kv_cols = static_cast<size_t>(shard_.kv_heads.size()) * config_.head_dim;
+  for (auto* rows : {&x_, &normed_, &partial_}) rows->resize(tokens * config_.hidden);
+  qkv_.resize(tokens * (q_cols + 2 * kv_cols));
+  attention_.resize(tokens * q_cols);
+  act_.resize(tokens * shard_.ffn.size());
+  last_x_.resize(seqs * config_.hidden);
+  last_partial_.resize(seqs * config_.hidden);
+  if (tp() > 1) part_logits_.resize(seqs * shard_.vocab.size());
+  logits_.resize(drawn * config_.vocab);
+  gather_bytes_.resize(tp());
+  params_.resize(drawn);
+  drawn_.resize(drawn);
+  all_drawn_.resize(seqs);
+}
+
+Status LlamaRunner::Run(const StepPlan& plan, std::span<RowResult> results) {
+  TANDEM_CHECK(slots_.has_value()) << "Run before Prepare";
+  TANDEM_CHECK(results.size() >= plan.rows.size()) << results.size() << " results";
+  if (last_step_ && plan.step != *last_step_ + 1) {
+    return Internal("rank {} was given step {} after step {}", comm_.rank(), plan.step,
+                    *last_step_);
+  }
+  last_step_ = plan.step;
+  if (plan.idle()) {
+    comm_.Barrier();
+    return comm_.Poll();
+  }
+  const StepInputs& in = slots_->Apply(plan);
+  for (const int32_t token : in.tokens) {
+    if (token >= config_.vocab) {
+      return Internal("token {} in a plan; the vocabulary has {}", token, config_.vocab);
+    }
+  }
+  Forward(in);
+  for (size_t i = 0; i < plan.rows.size(); ++i) results[i].token = -1;
+  if (!in.sampled.empty()) {
+    Logits(in);
+    Sample(plan, in);
+    Publish(plan, in, results);
+  }
+  return comm_.Poll();
+}
+
+void LlamaRunner::Forward(const StepInputs& in) {
+  const int tokens = in.batch.num_tokens;
+  const TensorView x(x_.data(), tokens, config_.hidden);
+  const TensorView normed(normed_.data(), tokens, config_.hidden);
+  const TensorView partial(partial_.data(), tokens, config_.hidden);
+  ops_->Embed(x, weights_.embedding, in.tokens);
+  for (int i = 0; i < config_.num_layers; ++i) {
+    const LlamaLayer& layer = weights_.layers[i];
+    if (i == 0) {
+      ops_->RmsNorm(normed, x, layer.attn_norm, config_.rms_eps);
+    } else {
+      ops_->AddRmsNorm(normed, x, partial, layer.attn_norm, config_.rms_eps);
+    }
+    Attention(layer, i, in.batch);
+    ops_->AddRmsNorm(normed, x, partial, layer.ffn_norm, config_.rms_eps);
+    FeedForward(layer, tokens);
+  }
+}
+
+void LlamaRunner::Attention(const LlamaLayer& layer, int index, const kernels::StepBatch& batch) {
+  const int64_t tokens = batch.num_tokens;
+  const int64_t q_cols = int64_t{shard_.heads.size()} * config_.head_dim;
+  const int64_t kv_cols = int64_t{shard_.kv_heads.size()} * config_.head_dim;
+  const TensorView qkv(qkv_.data(), tokens, q_cols + 2 * kv_cols);
+  const TensorView q = qkv.Cols(0, q_cols);
+  const TensorView attention(attention_.data(), tokens, q_cols);
+  const TensorView partial(partial_.data(), tokens, config_.hidden);
+  ops_->MatMul(qkv, {normed_.data(), tokens, config_.hidden}, *layer.qkv);
+  ops_->RopeAndStoreKv(q, qkv.Cols(q_cols, q_cols + kv_cols),
+                       qkv.Cols(q_cols + kv_cols, q_cols + 2 * kv_cols), *rope_, *kv_, index,
+                       batch);
+  ops_->PagedAttention(attention, q, *kv_, index, batch,
+                       1.0f / std::sqrt(static_cast<float>(config_.head_dim)));
+  ops_->MatMul(partial, attention, *layer.o);
+  comm_.AllReduceSum({partial_.data(), static_cast<size_t>(tokens * config_.hidden)});
+}
+
+void LlamaRunner::FeedForward(const LlamaLayer& layer, int num_tokens) {
+  const TensorView act(act_.data(), num_tokens, shard_.ffn.size());
+  ops_->GateUpSilu(act, {normed_.data(), num_tokens, config_.hidden}, *layer.gate_up);
+  ops_->MatMul({partial_.data(), num_tokens, config_.hidden}, act, *layer.down);
+  comm_.AllReduceSum({partial_.data(), static_cast<size_t>(num_tokens) * config_.hidden});
+}
+
+void LlamaRunner::Logits(const StepInputs& in) {
+  const int rows = static_cast<int>(in.sampled_row.size());
+  const size_t hidden = config_.hidden;
+  for (int i = 0; i < rows; ++i) {
+    const size_t from = in.sampled_row[i] * hidden;
+    std::copy_n(x_.begin() + from, hidden, last_x_.begin() + i * hidden);
+    std::copy_n(partial_.begin() + from, hidden, last_partial_.begin() + i * hidden);
+  }
+  const TensorView last(last_x_.data(), rows, config_.hidden);
+  const TensorView normed(normed_.data(), rows, config_.hidden);
+  ops_->AddRmsNorm(normed, last, {last_partial_.data(), rows, config_.hidden}, weights_.output_norm,
+                   config_.rms_eps);
+  const int64_t part = shard_.vocab.size();
+  float* const part_logits = tp() == 1 ? logits_.data() : part_logits_.data();
+  if (part > 0) ops_->MatMul({part_logits, rows, part}, normed, *weights_.output);
+  if (tp() == 1) return;
+  // A gather a row: the parts in rank order are the row, and only the rank that draws takes it.
+  for (int r = 0; r < tp(); ++r) gather_bytes_[r] = shards_[r].vocab.size() * sizeof(float);
+  for (int i = 0; i < rows; ++i) {
+    const bool mine = i % tp() == comm_.rank();
+    float* const to = logits_.data() + static_cast<size_t>(i / tp()) * config_.vocab;
+    comm_.AllGather(Bytes(part_logits + i * part, part), gather_bytes_,
+                    Bytes(to, mine ? config_.vocab : 0));
+  }
+}
+
+void LlamaRunner::Sample(const StepPlan& plan, const StepInputs& in) {
+  const int drawn = NumDrawn(static_cast<int>(in.sampled.size()), comm_.rank());
+  for (int i = 0; i < drawn; ++i) {
+    const int index = in.sampled[i * tp() + comm_.rank()];
+    const PlanRow& row = plan.rows[index];
+    params_[i] = {.temperature = row.sampling.temperature,
+                  .top_p = row.sampling.top_p,
+                  .min_p = row.sampling.min_p,
+                  .top_k = row.sampling.top_k,
+                  .seed = row.sampling.seed,
+                  .sequence_index = row.sampling.sequence_index,
+                  .position = static_cast<uint64_t>(in.batch.context_len[index]),
+                  .num_logprobs = row.sampling.num_logprobs,
+                  .forced_token = row.forced_token};
+  }
+  if (drawn > 0) {
+    ops_->Sample({logits_.data(), drawn, config_.vocab},
+                 std::span<const kernels::SamplingParams>(params_).first(drawn),
+                 std::span<kernels::SampledToken>(drawn_).first(drawn));
+  }
+  const int sampled = static_cast<int>(in.sampled.size());
+  for (int r = 0; r < tp(); ++r) {
+    gather_bytes_[r] = NumDrawn(sampled, r) * sizeof(kernels::SampledToken);
+  }
+  comm_.AllGather(Bytes(drawn_.data(), drawn), gather_bytes_, Bytes(all_drawn_.data(), sampled));
+}
+
+void LlamaRunner::Publish(const StepPlan& plan, const StepInputs& in,
+                          std::span<RowResult> results) {
+  static_assert(kernels::kMaxTopLogprobs == kMaxLogprobs);
+  const int sampled = static_cast<int>(in.sampled.size());
+  const kernels::SampledToken* next = all_drawn_.data();
+  for (int rank = 0; rank < tp(); ++rank) {
+    for (int i = rank; i < sampled; i += tp(), ++next) {
+      RowResult& result = results[in.sampled[i]];
+      result.token = next->token;
+      result.logprob = next->logprob;
+      result.num_top = next->num_top;
+      std::copy_n(next->top_ids, next->num_top, result.top_ids);
+      std::copy_n(next->top_logprobs, next->num_top, result.top_logprobs);
+      slots_->SetSampled(plan.rows[in.sampled[i]].slot, next->token);
+    }
+  }
+}
+
+}  // namespace tandem::model

@@ -1,0 +1,81 @@
+// The Llama forward pass of one rank: ModelRunner over kernels::Ops. Made by ModelRunner::Load.
+//
+// A layer: norm, QKV, rope + KV store, attention, O, all-reduce; norm, gate/up, down, all-reduce.
+// Norms and residuals are computed by every rank alike; matrices are this rank's shard. Logits are
+// split by vocabulary; row i of the sampled rows is collected and drawn on rank i % tp, then the
+// drawn tokens go to all.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "common/gguf/gguf_file.h"
+#include "kernels/comm/communicator.h"
+#include "kernels/ops.h"
+#include "worker/model/llama_config.h"
+#include "worker/model/llama_weights.h"
+#include "worker/model/model_runner.h"
+#include "worker/model/shard_layout.h"
+#include "worker/model/slot_table.h"
+
+namespace tandem::model {
+
+class LlamaRunner final : public ModelRunner {
+ public:
+  static StatusOr<std::unique_ptr<LlamaRunner>> Make(const ShardOptions& options,
+                                                     std::unique_ptr<gguf::File> file,
+                                                     kernels::Communicator& comm);
+
+  const ModelInfo& info() const override { return info_; }
+  Status Prepare(int num_blocks) override;
+  Status Run(const StepPlan& plan, std::span<RowResult> results) override;
+
+ private:
+  LlamaRunner(const ShardOptions& options, std::unique_ptr<gguf::File> file,
+              kernels::Communicator& comm);
+
+  Status Load();
+  void AllocateStep();
+
+  // Leaves the last layer's residual in x_ and what is still to be added to it in partial_.
+  void Forward(const StepInputs& in);
+  void Attention(const LlamaLayer& layer, int index, const kernels::StepBatch& batch);
+  void FeedForward(const LlamaLayer& layer, int num_tokens);
+  // Fills logits_, one row for each sampled row that this rank draws.
+  void Logits(const StepInputs& in);
+  void Sample(const StepPlan& plan, const StepInputs& in);
+  void Publish(const StepPlan& plan, const StepInputs& in, std::span<RowResult> results);
+
+  int tp() const { return comm_.size(); }
+  // How many of `num_sampled` rows `rank` draws.
+  int NumDrawn(int num_sampled, int rank) const { return (num_sampled - rank + tp() - 1) / tp(); }
+
+  ShardOptions options_;
+  std::unique_ptr<gguf::File> file_;
+  kernels::Communicator& comm_;
+  LlamaConfig config_;
+  std::vector<RankShard> shards_;  // of all ranks
+  RankShard shard_;                // this rank's
+  ModelInfo info_;
+
+  std::unique_ptr<kernels::Ops> ops_;
+  LlamaWeights weights_;
+  std::unique_ptr<kernels::RopeTable> rope_;
+  std::unique_ptr<kernels::KvCache> kv_;
+  std::optional<SlotTable> slots_;
+  std::optional<uint64_t> last_step_;
+
+  // Step memory, sized for the largest plan. T tokens, S sampled rows; the rest as in LlamaLayer.
+  std::vector<float> x_, normed_, partial_;       // [T, H]
+  std::vector<float> qkv_, attention_, act_;      // [T, (Nq + 2 Nkv) D], [T, Nq D], [T, F]
+  std::vector<float> last_x_, last_partial_;      // [S, H]
+  std::vector<float> part_logits_;                // [S, vocab of this rank]
+  std::vector<float> logits_;                     // [ceil(S / tp), vocab]
+  std::vector<size_t> gather_bytes_;              // [tp]
+  std::vector<kernels::SamplingParams> params_;   // [ceil(S / tp)]
+  std::vector<kernels::SampledToken> drawn_;      // [ceil(S / tp)]
+  std::vector<kernels::SampledToken> all_drawn_;  // [S] by rank, then by row
+};
+
+}  // namespace tandem::model

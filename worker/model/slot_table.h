@@ -1,0 +1,60 @@
+// What a rank remembers of every slot between steps, and the step's inputs that follow from it and
+// from a plan. Pure: no tensor, no device. Memory: all of it in the constructor.
+//
+// A plan that contradicts what is held (a slot out of range, more blocks than fit, a token that was
+// never sampled) is a bug of the leader: CHECK.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/ops.h"
+#include "worker/step_plan.h"
+
+namespace tandem::model {
+
+// Views into the table; valid until the next Apply.
+struct StepInputs {
+  std::span<const int32_t> tokens;       // [T] ids, kLastSampled resolved
+  kernels::StepBatch batch;              // a sequence a plan row
+  std::span<const int32_t> sampled;      // plan rows that sample, ascending
+  std::span<const int32_t> sampled_row;  // their last query token's row in [0, T)
+};
+
+class SlotTable {
+ public:
+  // REQUIRES: limits.max_rows == number of slots.
+  SlotTable(const PlanLimits& limits, int num_blocks);
+
+  // Takes the plan's changes over: block tables grow, lengths are those after the step.
+  const StepInputs& Apply(const StepPlan& plan);
+
+  // What `slot` drew in this step: its kLastSampled in the next.
+  void SetSampled(int slot, TokenId token) { slots_[slot].last_sampled = token; }
+
+  // Tokens whose KV exists once the last applied plan has run.
+  int length(int slot) const { return slots_[slot].length; }
+
+ private:
+  struct Slot {
+    int32_t length = 0;
+    int32_t num_blocks = 0;
+    TokenId last_sampled = -1;
+  };
+
+  int32_t* BlocksOf(int slot) { return blocks_.data() + slot * limits_.max_blocks_per_seq; }
+  void AppendBlocks(const StepPlan& plan, const PlanRow& row);
+  void AppendTokens(const StepPlan& plan, const PlanRow& row);
+
+  PlanLimits limits_;
+  int num_blocks_;
+  std::vector<Slot> slots_;
+  std::vector<int32_t> blocks_;  // [slots, max_blocks_per_seq]
+  // Of the step:
+  std::vector<int32_t> tokens_, query_start_, context_len_, sampled_, sampled_row_;
+  std::vector<int32_t> step_blocks_;  // [rows, max_blocks_per_seq]
+  StepInputs inputs_;
+};
+
+}  // namespace tandem::model
