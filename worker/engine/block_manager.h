@@ -65,10 +65,10 @@ class BlockManager {
   int num_published() const { return static_cast<int>(index_.size()); }
   int CountExclusive(const Sequence& seq) const;  // blocks that Release(seq) would make available
 
-  // Appends events since the last call to `out`.
+  // Replaces `out` by the events since the last call, reusing its memory.
   void TakeEvents(std::vector<KvEvent>& out);
-  // All that is findable now, parents before children; returns the number of the last event that
-  // the list includes, whether taken or not.
+  // Replaces `out` by all that is findable now, parents before children; returns the number of the
+  // last event that the list includes, whether taken or not.
   uint64_t Snapshot(std::vector<KvEvent>& out) const;
 
   // Aborts if a block is in no or in two states, a count is wrong, or a parent precedes a child in

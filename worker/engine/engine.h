@@ -115,55 +115,67 @@ class Engine {
     int64_t score = 0;
     Sequence* seq = nullptr;
   };
-  enum class Share : uint8_t { kQueue, kPrefill, kWaiting, kDecode, kPreempted };
 
   // admission.cc
   void Add(Generate&& request, Nanos now);
   std::string Refusal(const Generate& request) const;  // empty: can be served
+  bool InVocabulary(std::span<const TokenId> tokens) const;
   void CancelKey(const SequenceKey& key, Nanos now);
   void CancelRouter(Nonce router, Nanos now);
 
   // retire.cc
   void ExpireDeadlines(Nanos now);
-  void End(Sequence& seq, FinishReason reason, Nanos now);  // makes the last Output
-  void EndWithOutput(Sequence& seq, Output& last, FinishReason reason);
-  void ReleaseIfIdle(Sequence& seq);  // gives back what nothing in flight names
+  void End(Sequence& seq, FinishReason reason, Nanos now);  // makes its last Output
+  void Finish(Sequence& seq, Output& last, FinishReason reason);
+  void ReleaseIfIdle(Sequence& seq);  // frees what nothing in flight names; may destroy seq
   void GiveBack(Sequence& seq);       // slot and blocks
-  void Destroy(Sequence& seq);
 
   // decode.cc
   void PlanDecodes();
   bool CanDecode(const Sequence& seq) const;
-  void AddDecodeRow(Sequence& seq);
+  bool GrowOrPreempt(Sequence& seq, int num_stalled);
 
   // preempt.cc
-  bool MakeRoom(Sequence& seq, int num_stalled);
+  bool MakeRoom(const Sequence& seq, int num_stalled);
   int BlocksComing() const;
-  Sequence* Victim();
+  Sequence& Victim();
   void Preempt(Sequence& seq);
+  void BackToWaiting(Sequence& seq);
 
   // prefill.cc
   void PlanPrefills(Nanos now);
   void RankCandidates(Nanos now);
+  void DropWaitingCandidates();
   Sequence* NextCandidate();
   int64_t Score(const Sequence& seq, Nanos now) const;
-  const Sequence* ComputingSamePrefix(const Sequence& seq) const;
+  Sequence* ComputingSamePrefix(Sequence& seq);
   bool TryStart(Sequence& seq, Nanos now);
   void AddChunk(Sequence& seq);
 
-  // engine.cc
-  PlanBuffer& BeginPlan();
-  const StepPlan& FinishPlan(PlanBuffer& buffer);
-  PlanRow& AddRow(Sequence& seq, int num_tokens, bool samples);
-  int BudgetLeft() const;
+  // account.cc
+  enum class Share : uint8_t { kQueue, kPrefill, kWaiting, kDecode, kPreempted };
   void Account(Sequence& seq, Share share, Nanos now);
+  bool IsResuming(const Sequence& seq) const;
+  Share IdleShare(const Sequence& seq) const;
+  Share BusyShare(const Sequence& seq, bool decode) const;
+  void AddToQueue(const Sequence& seq, int remaining, Nanos now);
+
+  void CheckSequence(const Sequence& seq) const;  // invariants.cc
+
+  // engine.cc
+  void BeginPlan();
+  const StepPlan& FinishPlan();
+  void AddRow(Sequence& seq, int num_tokens, bool samples);
+  int BudgetLeft() const;
+  bool InThisPlan(const Sequence& seq) const { return seq.last_step == last_step_number_ + 1; }
+  PlanBuffer& oldest_in_flight();
 
   // commit.cc
   void CommitRow(Sequence& seq, const PlanRow& row, bool decode, const RowResult& result,
                  Nanos now);
   void AppendToken(Sequence& seq, const RowResult& result);
   FinishReason FinishOf(const Sequence& seq) const;
-  Output& NewOutput(const Sequence& seq);
+  Output& NewOutput(const SequenceKey& key);
 
   const EngineOptions options_;
   const PlanLimits limits_;

@@ -22,7 +22,8 @@ namespace tandem::engine {
 enum class SeqState : uint8_t { kWaiting, kPrefill, kDecode, kFinished };
 
 struct Sequence {
-  SeqId id = 0;  // in order of arrival
+  SeqId id = 0;      // in order of arrival
+  size_t index = 0;  // in the engine's list of all sequences
   SequenceKey key;
   SeqState state = SeqState::kWaiting;
 
@@ -55,8 +56,9 @@ struct Sequence {
   int num_published = 0;             // leading blocks that are findable by hash
   bool publish_stopped = false;      // an equal block was published by another: see Publish()
 
-  int32_t slot = -1;     // on the ranks; -1: none
-  bool started = false;  // its kRowStart was planned since it got the slot
+  int32_t slot = -1;           // on the ranks; -1: none
+  bool started = false;        // its kRowStart was planned since it got the slot
+  int num_blocks_planned = 0;  // leading blocks of the table that plans have told the ranks
 
   // Accounting.
   int cached_estimate = 0;   // tokens found in the cache when last looked up

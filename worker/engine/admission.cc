@@ -1,0 +1,79 @@
+// What comes in: requests are checked once, here; later phases cannot fail.
+#include <algorithm>
+#include <utility>
+
+#include "common/status.h"
+#include "worker/engine/engine.h"
+
+namespace tandem::engine {
+
+void Engine::Add(Generate&& request, Nanos now) {
+  if (by_key_.contains(request.key)) {
+    ++num_duplicates_;
+    return;
+  }
+  if (std::string refusal = Refusal(request); !refusal.empty()) {
+    Output& output = NewOutput(request.key);
+    output.finish = FinishReason::kError;
+    output.error = std::move(refusal);
+    return;
+  }
+  auto owned = std::make_unique<Sequence>();
+  Sequence& seq = *owned;
+  seq.id = ++last_seq_;
+  seq.index = sequences_.size();
+  seq.key = request.key;
+  seq.sampling = request.sampling;
+  seq.stop_ids = std::move(request.stop_ids);
+  seq.forced = std::move(request.forced);
+  seq.root = RootHash(options_.hash_seed, request.cache_salt);
+  seq.tokens = std::move(request.prompt);
+  seq.num_prompt_tokens = seq.num_tokens();
+  seq.max_output_tokens = std::min(request.max_tokens, context_ - seq.num_prompt_tokens);
+  seq.priority = request.priority;
+  seq.arrival = seq.accounted = now;
+  seq.deadline = request.deadline_in > 0 ? now + request.deadline_in : 0;
+  ExtendHashes(seq, limits_.block_size);
+  seq.cached_estimate = blocks_.MatchPrefix(seq) * limits_.block_size;
+  by_key_.emplace(seq.key, &seq);
+  waiting_.push_back(&seq);
+  sequences_.push_back(std::move(owned));
+}
+
+std::string Engine::Refusal(const Generate& request) const {
+  const size_t length = request.prompt.size();
+  if (length == 0) return "the prompt is empty";
+  if (length >= static_cast<size_t>(context_)) {
+    return fmt::format("a prompt of {} tokens does not fit: at most {} leave room for a reply",
+                       length, context_ - 1);
+  }
+  if (request.max_tokens < 1)
+    return fmt::format("max_tokens is {}, not 1 or more", request.max_tokens);
+  if (!InVocabulary(request.prompt) || !InVocabulary(request.forced)) {
+    return fmt::format("a token id is outside the vocabulary of {}", options_.vocab_size);
+  }
+  if (waiting_.size() >= static_cast<size_t>(options_.max_queued)) {
+    return fmt::format("{} sequences are waiting already", waiting_.size());
+  }
+  return "";
+}
+
+// A negative id would be taken for kLastSampled, a large one read past the embedding.
+bool Engine::InVocabulary(std::span<const TokenId> tokens) const {
+  return std::all_of(tokens.begin(), tokens.end(),
+                     [this](TokenId t) { return t >= 0 && t < options_.vocab_size; });
+}
+
+void Engine::CancelKey(const SequenceKey& key, Nanos now) {
+  const auto it = by_key_.find(key);
+  if (it != by_key_.end()) End(*it->second, FinishReason::kCancelled, now);
+}
+
+void Engine::CancelRouter(Nonce router, Nanos now) {
+  for (size_t i = sequences_.size(); i-- > 0;) {  // backwards: End() moves the last one to i
+    Sequence& seq = *sequences_[i];
+    if (seq.key.router == router && !seq.ended()) End(seq, FinishReason::kCancelled, now);
+  }
+}
+
+}  // namespace tandem::engine

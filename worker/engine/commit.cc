@@ -1,0 +1,87 @@
+// What a step gave: KV that now exists is published, sampled tokens become outputs, and what was
+// only waiting for this step to be over is freed.
+#include <algorithm>
+
+#include "common/check.h"
+#include "worker/engine/engine.h"
+
+namespace tandem::engine {
+
+void Engine::Commit(std::span<const RowResult> results, Nanos step_start, Nanos now) {
+  PlanBuffer& buffer = oldest_in_flight();
+  --num_in_flight_;
+  const size_t num_rows = buffer.rows.size();
+  TANDEM_CHECK(results.size() >= num_rows) << results.size() << " results, " << num_rows << " rows";
+  const auto num_decodes = static_cast<size_t>(buffer.plan.num_decodes);
+  for (size_t i = 0; i < num_rows; ++i) {
+    CommitRow(*buffer.seqs[i], buffer.rows[i], i < num_decodes, results[i], now);
+  }
+  for (Sequence* seq : running_) Account(*seq, IdleShare(*seq), now);  // those without a row
+  last_step_ = {.step = buffer.plan.step,
+                .duration = now - step_start,
+                .prefill_tokens = static_cast<int32_t>(buffer.tokens.size() - num_decodes),
+                .num_decodes = buffer.plan.num_decodes,
+                .context_tokens = buffer.context_tokens};
+}
+
+void Engine::CommitRow(Sequence& seq, const PlanRow& row, bool decode, const RowResult& result,
+                       Nanos now) {
+  const bool sampled = (row.flags & kRowSample) != 0;
+  --seq.num_in_flight;
+  seq.num_sampling_in_flight -= sampled;
+  if (!seq.ended()) {  // else an overrun: neither its token nor its KV counts
+    Account(seq, BusyShare(seq, decode), now);
+    if (!decode) seq.timings.num_computed_tokens += row.num_tokens;
+    seq.num_computed += row.num_tokens;
+    if (sampled) {
+      AppendToken(seq, result);
+    } else {
+      blocks_.Publish(seq);
+    }
+  }
+  ReleaseIfIdle(seq);
+}
+
+void Engine::AppendToken(Sequence& seq, const RowResult& result) {
+  TANDEM_CHECK(result.token >= 0 && result.token < options_.vocab_size)
+      << "sampled " << result.token << " of a vocabulary of " << options_.vocab_size;
+  Output& output = NewOutput(seq.key);
+  output.first_index = seq.num_output_tokens();
+  output.tokens.push_back(result.token);
+  if (seq.sampling.num_logprobs >= 0) output.logprobs.push_back(result);
+  output.timings = seq.timings;
+  seq.tokens.push_back(result.token);
+  ExtendHashes(seq, limits_.block_size);
+  blocks_.Publish(seq);
+  const FinishReason reason = FinishOf(seq);
+  if (reason != FinishReason::kNone) Finish(seq, output, reason);
+}
+
+FinishReason Engine::FinishOf(const Sequence& seq) const {
+  const auto& stops = seq.stop_ids;
+  if (std::find(stops.begin(), stops.end(), seq.tokens.back()) != stops.end()) {
+    return FinishReason::kStop;
+  }
+  return seq.num_output_tokens() >= seq.max_output_tokens ? FinishReason::kLength
+                                                          : FinishReason::kNone;
+}
+
+Output& Engine::NewOutput(const SequenceKey& key) {
+  if (spare_outputs_.empty()) {
+    outputs_.emplace_back();
+  } else {
+    outputs_.push_back(std::move(spare_outputs_.back()));
+    spare_outputs_.pop_back();
+  }
+  Output& output = outputs_.back();
+  output.key = key;
+  output.first_index = 0;
+  output.tokens.clear();
+  output.logprobs.clear();
+  output.finish = FinishReason::kNone;
+  output.timings = {};
+  output.error.clear();
+  return output;
+}
+
+}  // namespace tandem::engine
