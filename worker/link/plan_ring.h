@@ -1,0 +1,82 @@
+// The step plans of one group in memory that its ranks share, and how far each rank has come.
+//
+//   region = header | progress of each rank | kSlots slots of fixed size
+//
+// The leader's engine thread publishes plan n + 1 while n runs; each rank's model thread, rank 0's
+// too, takes the plans in order and says when it is done with one. A slot is used again once all
+// ranks are done with it. Counts wrap; only differences mean something.
+//
+// A PlanRing is a view: one for each thread that needs it, over memory that outlives it.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "common/ids.h"
+#include "common/status.h"
+#include "worker/link/bell.h"
+#include "worker/step_plan.h"
+
+namespace tandem::link {
+
+class PlanRing {
+ public:
+  static constexpr int kSlots = 4;
+
+  static size_t RequiredBytes(const PlanLimits& limits, int ranks);
+
+  // Makes `region` ready, once. REQUIRES: aligned to 128 bytes, RequiredBytes long.
+  static void Format(std::span<std::byte> region, const PlanLimits& limits, int ranks);
+
+  // kInvalidArgument if the region was not formatted for `ranks` ranks.
+  static StatusOr<PlanRing> Attach(std::span<std::byte> region, int ranks);
+
+  // Leader's engine thread. Copies `plan` and shows it to the ranks; `limit` is how long the step
+  // may take. Waits while the slot is still read. False: the group has ended.
+  [[nodiscard]] bool Publish(const StepPlan& plan, Nanos limit);
+
+  enum class Next { kPlan, kShutdown, kAborted };
+
+  // A rank's model thread: waits for the plan after the last one it was done with. The plan's spans
+  // are valid until Done().
+  Next WaitNext(int rank, StepPlan& plan);
+  void Done(int rank);
+
+  // Any thread. Shutdown: ranks return kShutdown after the plans published so far.
+  void Shutdown();
+  void Abort();
+  bool aborted() const;
+
+  // For the watchdog. `num_published` and `num_done(rank)` count plans.
+  uint32_t num_published() const;
+  uint32_t num_done(int rank) const;
+  uint32_t num_started(int rank) const;
+  // Of the plan `index`, counted from 0. REQUIRES: published, and not done by all ranks.
+  Nanos limit(uint32_t index) const;
+
+  // Says that the process of `rank` runs at all; tells a stopped process from one that waits for
+  // it. Says nothing of health.
+  void Beat(int rank);
+  uint32_t beats(int rank) const;
+
+  int ranks() const;
+  const PlanLimits& limits() const;
+
+ private:
+  struct Header;
+  struct Progress;
+  struct Slot;
+
+  explicit PlanRing(std::span<std::byte> region);
+  Progress& progress(int rank) const;
+  Slot& slot(uint32_t index) const;
+  bool SlotIsFree(uint32_t index) const;
+
+  Header* header_;
+  std::byte* progress_;
+  std::byte* slots_;
+};
+
+}  // namespace tandem::link

@@ -1,0 +1,268 @@
+#include "worker/link/router_session.h"
+
+#include <algorithm>
+#include <iterator>
+
+#include "common/clock.h"
+#include "common/observe/log.h"
+#include "worker/link/codec.h"
+
+namespace tandem::link {
+namespace {
+
+constexpr size_t kBlocksPerChunk = 2048;  // 64 KB
+
+}  // namespace
+
+void RouterSession::Backlog::Clear() {
+  outputs.clear();
+  inbox.clear();
+  kv_events.clear();
+  any = false;
+  num_items = 0;
+}
+
+RouterSession::RouterSession(std::string name, const RouterLinkOptions& options,
+                             const KvMirror& mirror, RouterLink::Stats& stats)
+    : name_(std::move(name)),
+      options_(options),
+      mirror_(mirror),
+      stats_(stats),
+      message_(std::make_unique<wire::FromWorker>()) {}
+
+RouterSession::~RouterSession() = default;
+
+Nanos RouterSession::next_tick() const {
+  return state_ == State::kOpen ? last_heard_ + options_.router_silence : hello_due_;
+}
+
+void RouterSession::Receive(std::string_view bytes, Nanos now,
+                            std::vector<engine::Inbound>& inbound) {
+  wire::FromRouter message;
+  if (!message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())) ||
+      message.body_case() == wire::FromRouter::BODY_NOT_SET) {
+    ++stats_.malformed;
+    return;
+  }
+  switch (message.body_case()) {
+    case wire::FromRouter::kWelcome:
+      Welcomed(message, now);
+      return;
+    case wire::FromRouter::kRefuse:
+      if (state_ == State::kHello) Refused(message.refuse().reason(), now);
+      return;
+    default:
+      break;
+  }
+  if (state_ != State::kOpen || message.session() != session_) {
+    ++stats_.wrong_session;
+    return;
+  }
+  if (message.body_case() == wire::FromRouter::kReset) {
+    Fail("the router does not know this session", now, inbound);
+    return;
+  }
+  if (message.number() != last_received_ + 1) {
+    Fail(fmt::format("message {} came after {}", message.number(), last_received_), now, inbound);
+    return;
+  }
+  last_received_ = message.number();
+  last_heard_ = now;
+  Handle(message, inbound);
+}
+
+void RouterSession::Welcomed(const wire::FromRouter& message, Nanos now) {
+  // A Welcome to a Hello that was sent twice, or to an attempt given up, changes nothing.
+  if (state_ == State::kOpen || message.welcome().attempt() != attempt_) return;
+  state_ = State::kOpen;
+  session_ = message.session();
+  router_ = message.welcome().router();
+  credits_ = std::max<uint64_t>(1, message.welcome().credits());
+  last_heard_ = now;
+  refused_for_.clear();
+  ForgetSession();
+  ++stats_.sessions_opened;
+  observe::LogInfo("router {} welcomes group {}", name_, options_.self.group);
+}
+
+void RouterSession::Refused(const std::string& reason, Nanos now) {
+  state_ = State::kRefused;
+  outgoing_.clear();
+  hello_due_ = now + options_.refused_interval;
+  ++attempt_;
+  if (reason == refused_for_) return;
+  refused_for_ = reason;
+  observe::LogError("router {} refuses group {}: {}", name_, options_.self.group, reason);
+}
+
+void RouterSession::Handle(const wire::FromRouter& message, std::vector<engine::Inbound>& inbound) {
+  switch (message.body_case()) {
+    case wire::FromRouter::kGenerate:
+      inbound.push_back(Decode(message.generate(), router_));
+      break;
+    case wire::FromRouter::kCancel: {
+      const wire::Cancel& cancel = message.cancel();
+      inbound.push_back(
+          engine::Cancel{{router_, cancel.request(), cancel.attempt(), cancel.index()}});
+      break;
+    }
+    case wire::FromRouter::kAck:
+      acked_ = std::clamp(message.ack().processed(), acked_, last_sent_);
+      break;
+    case wire::FromRouter::kSnapshotRequest:
+      if (snapshot_active_) break;  // the one under way answers this too
+      snapshot_active_ = true;
+      snapshot_ = mirror_.Snapshot();
+      snapshot_as_of_ = mirror_.last_event();
+      snapshot_next_ = 0;
+      snapshot_chunk_ = 0;
+      break;
+    default:
+      break;
+  }
+}
+
+void RouterSession::ForgetSession() {
+  last_sent_ = acked_ = last_received_ = 0;
+  backlog_.Clear();
+  snapshot_active_ = false;
+  snapshot_.clear();
+  draining_said_ = false;
+  outgoing_.clear();
+}
+
+void RouterSession::Fail(const std::string& why, Nanos now, std::vector<engine::Inbound>& inbound) {
+  observe::LogWarn("session with router {} ended: {}; its sequences are cancelled", name_, why);
+  ++stats_.sessions_failed;
+  inbound.push_back(engine::RouterLost{router_});
+  ForgetSession();
+  state_ = State::kHello;
+  session_ = 0;
+  router_ = 0;
+  ++attempt_;
+  hello_due_ = now;
+}
+
+void RouterSession::Tick(Nanos now, std::vector<engine::Inbound>& inbound) {
+  if (state_ == State::kOpen && now - last_heard_ > options_.router_silence) {
+    Fail(fmt::format("nothing heard for {} ms", (now - last_heard_) / kMillisecond), now, inbound);
+  }
+  if (state_ == State::kRefused && now >= hello_due_) state_ = State::kHello;
+}
+
+void RouterSession::Add(const StepForRouters& from, Nanos now,
+                        std::vector<engine::Inbound>& inbound) {
+  if (state_ != State::kOpen) return;
+  const StepOut& step = from.step;
+  if (backlog_.any) ++stats_.coalesced;
+  if (!backlog_.any) backlog_.committed_at = step.committed_at;
+  for (size_t i = 0; i < step.outputs.size(); ++i) {
+    if (step.outputs[i].key.router != router_) continue;
+    backlog_.outputs.push_back(step.outputs[i]);
+    backlog_.inbox.push_back(from.inbox[i]);
+    backlog_.num_items += 1 + step.outputs[i].tokens.size();
+  }
+  backlog_.kv_events.insert(backlog_.kv_events.end(), step.kv_events.begin(), step.kv_events.end());
+  backlog_.num_items += step.kv_events.size();
+  backlog_.load = step.load;
+  backlog_.timing = step.timing;
+  backlog_.next_within = step.next_within;
+  const auto last = from.last_request.find(router_);
+  backlog_.last_request = last == from.last_request.end() ? 0 : last->second;
+  backlog_.any = true;
+  if (backlog_.num_items > options_.max_backlog_items) {
+    Fail(fmt::format("the router does not read: {} tokens and events wait for it",
+                     backlog_.num_items),
+         now, inbound);
+  }
+}
+
+void RouterSession::AddDraining() { draining_ = true; }
+
+void RouterSession::AddGoodbye(const std::string& reason) {
+  goodbye_asked_ = true;
+  goodbye_ = reason;
+}
+
+std::string_view RouterSession::Outgoing(Nanos now) {
+  if (outgoing_.empty()) {
+    if (state_ == State::kHello && now >= hello_due_ && !goodbye_asked_) EncodeHello();
+    if (state_ == State::kOpen && !goodbye_sent_) (void)EncodeNext(now);
+  }
+  return outgoing_;
+}
+
+void RouterSession::Sent(Nanos now) {
+  outgoing_.clear();
+  if (state_ == State::kHello) hello_due_ = now + options_.hello_interval;
+  if (outgoing_is_goodbye_) goodbye_sent_ = true;
+}
+
+void RouterSession::EncodeHello() {
+  message_->Clear();
+  wire::Hello& hello = *message_->mutable_hello();
+  Encode(options_.self, hello);
+  hello.set_attempt(attempt_);
+  hello.set_last_event(mirror_.last_event());
+  message_->SerializeToString(&outgoing_);
+}
+
+// Goodbye and Draining need no credit: they are one each.
+bool RouterSession::EncodeNext(Nanos now) {
+  const bool report = backlog_.any && (HasCredit() || goodbye_asked_);
+  if (!report && !goodbye_asked_ && (!draining_ || draining_said_) &&
+      (!snapshot_active_ || !HasCredit())) {
+    return false;
+  }
+  StartMessage();
+  if (report) {
+    EncodeReport(now);
+  } else if (goodbye_asked_) {
+    message_->mutable_goodbye()->set_reason(goodbye_);
+    outgoing_is_goodbye_ = true;
+  } else if (draining_ && !draining_said_) {
+    message_->mutable_draining();
+    draining_said_ = true;
+  } else {
+    EncodeSnapshotChunk();
+  }
+  FinishMessage();
+  return true;
+}
+
+void RouterSession::StartMessage() {
+  message_->Clear();
+  message_->set_session(session_);
+  message_->set_number(++last_sent_);
+}
+
+void RouterSession::FinishMessage() { message_->SerializeToString(&outgoing_); }
+
+void RouterSession::EncodeReport(Nanos now) {
+  wire::StepReport& report = *message_->mutable_step();
+  for (size_t i = 0; i < backlog_.outputs.size(); ++i) {
+    Encode(backlog_.outputs[i], backlog_.inbox[i], *report.add_sequences());
+  }
+  if (!backlog_.kv_events.empty()) Encode(backlog_.kv_events, *report.mutable_kv_events());
+  Encode(backlog_.load, *report.mutable_load());
+  Encode(backlog_.timing, *report.mutable_timing());
+  report.set_last_request_seen(backlog_.last_request);
+  report.set_outbox(now - backlog_.committed_at);
+  report.set_next_within(backlog_.next_within);
+  backlog_.Clear();
+}
+
+void RouterSession::EncodeSnapshotChunk() {
+  wire::SnapshotChunk& chunk = *message_->mutable_snapshot();
+  const size_t count = std::min(kBlocksPerChunk, snapshot_.size() - snapshot_next_);
+  chunk.set_as_of(snapshot_as_of_);
+  chunk.set_chunk(snapshot_chunk_++);
+  Encode(std::span(snapshot_).subspan(snapshot_next_, count), chunk);
+  snapshot_next_ += count;
+  if (snapshot_next_ < snapshot_.size()) return;
+  chunk.set_last(true);
+  snapshot_active_ = false;
+  snapshot_.clear();
+}
+
+}  // namespace tandem::link
