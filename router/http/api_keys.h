@@ -1,0 +1,35 @@
+// The keys that clients may present as `Authorization: Bearer KEY`. Held as SHA-256 digests; a
+// comparison takes the same time whichever key is tried and wherever it differs.
+//
+// Thread: immutable, any thread.
+#pragma once
+
+#include <array>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/status.h"
+
+namespace tandem::http {
+
+class ApiKeys {
+ public:
+  ApiKeys() = default;  // no authentication
+
+  // One key a line; blank lines and those that begin with '#' are skipped. Errors name file and
+  // line. A file without a key is one: it would lock everybody out.
+  static StatusOr<ApiKeys> Load(const std::string& path);
+  static StatusOr<ApiKeys> Parse(std::string_view text, const std::string& path);
+
+  bool required() const { return !digests_.empty(); }
+  // `authorization`: the header's value.
+  bool Allows(std::string_view authorization) const;
+
+ private:
+  using Digest = std::array<unsigned char, 32>;
+  static Digest DigestOf(std::string_view key);
+  std::vector<Digest> digests_;
+};
+
+}  // namespace tandem::http

@@ -1,0 +1,346 @@
+#include "router/http/connection.h"
+
+#include <algorithm>
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <utility>
+
+#include "common/clock.h"
+#include "common/observe/log.h"
+
+namespace tandem::http {
+namespace {
+
+namespace asio = boost::asio;
+using Error = boost::system::error_code;
+constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
+
+// A refused request's body up to this size is read, so that the connection can stay.
+constexpr int64_t kReadAnywayBytes = 64 << 10;
+// Pipelined bytes that are kept while a reply is made; beyond, they wait in the socket.
+constexpr size_t kMaxPipelinedBytes = 64 << 10;
+constexpr Nanos kLingerTime = kSecond;
+
+}  // namespace
+
+Connection::Connection(asio::ip::tcp::socket socket, ConnectionContext& context)
+    : socket_(std::move(socket)),
+      context_(context),
+      service_(context.handler.service()),
+      wake_(socket_.get_executor(), asio::steady_timer::time_point::max()),
+      reader_(context.limits.max_header_bytes, context.limits.max_body_bytes) {
+  Error ignored;  // options are wishes
+  socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
+  // What the kernel holds for a slow reader is bounded like what we hold.
+  const int64_t send_buffer =
+      std::clamp<int64_t>(context.limits.max_stream_buffer_bytes, 4096, 256 << 10);
+  socket_.set_option(asio::socket_base::send_buffer_size(static_cast<int>(send_buffer)), ignored);
+  context_.open.insert(this);
+  service_.probe().ConnectionOpened();
+}
+
+Connection::~Connection() {
+  context_.open.erase(this);
+  service_.probe().ConnectionClosed();
+}
+
+void Connection::Close() {
+  gone_ = true;
+  Error ignored;
+  socket_.close(ignored);
+}
+
+void Connection::CheckDeadline(Nanos now) {
+  if (deadline_ == 0 || now < deadline_) return;
+  deadline_ = 0;
+  timed_out_ = true;
+  Error ignored;
+  socket_.cancel(ignored);
+}
+
+void Connection::CloseIfIdle() {
+  if (!busy_) Close();
+}
+
+void Connection::Wake() { wake_.cancel(); }
+
+// Called out of the service, which is in the middle of this generation: so not at once.
+void Connection::CutOff() {
+  asio::post(socket_.get_executor(), [this, self = shared_from_this()] {
+    if (generation_ == nullptr || gone_) return;
+    gone_why_ = "slow_reader";
+    service_.Abandon(*generation_, gone_why_);
+    Close();
+    Wake();
+  });
+}
+
+asio::awaitable<void> Connection::Run() {
+  const auto self = shared_from_this();
+  bool more = true;
+  while (more) {
+    HttpRequest request;
+    more = co_await ReadRequest(request);
+    if (more) more = co_await Respond(std::move(request));
+    busy_ = false;
+    if (service_.draining()) more = false;
+  }
+  co_await Linger();
+}
+
+asio::awaitable<void> Connection::Refuse() {
+  const auto self = shared_from_this();
+  busy_ = true;
+  request_id_.clear();
+  ApiError error = ServerError(503, "too_many_connections", "too many connections; try again");
+  service_.probe().ConnectionRefused();
+  service_.probe().Failed(error.code);
+  const bool written = co_await WriteAnswer(Handler::ErrorAnswer(error), false);
+  if (written) co_await Linger();
+}
+
+// Closing with unread bytes would reset the connection and might destroy our last response on its
+// way: say that we are done, and read on for a moment.
+asio::awaitable<void> Connection::Linger() {
+  if (!gone_) {
+    Error ignored;
+    socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+    deadline_ = MonotonicNow() + kLingerTime;
+    timed_out_ = false;
+    bool open = true;
+    while (open && !timed_out_) {
+      const auto [error, count] = co_await socket_.async_read_some(asio::buffer(chunk_), kAwait);
+      open = !error;
+    }
+  }
+  Close();
+}
+
+asio::awaitable<bool> Connection::ReadMore() {
+  const auto [error, count] = co_await socket_.async_read_some(asio::buffer(chunk_), kAwait);
+  if (error) {
+    if (!timed_out_) gone_ = true;
+    co_return false;
+  }
+  in_.append(chunk_.data(), count);
+  co_return true;
+}
+
+asio::awaitable<bool> Connection::ReadRequest(HttpRequest& request) {
+  received_ = 0;
+  refusal_.reset();
+  request_id_.clear();
+  timed_out_ = false;
+  deadline_ = MonotonicNow() + context_.limits.idle_timeout;
+  while (true) {
+    if (!in_.empty() && received_ == 0) {
+      busy_ = true;
+      received_ = MonotonicNow();
+      deadline_ = received_ + context_.limits.header_timeout;
+    }
+    size_t used = 0;
+    const RequestReader::State state = reader_.Put(in_, used);
+    in_.erase(0, used);
+    if (state == RequestReader::State::kDone) break;
+    bool good = true;
+    if (state == RequestReader::State::kFailed) {
+      service_.probe().Failed(reader_.error().code);
+      const bool written = co_await WriteAnswer(Handler::ErrorAnswer(reader_.error()), false);
+      (void)written;
+      good = false;
+    } else if (state == RequestReader::State::kHeader) {
+      good = co_await HeaderRead();
+    } else {
+      good = co_await ReadMore();
+      if (!good && timed_out_ && received_ != 0) {
+        ApiError error = RequestError(408, "request_timeout", "the request did not come in time");
+        service_.probe().Failed(error.code);
+        timed_out_ = false;
+        const bool written = co_await WriteAnswer(Handler::ErrorAnswer(error), false);
+        (void)written;
+      }
+    }
+    if (!good) co_return false;
+  }
+  deadline_ = 0;
+  request = reader_.Take();
+  reader_.Reset();
+  co_return true;
+}
+
+asio::awaitable<bool> Connection::HeaderRead() {
+  const HttpRequest& request = reader_.request();
+  deadline_ = MonotonicNow() + context_.limits.body_timeout;
+  request_id_ = context_.handler.RequestIdFor(request);
+  refusal_ = context_.handler.Check(request);
+  if (refusal_) {
+    const bool small = !request.chunked && request.content_length.value_or(0) <= kReadAnywayBytes;
+    if (small && !request.expects_continue) co_return true;
+    service_.probe().Failed(refusal_->code);
+    const bool written = co_await WriteAnswer(Handler::ErrorAnswer(*refusal_), false);
+    (void)written;
+    co_return false;
+  }
+  if (!request.expects_continue || !request.has_body()) co_return true;
+  const bool written = co_await WriteAll("HTTP/1.1 100 Continue\r\n\r\n");
+  deadline_ = MonotonicNow() + context_.limits.body_timeout;
+  co_return written;
+}
+
+asio::awaitable<bool> Connection::WriteAll(std::string_view bytes) {
+  while (!bytes.empty()) {
+    deadline_ = MonotonicNow() + context_.limits.slow_reader_timeout;  // for any progress
+    const auto [error, count] =
+        co_await socket_.async_write_some(asio::buffer(bytes.data(), bytes.size()), kAwait);
+    if (error) {
+      if (!timed_out_) gone_ = true;
+      co_return false;
+    }
+    bytes.remove_prefix(count);
+  }
+  deadline_ = 0;
+  co_return true;
+}
+
+asio::awaitable<bool> Connection::WriteAnswer(const Answer& answer, bool keep_alive) {
+  const bool close = !keep_alive || answer.close || service_.draining();
+  std::string out = HeadText(
+      {.status = answer.status,
+       .content_type = answer.content_type,
+       .request_id = request_id_,
+       .allow = answer.allow,
+       .retry_after = answer.retry_after,
+       .content_length = answer.status == 204 ? -1 : static_cast<int64_t>(answer.body.size()),
+       .close = close});
+  if (!answer.head_only) out += answer.body;
+  service_.probe().Answered(answer.status);
+  observe::LogEvent(answer.status >= 400 ? observe::LogLevel::kInfo : observe::LogLevel::kDebug,
+                    "request",
+                    {{"id", request_id_}, {"status", answer.status}, {"error", answer.error_code}});
+  const bool written = co_await WriteAll(out);
+  co_return written && !close;
+}
+
+asio::awaitable<bool> Connection::Respond(HttpRequest request) {
+  if (refusal_) {
+    service_.probe().Failed(refusal_->code);
+    co_return co_await WriteAnswer(Handler::ErrorAnswer(*refusal_), request.keep_alive);
+  }
+  const std::variant<Answer, Endpoint> handled = context_.handler.Handle(request);
+  if (const Answer* answer = std::get_if<Answer>(&handled)) {
+    co_return co_await WriteAnswer(*answer, request.keep_alive);
+  }
+  co_return co_await Generate(std::get<Endpoint>(handled), request);
+}
+
+asio::awaitable<bool> Connection::Generate(Endpoint endpoint, const HttpRequest& request) {
+  const auto generation = std::make_shared<Generation>();
+  const Nanos start = MonotonicNow();
+  generation->account.received = received_;
+  generation->account.read = start - received_;
+  const std::optional<ApiError> error = ParseRequest(endpoint, request.body, generation->api);
+  if (error) {
+    service_.probe().Failed(error->code);
+    co_return co_await WriteAnswer(Handler::ErrorAnswer(*error), request.keep_alive);
+  }
+  generation->request_id = request_id_;
+  generation->timing = request.timing == "1";
+  Reply reply(generation,
+              {.http_1_0 = request.http_1_0, .close = !request.keep_alive || service_.draining()},
+              [this, &reply, streams = generation->api.stream] {
+                const auto limit = static_cast<size_t>(context_.limits.max_stream_buffer_bytes);
+                if (streams && reply.num_pending_bytes() > limit) CutOff();
+                Wake();
+              });
+  generation->sink = &reply;
+  generation->account.parse = MonotonicNow() - start;
+  generation_ = generation;
+  Watch();
+  service_.Submit(generation);
+  const bool written = co_await WriteReply(reply, generation);
+  StopWatch();
+  while (watching_) {
+    const auto [ignored] = co_await wake_.async_wait(kAwait);
+    (void)ignored;
+  }
+  generation_.reset();
+  co_return written && !reply.close() && !gone_;
+}
+
+namespace {
+
+// `gone`: why the client did not get it all; empty: it did.
+void LogRequest(const Generation& g, const Reply& reply, std::string_view gone) {
+  const std::string_view error = gone.empty() ? reply.error_code() : gone;
+  const LatencyAccount& account = g.account;
+  const Nanos ttft = account.first_token == 0 ? 0 : account.first_token - account.received;
+  observe::LogEvent(observe::LogLevel::kInfo, "request",
+                    {{"id", g.request_id},
+                     {"status", gone.empty() ? reply.status() : 499},
+                     {"model", g.api.model},
+                     {"user", g.api.user},
+                     {"stream", g.api.stream},
+                     {"group", g.group_name},
+                     {"route", g.route_reason},
+                     {"prompt_tokens", static_cast<int64_t>(g.prompt.size())},
+                     {"cached_tokens", g.num_cached_tokens},
+                     {"output_tokens", g.num_output_tokens},
+                     {"ttft_us", ttft / kMicrosecond},
+                     {"total_us", (account.ended - account.received) / kMicrosecond},
+                     {"finish", reply.finish_reason()},
+                     {"error", error}});
+}
+
+}  // namespace
+
+asio::awaitable<bool> Connection::WriteReply(Reply& reply, std::shared_ptr<Generation> generation) {
+  bool good = true;
+  while (good && !reply.done()) {
+    const std::string bytes = reply.Take();
+    if (!bytes.empty()) {
+      good = co_await WriteAll(bytes) && !gone_;
+      if (good) reply.Flushed(MonotonicNow());
+    } else if (!reply.done()) {
+      const auto [ignored] = co_await wake_.async_wait(kAwait);
+      (void)ignored;
+      good = !gone_;
+    }
+  }
+  if (!good) {
+    if (timed_out_) gone_why_ = "slow_reader";
+    service_.Abandon(*generation, gone_why_);
+    Close();
+  }
+  LogRequest(*generation, reply, good ? "" : gone_why_);
+  if (good) service_.probe().Answered(reply.status());
+  co_return good;
+}
+
+void Connection::Watch() {
+  if (watching_ || in_.size() >= kMaxPipelinedBytes) return;
+  watching_ = true;
+  socket_.async_read_some(asio::buffer(chunk_),
+                          [this, self = shared_from_this()](Error error, size_t count) {
+                            watching_ = false;
+                            if (!error) {
+                              in_.append(chunk_.data(), count);
+                              Watch();
+                            } else if (error != asio::error::operation_aborted) {
+                              // The client is gone: its sequence is freed now, not when a write
+                              // fails.
+                              if (generation_ != nullptr)
+                                service_.Abandon(*generation_, "client_gone");
+                              Close();
+                            }
+                            Wake();
+                          });
+}
+
+void Connection::StopWatch() {
+  Error ignored;
+  if (watching_) socket_.cancel(ignored);
+}
+
+}  // namespace tandem::http

@@ -1,0 +1,151 @@
+#include "router/http/handler.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <ctime>
+#include <string_view>
+#include <utility>
+
+#include "router/http/json_text.h"
+#include "router/http/openai_response.h"
+
+namespace tandem::http {
+namespace {
+
+constexpr std::string_view kModelsPrefix = "/v1/models/";
+
+// What a path takes; empty: there is no such path.
+std::string_view AllowedMethods(std::string_view path) {
+  if (path == "/v1/chat/completions" || path == "/v1/completions") return "POST, OPTIONS";
+  if (path == "/v1/models" || path == "/health" || path == "/ready" || path == "/metrics" ||
+      (path.starts_with(kModelsPrefix) && path.size() > kModelsPrefix.size())) {
+    return "GET, HEAD, OPTIONS";
+  }
+  return {};
+}
+
+bool Allows(std::string_view methods, std::string_view method) {
+  const size_t at = methods.find(method);
+  return at != std::string_view::npos && !method.empty() && (at == 0 || methods[at - 1] == ' ') &&
+         (at + method.size() == methods.size() || methods[at + method.size()] == ',');
+}
+
+bool IsJson(std::string_view content_type) {
+  const std::string_view wanted = "application/json";
+  if (content_type.size() < wanted.size()) return false;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    if (std::tolower(static_cast<unsigned char>(content_type[i])) != wanted[i]) return false;
+  }
+  const std::string_view rest = content_type.substr(wanted.size());
+  return rest.empty() || rest.front() == ';' || rest.front() == ' ';
+}
+
+Answer Json(int status, std::string body) {
+  Answer answer;
+  answer.status = status;
+  answer.content_type = "application/json";
+  answer.body = std::move(body);
+  return answer;
+}
+
+}  // namespace
+
+Handler::Handler(Service& service, ApiKeys keys, const observe::Metrics& metrics)
+    : service_(service),
+      keys_(std::move(keys)),
+      metrics_(metrics),
+      started_at_(std::time(nullptr)),
+      rng_(std::random_device{}()) {}
+
+std::optional<ApiError> Handler::Check(const HttpRequest& request) const {
+  if (request.bad_expectation) {
+    return RequestError(417, "expectation_failed", "the only Expect known is 100-continue");
+  }
+  const std::string_view allowed = AllowedMethods(request.path);
+  if (allowed.empty()) {
+    return RequestError(404, "not_found",
+                        fmt::format("there is no '{}' here; the API is at /v1/chat/completions, "
+                                    "/v1/completions and /v1/models",
+                                    FindInvalidUtf8(request.path) == std::string::npos
+                                        ? request.path
+                                        : std::string("(not UTF-8)")));
+  }
+  if (!Allows(allowed, request.method)) {
+    ApiError error =
+        RequestError(405, "method_not_allowed", fmt::format("{} takes {}", request.path, allowed));
+    error.allow = allowed;
+    return error;
+  }
+  const bool options = request.method == "OPTIONS";
+  if (keys_.required() && !options && request.path.starts_with("/v1/")) {
+    if (request.authorization.empty()) {
+      return NotAuthenticated("No API key: send 'Authorization: Bearer KEY'.");
+    }
+    if (!keys_.Allows(request.authorization)) return NotAuthenticated("Incorrect API key.");
+  }
+  if (request.method == "POST" && !IsJson(request.content_type)) {
+    return RequestError(415, "unsupported_media_type",
+                        "the body must be JSON; send 'Content-Type: application/json'");
+  }
+  return std::nullopt;
+}
+
+std::variant<Answer, Endpoint> Handler::Handle(const HttpRequest& request) const {
+  if (request.method == "OPTIONS") {
+    Answer answer;
+    answer.status = 204;
+    answer.allow = AllowedMethods(request.path);
+    return answer;
+  }
+  if (request.path == "/v1/chat/completions") return Endpoint::kChat;
+  if (request.path == "/v1/completions") return Endpoint::kCompletions;
+  Answer answer = Get(request.path);
+  answer.head_only = request.method == "HEAD";
+  return answer;
+}
+
+Answer Handler::Get(const std::string& path) const {
+  const std::string& model = service_.options().model;
+  if (path == "/v1/models") return Json(200, ModelsBody(model, started_at_));
+  if (path.starts_with(kModelsPrefix)) {
+    if (path.substr(kModelsPrefix.size()) == model) return Json(200, ModelBody(model, started_at_));
+    ApiError error =
+        RequestError(404, "model_not_found",
+                     fmt::format("This model does not exist; this server has '{}'.", model));
+    error.param = "model";
+    return ErrorAnswer(error);
+  }
+  if (path == "/metrics") {
+    Answer answer;
+    answer.content_type = "text/plain; version=0.0.4; charset=utf-8";
+    answer.body = metrics_.Text();
+    return answer;
+  }
+  std::string health;
+  const bool well = service_.Health(health);
+  const bool good = path == "/health" ? well : well && service_.ready() && !service_.draining();
+  return Json(good ? 200 : 503, std::move(health));
+}
+
+Answer Handler::ErrorAnswer(const ApiError& error) {
+  Answer answer = Json(error.status, ErrorJson(error));
+  answer.allow = error.allow;
+  answer.retry_after = error.retry_after;
+  answer.close = error.close;
+  answer.error_code = error.code;
+  return answer;
+}
+
+std::string Handler::RequestIdFor(const HttpRequest& request) {
+  const std::string& id = request.request_id;
+  const bool good =
+      !id.empty() && id.size() <= 128 && std::all_of(id.begin(), id.end(), [](char c) {
+        return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_' ||
+               c == '.' || c == ':';
+      });
+  return good ? id : fmt::format("req-{:016x}", rng_());
+}
+
+}  // namespace tandem::http

@@ -1,0 +1,86 @@
+#include "router/http/probe.h"
+
+namespace tandem::http {
+
+Probe::Probe(observe::Metrics& m)
+    : metrics_(m),
+      connections_(m.AddGauge("tandem_router_connections", "Client connections that are open.")),
+      in_flight_(m.AddGauge("tandem_router_requests_in_flight", "Generations not yet ended.")),
+      connections_refused_(
+          m.AddCounter("tandem_router_connections_refused_total", "Connections over the limit.")),
+      prompt_tokens_(m.AddCounter("tandem_router_prompt_tokens_total",
+                                  "Prompt tokens of requests that got a first token.")),
+      cached_tokens_(m.AddCounter("tandem_router_cached_prompt_tokens_total",
+                                  "Those of them that a prefix cache held.")),
+      output_tokens_(m.AddCounter("tandem_router_output_tokens_total", "Tokens generated.")),
+      retries_(m.AddCounter("tandem_router_retries_total",
+                            "Attempts sent again after their group was lost.")),
+      kv_event_gaps_(
+          m.AddCounter("tandem_router_kv_event_gaps_total",
+                       "Missed KV events, after which a group's prefixes are forgotten.")),
+      ttft_(m.AddHistogram("tandem_router_ttft_seconds", "Request received to first token decoded.",
+                           observe::LatencyBuckets())),
+      itl_(m.AddHistogram("tandem_router_itl_seconds",
+                          "Gap between two successive deliveries of one stream.",
+                          observe::LatencyBuckets())),
+      queue_(m.AddHistogram("tandem_router_queue_seconds",
+                            "Time in the group's queue before the first step.",
+                            observe::LatencyBuckets())),
+      predicted_ratio_(m.AddHistogram("tandem_router_ttft_predicted_ratio",
+                                      "Predicted TTFT over the observed one, from sending.",
+                                      observe::RatioBuckets())) {}
+
+void Probe::Answered(int status) {
+  metrics_
+      .AddCounter("tandem_router_responses_total", "HTTP responses by status.",
+                  {{"status", std::to_string(status)}})
+      .Add();
+}
+
+void Probe::Failed(std::string_view kind) {
+  metrics_
+      .AddCounter("tandem_router_errors_total", "Requests that did not end well, by kind.",
+                  {{"kind", std::string(kind)}})
+      .Add();
+}
+
+void Probe::Prompt(int32_t prompt_tokens, int32_t cached_tokens) {
+  prompt_tokens_.Add(prompt_tokens);
+  cached_tokens_.Add(cached_tokens);
+}
+
+void Probe::FirstToken(Nanos ttft, Nanos queue, Nanos predicted, Nanos observed) {
+  ttft_.Observe(Seconds(ttft));
+  queue_.Observe(Seconds(queue));
+  if (observed > 0) {
+    predicted_ratio_.Observe(static_cast<double>(predicted) / static_cast<double>(observed));
+  }
+}
+
+void Probe::GroupUp(const std::string& group, bool up) {
+  metrics_.AddGauge("tandem_router_group_up", "1: the group takes requests.", {{"group", group}})
+      .Set(up ? 1 : 0);
+}
+
+void Probe::Step(const std::string& group, const routing::GroupLoad& load) {
+  const observe::Labels labels = {{"group", group}};
+  const bool worked = load.step_prefill_tokens > 0 || load.step_decodes > 0;
+  if (worked && load.step_duration > 0) {
+    metrics_
+        .AddHistogram("tandem_router_step_seconds", "What a group's step took.",
+                      observe::LatencyBuckets(), labels)
+        .Observe(Seconds(load.step_duration));
+  }
+  metrics_.AddGauge("tandem_router_group_running", "Sequences that decode.", labels)
+      .Set(load.num_running);
+  metrics_
+      .AddGauge("tandem_router_group_waiting", "Sequences with prompt tokens to compute.", labels)
+      .Set(load.num_waiting);
+  const double total = load.total_blocks;
+  metrics_
+      .AddGauge("tandem_router_kv_use_ratio", "Part of a group's KV blocks that sequences hold.",
+                labels)
+      .Set(total > 0 ? (total - load.free_blocks) / total : 0);
+}
+
+}  // namespace tandem::http

@@ -1,0 +1,44 @@
+// The router's metrics: the code says what happened, this knows what it is called.
+// Thread: any.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "common/ids.h"
+#include "common/observe/metrics.h"
+#include "router/routing/messages.h"
+
+namespace tandem::http {
+
+class Probe {
+ public:
+  explicit Probe(observe::Metrics& metrics);  // not owned
+
+  void ConnectionOpened() { connections_.Add(1); }
+  void ConnectionClosed() { connections_.Add(-1); }
+  void ConnectionRefused() { connections_refused_.Add(); }
+  void RequestStarted() { in_flight_.Add(1); }
+  void RequestEnded() { in_flight_.Add(-1); }
+  void Answered(int status);           // every HTTP response
+  void Failed(std::string_view kind);  // an error's code: "group_lost", "client_gone", ...
+  void Prompt(int32_t prompt_tokens, int32_t cached_tokens);
+  void FirstToken(Nanos ttft, Nanos queue, Nanos predicted, Nanos observed);
+  void TokenGap(Nanos gap) { itl_.Observe(Seconds(gap)); }
+  void OutputTokens(int n) { output_tokens_.Add(n); }
+  void Retried() { retries_.Add(); }
+  void KvEventGap() { kv_event_gaps_.Add(); }
+  void GroupUp(const std::string& group, bool up);
+  void Step(const std::string& group, const routing::GroupLoad& load);
+
+ private:
+  static double Seconds(Nanos n) { return static_cast<double>(n) / static_cast<double>(kSecond); }
+
+  observe::Metrics& metrics_;
+  observe::Gauge connections_, in_flight_;
+  observe::Counter connections_refused_, prompt_tokens_, cached_tokens_, output_tokens_, retries_,
+      kv_event_gaps_;
+  observe::Histogram ttft_, itl_, queue_, predicted_ratio_;
+};
+
+}  // namespace tandem::http

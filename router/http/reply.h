@@ -1,0 +1,69 @@
+// The reply to one generation, as the bytes that go to its client. Hears from the service, is
+// emptied by the connection:
+//
+//   nothing yet ──first text──▶ streaming ──▶ ended
+//        │                          └──failed──▶ ended (error event, the connection closes)
+//        └──finished, failed──▶ ended (one response with a status)
+//
+// The head of a stream leaves with its first text, so that what fails before it has a status.
+// Thread: the I/O thread.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "router/http/generation.h"
+#include "router/http/openai_response.h"
+
+namespace tandem::http {
+
+class Reply : public ReplySink {
+ public:
+  struct Options {
+    bool http_1_0 = false;  // no chunked coding: the body ends with the connection
+    bool close = false;     // the connection closes after this reply
+  };
+  // `wake` is called when Take() has something new.
+  Reply(std::shared_ptr<Generation> generation, Options options, std::function<void()> wake);
+
+  void OnText(std::string_view text) override;
+  void OnFinished(std::string_view finish_reason) override;
+  void OnFailed(const ApiError& error) override;
+
+  // The bytes to write next; empty: nothing now, or nothing more if done().
+  std::string Take();
+  // All that Take() gave was written. The first time ends the TTFT.
+  void Flushed(Nanos now);
+
+  bool done() const { return ended_ && taken_end_; }
+  bool close() const { return options_.close; }
+  int status() const { return status_; }  // 200 until it failed; of a broken stream: 200
+  const std::string& error_code() const { return error_code_; }
+  const std::string& finish_reason() const { return finish_reason_; }
+  size_t num_pending_bytes() const { return pending_.size(); }  // made and not taken
+
+ private:
+  void Start();
+  void TakeEnd(std::string& out);
+  Usage usage() const;
+
+  const std::shared_ptr<Generation> generation_;
+  Options options_;
+  const std::function<void()> wake_;
+  ReplyMeta meta_;
+  bool started_ = false;    // streaming: head and first chunk are made
+  bool ended_ = false;      // OnFinished or OnFailed came
+  bool taken_end_ = false;  // and Take() gave the end
+  bool flushed_ = false;
+  std::string pending_;  // streaming: made and not taken; else the text so far
+  std::string head_;
+  std::string finish_reason_;
+  std::optional<ApiError> error_;
+  int status_ = 200;
+  std::string error_code_;
+};
+
+}  // namespace tandem::http
