@@ -17,8 +17,9 @@ namespace {
 
 constexpr size_t kMaxGroups = 256;
 constexpr size_t kMaxRouters = 64;
-// Folder and group name become the path of a Unix socket, 107 characters with its ending.
-constexpr size_t kMaxSocketStem = 90;
+// Folder, group name (at most 32) and an ending are the path of a Unix socket, which has 107
+// characters at most.
+constexpr size_t kMaxRuntimeDir = 60;
 
 std::string Inside(const std::string& path, std::string_view name) {
   return path.empty() ? std::string(name) : fmt::format("{}.{}", path, name);
@@ -267,11 +268,11 @@ Status Reader::SetNumber(const Key& key, StatusOr<int64_t> number, const Field& 
 Status Reader::SetFile(const Key& key, const std::string& text, std::string* field) {
   *field = ResolvePath(cluster_->file, text);
   if (key.type == KeyType::kFolder) {
-    if (field->size() <= kMaxSocketStem - 33) return OkStatus();
+    if (field->size() <= kMaxRuntimeDir) return OkStatus();
     return InvalidArgument(
         "'{}' has {} characters; at most {}, because it becomes part of the "
         "path of a socket",
-        *field, field->size(), kMaxSocketStem - 33);
+        *field, field->size(), kMaxRuntimeDir);
   }
   const bool replaced = field == &cluster_->model.path && model_given_;
   return check_files_ && !replaced ? CheckFile(*field) : OkStatus();

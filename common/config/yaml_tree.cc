@@ -61,7 +61,11 @@ class Copier {
   bool CopyPairs(const YAML::Node& from, int depth, YamlNode* to) {
     for (const auto& pair : from) {
       if (!Copy(pair.first, depth + 1, &to->items.emplace_back())) return false;
-      if (!Copy(pair.second, depth + 1, &to->items.emplace_back())) return false;
+      const Position key = to->items.back().at;
+      YamlNode& value = to->items.emplace_back();
+      if (!Copy(pair.second, depth + 1, &value)) return false;
+      // yaml-cpp puts a value that is absent on the line after.
+      if (value.kind == YamlNode::Kind::kNothing) value.at = key;
     }
     return true;
   }

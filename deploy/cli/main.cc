@@ -1,0 +1,132 @@
+// The command `tandem`: check and up are its own, every other word is a program beside it
+// (`tandem router` executes tandem-router, `tandem bench kernels` tandem-bench-kernels).
+#include <CLI/CLI.hpp>
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <vector>
+
+#include "common/config/cluster_config.h"
+#include "deploy/cli/process.h"
+#include "deploy/cli/up.h"
+
+namespace tandem::cli {
+namespace {
+
+constexpr int kOperatorMistake = 2;
+
+void PrintError(std::string_view text) {
+  std::fprintf(stderr, "%.*s\n", static_cast<int>(text.size()), text.data());
+}
+
+int Check(const std::string& file, const config::Overrides& overrides) {
+  const StatusOr<config::Cluster> cluster = config::Load(file, overrides);
+  if (!cluster.ok()) {
+    PrintError(Message(cluster.status()));
+    return kOperatorMistake;
+  }
+  fmt::print("{}: valid\n  model   {} ({})\n  router  http://{}:{}\n", file, cluster->model.name,
+             cluster->model.path, cluster->router.listen_host, cluster->router.listen_port);
+  for (const config::Group& group : cluster->groups) {
+    fmt::print("  group   {}: tp {}, {} thread{} a rank, {}\n", group.name, group.tp, group.threads,
+               group.threads == 1 ? "" : "s", group.device);
+  }
+  return 0;
+}
+
+std::string ProgramsBeside(const std::string& folder) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("tandem-")) names.push_back(name);
+  }
+  std::sort(names.begin(), names.end());
+  std::string all;
+  for (const std::string& name : names) all += (all.empty() ? "" : ", ") + name;
+  return all.empty() ? "none" : all;
+}
+
+// `tandem WORD ARGUMENTS...`; `bench` takes one word more.
+int RunBeside(std::vector<std::string> words) {
+  const StatusOr<std::string> folder = OwnFolder();
+  if (!folder.ok()) {
+    PrintError(Message(folder.status()));
+    return 1;
+  }
+  std::string program = "tandem-" + words[0];
+  size_t used = 1;
+  if (words[0] == "bench" && words.size() > 1 && !words[1].starts_with('-')) {
+    program += "-" + words[1];
+    used = 2;
+  }
+  words.erase(words.begin(), words.begin() + static_cast<ptrdiff_t>(used));
+  words.insert(words.begin(), *folder + "/" + program);
+  const Status status = Execute(words);
+  PrintError(fmt::format("tandem: {}; beside this command are: {}", Message(status),
+                         ProgramsBeside(*folder)));
+  return kOperatorMistake;
+}
+
+// A word that is not an option and not one of ours.
+bool NamesAProgram(std::string_view word) {
+  return !word.starts_with('-') && word != "check" && word != "up" && word != "keys";
+}
+
+void AddFileOptions(CLI::App* command, UpOptions* options) {
+  command->add_option("file", options->file, "Cluster file (YAML)")->required();
+  command->add_option("--model", options->overrides.model_path,
+                      "GGUF file, before model.path of the cluster file");
+}
+
+int Main(int argc, char** argv) {
+  const std::vector<std::string> words(argv + 1, argv + argc);
+  if (!words.empty() && NamesAProgram(words[0])) return RunBeside(words);
+
+  CLI::App app("Tandem serves a language model with routers and groups of workers.", "tandem");
+  app.set_version_flag("--version", TANDEM_VERSION);
+  app.require_subcommand(1);
+  app.footer(
+      "Other words are programs beside this one: tandem router, tandem worker, tandem bench "
+      "NAME.\nExit codes: 0 done, or stopped on request; 2 a mistake of the operator's; 1 "
+      "other.");
+  UpOptions options;
+  CLI::App* check = app.add_subcommand("check", "Name every mistake in a cluster file");
+  AddFileOptions(check, &options);
+  CLI::App* up = app.add_subcommand(
+      "up", "Start the router and all ranks on this machine and keep them running");
+  AddFileOptions(up, &options);
+  up->add_option("--port", options.overrides.listen_port, "Port, before that of router.listen")
+      ->check(CLI::Range(0, 65535));
+  up->add_option("--bin-dir", options.bin_dir,
+                 "Folder of tandem-router and tandem-worker; default: that of this command");
+  CLI::App* keys = app.add_subcommand("keys", "Every key of the cluster file");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : kOperatorMistake;
+  }
+  if (keys->parsed()) {
+    fmt::print("{}", config::Reference());
+    return 0;
+  }
+  if (check->parsed()) return Check(options.file, options.overrides);
+  if (options.bin_dir.empty()) {
+    const StatusOr<std::string> folder = OwnFolder();
+    if (!folder.ok()) {
+      PrintError(Message(folder.status()));
+      return 1;
+    }
+    options.bin_dir = *folder;
+  }
+  return Up(options);
+}
+
+}  // namespace
+}  // namespace tandem::cli
+
+int main(int argc, char** argv) { return tandem::cli::Main(argc, argv); }

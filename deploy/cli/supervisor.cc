@@ -1,0 +1,255 @@
+#include "deploy/cli/supervisor.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <limits>
+
+#include "common/clock.h"
+#include "common/observe/log.h"
+#include "deploy/cli/process.h"
+
+namespace tandem::cli {
+namespace {
+
+using observe::LogError;
+using observe::LogInfo;
+using observe::LogWarn;
+
+constexpr int kOperatorMistake = 2;
+constexpr Nanos kAfterKill = 10 * kSecond;  // only a process stuck in the kernel takes longer
+
+bool IsIgnored(int signal) {
+  struct sigaction action = {};
+  return sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
+}  // namespace
+
+Supervisor::Supervisor(const std::vector<UnitSpec>& units, const SupervisorOptions& options)
+    : options_(options) {
+  for (const UnitSpec& spec : units) {
+    Unit unit = {spec.name, spec.is_router, {}, RestartPolicy(options.restart)};
+    for (const ProcessSpec& process : spec.processes) unit.processes.push_back({process});
+    units_.push_back(std::move(unit));
+  }
+}
+
+int Supervisor::Run() {
+  if (const Status status = CatchSignals(); !status.ok()) {
+    LogError("{}", Message(status));
+    return 1;
+  }
+  for (Unit& unit : units_) StartUnit(unit);
+  while (!ended_) {
+    WaitForSignals();
+    Reap();
+    RunTimers();
+    AdvanceStop();
+  }
+  close(signal_fd_);
+  return exit_code_;
+}
+
+// Blocked signals are queued for the descriptor even when they were to be ignored (nohup, a
+// background job of a script): those stay ignored.
+Status Supervisor::CatchSignals() {
+  ::signal(SIGPIPE, SIG_IGN);
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGCHLD);
+  sigaddset(&set, SIGTERM);
+  for (const int signal : {SIGINT, SIGHUP}) {
+    if (!IsIgnored(signal)) sigaddset(&set, signal);
+  }
+  sigprocmask(SIG_BLOCK, &set, nullptr);
+  signal_fd_ = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+  if (signal_fd_ < 0) return Internal("signalfd: {}", strerror(errno));
+  return OkStatus();
+}
+
+void Supervisor::WaitForSignals() {
+  pollfd waiting = {signal_fd_, POLLIN, 0};
+  poll(&waiting, 1, PollTimeoutMs());
+  signalfd_siginfo info = {};
+  while (read(signal_fd_, &info, sizeof(info)) == static_cast<ssize_t>(sizeof(info))) {
+    if (info.ssi_signo != SIGCHLD) OnStopSignal(static_cast<int>(info.ssi_signo));
+  }
+}
+
+void Supervisor::OnStopSignal(int signal) {
+  if (++seen_[signal] > 1) {
+    LogWarn("a second {}: killing all processes", strsignal(signal));
+    KillAll();
+    return;
+  }
+  if (phase_ != Phase::kServing) return;
+  LogInfo("{}: draining the router", strsignal(signal));
+  BeginStop();
+}
+
+void Supervisor::Reap() {
+  int status = 0;
+  for (pid_t pid = 0; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
+    for (Unit& unit : units_) {
+      for (Process& process : unit.processes) {
+        if (process.pid != pid) continue;
+        process.pid = 0;
+        OnExit(unit, process, status);
+      }
+    }
+  }
+}
+
+void Supervisor::OnExit(Unit& unit, const Process& process, int wait_status) {
+  const std::string how = DescribeExit(wait_status);
+  if (phase_ != Phase::kServing) {
+    LogInfo("{} {}", process.spec.name, how);
+    if (phase_ == Phase::kDraining && !unit.is_router) FailUnit(unit);
+    return;
+  }
+  if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == kOperatorMistake) {
+    LogError("{} {}: see what it said above; stopping", process.spec.name, how);
+    exit_code_ = kOperatorMistake;
+    BeginStop();
+    return;
+  }
+  LogWarn("{} {}", process.spec.name, how);
+  FailUnit(unit);
+  RestartWhenEmpty(unit);
+}
+
+void Supervisor::StartUnit(Unit& unit) {
+  unit.started = MonotonicNow();
+  unit.start_at = 0;
+  unit.failing = false;
+  for (Process& process : unit.processes) {
+    const StatusOr<pid_t> pid = StartProcess(process.spec.argv);
+    if (!pid.ok()) {
+      LogError("{} does not start: {}", process.spec.name, Message(pid.status()));
+      FailUnit(unit);
+      RestartWhenEmpty(unit);
+      return;
+    }
+    process.pid = *pid;
+    LogInfo("started {}, pid {}", process.spec.name, process.pid);
+  }
+}
+
+void Supervisor::FailUnit(Unit& unit) {
+  if (unit.failing) return;
+  const Nanos now = MonotonicNow();
+  unit.failing = true;
+  unit.pause = unit.policy.PauseAfter(now - unit.started);
+  unit.kill_at = now + options_.unit_grace;
+}
+
+void Supervisor::RestartWhenEmpty(Unit& unit) {
+  for (const Process& process : unit.processes) {
+    if (process.pid != 0) return;
+  }
+  unit.kill_at = 0;
+  unit.start_at = MonotonicNow() + unit.pause;
+  LogInfo("starting {} again in {} ms", unit.name, unit.pause / kMillisecond);
+}
+
+void Supervisor::RunTimers() {
+  const Nanos now = MonotonicNow();
+  for (Unit& unit : units_) {
+    if (unit.kill_at != 0 && now >= unit.kill_at) {
+      unit.kill_at = 0;
+      for (const Process& process : unit.processes) {
+        if (process.pid == 0) continue;
+        LogWarn("{} outlived its {}: killing it", process.spec.name, unit.name);
+        kill(process.pid, SIGKILL);
+      }
+    }
+    if (unit.start_at != 0 && now >= unit.start_at) StartUnit(unit);
+  }
+  if (bound_at_ != 0 && now >= bound_at_) EnforceBound();
+}
+
+void Supervisor::BeginStop() {
+  phase_ = Phase::kDraining;
+  bound_at_ = MonotonicNow() + options_.router_bound;
+  for (Unit& unit : units_) unit.start_at = 0;
+  Signal(SIGTERM, true, false);
+}
+
+void Supervisor::StopWorkers() {
+  phase_ = Phase::kStopping;
+  bound_at_ = MonotonicNow() + options_.worker_bound;
+  Signal(SIGTERM, false, true);
+}
+
+void Supervisor::AdvanceStop() {
+  if (phase_ == Phase::kDraining && !AnyRuns(true, false)) StopWorkers();
+  if (phase_ == Phase::kStopping && !AnyRuns(true, true)) {
+    LogInfo("all processes have ended");
+    ended_ = true;
+  }
+}
+
+void Supervisor::EnforceBound() {
+  if (killed_) {
+    LogError("a process does not end, not even by SIGKILL; leaving it");
+    exit_code_ = 1;
+    ended_ = true;
+  } else if (phase_ == Phase::kDraining) {
+    LogWarn("the router takes too long to drain: killing it");
+    Signal(SIGKILL, true, false);
+    StopWorkers();
+  } else {
+    LogWarn("processes take too long to end: killing them");
+    KillAll();
+  }
+}
+
+void Supervisor::KillAll() {
+  killed_ = true;
+  phase_ = Phase::kStopping;
+  bound_at_ = MonotonicNow() + kAfterKill;
+  Signal(SIGKILL, true, true);
+}
+
+void Supervisor::Signal(int signal, bool routers, bool workers) {
+  for (const Unit& unit : units_) {
+    if (!(unit.is_router ? routers : workers)) continue;
+    for (const Process& process : unit.processes) {
+      if (process.pid != 0) kill(process.pid, signal);
+    }
+  }
+}
+
+bool Supervisor::AnyRuns(bool routers, bool workers) const {
+  for (const Unit& unit : units_) {
+    if (!(unit.is_router ? routers : workers)) continue;
+    for (const Process& process : unit.processes) {
+      if (process.pid != 0) return true;
+    }
+  }
+  return false;
+}
+
+int Supervisor::PollTimeoutMs() const {
+  Nanos next = std::numeric_limits<Nanos>::max();
+  const auto consider = [&next](Nanos at) {
+    if (at != 0) next = std::min(next, at);
+  };
+  consider(bound_at_);
+  for (const Unit& unit : units_) {
+    consider(unit.kill_at);
+    consider(unit.start_at);
+  }
+  if (next == std::numeric_limits<Nanos>::max()) return -1;
+  const Nanos left = std::max<Nanos>(0, next - MonotonicNow());
+  return static_cast<int>(std::min<Nanos>(left / kMillisecond + 1, 3'600'000));
+}
+
+}  // namespace tandem::cli

@@ -1,0 +1,101 @@
+// Starts a cluster's processes on this machine and keeps them running.
+//
+//   serving   a unit (the router; all ranks of a group) of which a process died is ended as a whole
+//             and started again, see RestartPolicy
+//   draining  after SIGTERM, SIGINT or SIGHUP: the router gets SIGTERM and finishes its streams
+//   stopping  the router is gone: the workers get SIGTERM
+//   ended     nothing runs any more: Run returns
+//
+// What takes longer than its bound gets SIGKILL, and so does everything at the second signal of the
+// same kind. A process that exits with 2 says that the operator must mend something: no restart,
+// all of it stops. Thread: the main one (see StartProcess), and no other runs.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/ids.h"
+#include "common/status.h"
+#include "deploy/cli/restart_policy.h"
+
+namespace tandem::cli {
+
+struct ProcessSpec {
+  std::string name;  // "router", "worker g0/1"
+  std::vector<std::string> argv;
+};
+
+struct UnitSpec {
+  std::string name;  // "router", "group g0"
+  bool is_router = false;
+  std::vector<ProcessSpec> processes;
+};
+
+struct SupervisorOptions {
+  RestartOptions restart;
+  // After one process of a unit died, for the others to end by themselves: the leader uses it to
+  // tell the routers.
+  Nanos unit_grace = 2 * kSecond;
+  Nanos router_bound = 65 * kSecond;  // to drain
+  Nanos worker_bound = 5 * kSecond;   // to end, once idle
+};
+
+class Supervisor {
+ public:
+  Supervisor(const std::vector<UnitSpec>& units, const SupervisorOptions& options);
+
+  // Exit code: 0 stopped on request, 2 a process exited with 2, 1 other.
+  int Run();
+
+ private:
+  enum class Phase : uint8_t { kServing, kDraining, kStopping };
+
+  struct Process {
+    ProcessSpec spec;
+    pid_t pid = 0;  // 0: does not run
+  };
+  struct Unit {
+    std::string name;
+    bool is_router;
+    std::vector<Process> processes;
+    RestartPolicy policy;
+    Nanos started = 0;
+    Nanos pause = 0;       // before the next start, decided when the first process died
+    bool failing = false;  // a process died, the others are on their way out
+    Nanos kill_at = 0;     // 0: no
+    Nanos start_at = 0;    // 0: no
+  };
+
+  Status CatchSignals();
+  void WaitForSignals();
+  void OnStopSignal(int signal);
+  void Reap();
+  void OnExit(Unit& unit, const Process& process, int wait_status);
+  void StartUnit(Unit& unit);
+  void FailUnit(Unit& unit);
+  void RestartWhenEmpty(Unit& unit);
+  void RunTimers();
+  void BeginStop();
+  void StopWorkers();
+  void AdvanceStop();
+  void KillAll();
+  void EnforceBound();
+  void Signal(int signal, bool routers, bool workers);
+  bool AnyRuns(bool routers, bool workers) const;
+  int PollTimeoutMs() const;
+
+  SupervisorOptions options_;
+  std::vector<Unit> units_;
+  Phase phase_ = Phase::kServing;
+  Nanos bound_at_ = 0;  // of the phase; 0: none
+  bool killed_ = false;
+  bool ended_ = false;
+  int exit_code_ = 0;
+  int seen_[65] = {};  // stop signals by number
+  int signal_fd_ = -1;
+};
+
+}  // namespace tandem::cli

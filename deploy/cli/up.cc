@@ -1,0 +1,82 @@
+#include "deploy/cli/up.h"
+
+#include <cstdio>
+
+#include "common/observe/log.h"
+#include "deploy/cli/process.h"
+
+namespace tandem::cli {
+namespace {
+
+constexpr int kOperatorMistake = 2;
+
+void AddCommonArguments(const config::Cluster& cluster, const UpOptions& options,
+                        std::vector<std::string>* argv) {
+  argv->insert(argv->end(), {"--config", options.file});
+  if (!options.overrides.model_path.empty()) {
+    argv->insert(argv->end(), {"--model", cluster.model.path});
+  }
+}
+
+UnitSpec RouterUnit(const config::Cluster& cluster, const UpOptions& options) {
+  ProcessSpec router = {"router", {options.bin_dir + "/tandem-router"}};
+  AddCommonArguments(cluster, options, &router.argv);
+  if (options.overrides.listen_port >= 0) {
+    router.argv.insert(router.argv.end(),
+                       {"--port", std::to_string(options.overrides.listen_port)});
+  }
+  return {"router", /*is_router=*/true, {router}};
+}
+
+UnitSpec GroupUnit(const config::Cluster& cluster, const config::Group& group,
+                   const UpOptions& options) {
+  UnitSpec unit = {"group " + group.name, /*is_router=*/false, {}};
+  for (int rank = 0; rank < group.tp; ++rank) {
+    ProcessSpec worker = {fmt::format("worker {}/{}", group.name, rank),
+                          {options.bin_dir + "/tandem-worker"}};
+    AddCommonArguments(cluster, options, &worker.argv);
+    worker.argv.insert(worker.argv.end(), {"--group", group.name, "--rank", std::to_string(rank)});
+    unit.processes.push_back(worker);
+  }
+  return unit;
+}
+
+Status CheckPrograms(const std::vector<UnitSpec>& units) {
+  for (const UnitSpec& unit : units) {
+    TANDEM_RETURN_IF_ERROR(CheckProgram(unit.processes.front().argv.front()));
+  }
+  return OkStatus();
+}
+
+int Fail(const Status& status) {
+  const std::string_view message = Message(status);
+  std::fprintf(stderr, "%.*s\n", static_cast<int>(message.size()), message.data());
+  return kOperatorMistake;
+}
+
+}  // namespace
+
+std::vector<UnitSpec> UnitsOf(const config::Cluster& cluster, const UpOptions& options) {
+  std::vector<UnitSpec> units = {RouterUnit(cluster, options)};
+  for (const config::Group& group : cluster.groups) {
+    units.push_back(GroupUnit(cluster, group, options));
+  }
+  return units;
+}
+
+int Up(const UpOptions& options) {
+  const StatusOr<config::Cluster> cluster = config::Load(options.file, options.overrides);
+  if (!cluster.ok()) return Fail(cluster.status());
+  const std::vector<UnitSpec> units = UnitsOf(*cluster, options);
+  if (const Status status = CheckPrograms(units); !status.ok()) return Fail(status);
+  if (const Status status = observe::InitLog(cluster->log.level, cluster->log.format, "up");
+      !status.ok()) {
+    return Fail(status);
+  }
+  SupervisorOptions supervision;
+  // The router itself gives up at drain_timeout; the rest is for closing down.
+  supervision.router_bound = cluster->router.limits.drain_timeout + 5 * kSecond;
+  return Supervisor(units, supervision).Run();
+}
+
+}  // namespace tandem::cli
