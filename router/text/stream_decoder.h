@@ -1,0 +1,63 @@
+// Turns one stream's tokens into text that is safe to send: never half a UTF-8 character, never
+// text that might become a stop string. Control tokens (<|im_end|>, ...) have no text here.
+//
+// All outputs and Flush() together are Decode() of the tokens with U+FFFD for what is not UTF-8,
+// cut before the stop string that is complete first (of those complete at the same character, the
+// longest), however the tokens are split over calls.
+//
+// Thread: one per stream, no locks. Memory: what is held back (less than the longest stop string)
+// and one output.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/ids.h"
+#include "router/text/tokenizer.h"
+#include "router/text/utf8.h"
+
+namespace tandem::text {
+
+class StreamDecoder {
+ public:
+  // Borrows both; stop strings are matched in text, not in tokens, because a stop string may begin
+  // inside a token. Empty stop strings are ignored. REQUIRES: stop strings are valid UTF-8.
+  StreamDecoder(const Tokenizer& tokenizer, std::span<const std::string> stop);
+
+  struct Output {
+    std::string_view text;  // valid until the next call; may be empty
+    bool stopped = false;   // a stop string matched; its text is not included
+    int num_tokens = 0;     // of this call: all, or those up to the one that completed the stop
+  };
+  // After a stop: empty, stopped, no tokens.
+  Output Push(std::span<const TokenId> tokens);
+
+  // What was held back, once the stream has ended; empty after a stop. An incomplete character is
+  // one U+FFFD.
+  std::string_view Flush();
+
+ private:
+  // One stop string's matching state (Knuth, Morris, Pratt).
+  struct Stop {
+    std::string_view text;
+    std::vector<size_t> fallback;  // [i]: longest proper border of text's first i + 1 bytes
+    size_t matched = 0;            // bytes of `text` that the text so far ends with
+  };
+
+  static Stop MakeStop(std::string_view text);
+  static void Advance(Stop& stop, char byte);
+  void DropSent();
+  void Scan(size_t from);
+  std::string_view TakeSafe();
+
+  const Tokenizer& tokenizer_;
+  std::vector<Stop> stops_;
+  Utf8Stream utf8_;
+  std::string text_;  // sent in the last output, then held back
+  size_t sent_ = 0;
+  bool stopped_ = false;
+};
+
+}  // namespace tandem::text
