@@ -1,0 +1,126 @@
+#include "tests/worker/engine/rank_simulator.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+namespace tandem::engine {
+namespace {
+
+uint64_t Mix(uint64_t a, uint64_t b) {
+  uint64_t x = a * 0x9e3779b97f4a7c15ULL + b + 0x632be59bd9b4e019ULL;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
+  return x ^ (x >> 31);
+}
+
+}  // namespace
+
+TokenId SampleAfter(std::span<const TokenId> prefix, const SamplingSpec& sampling, int vocab_size) {
+  uint64_t state = Mix(sampling.seed, sampling.sequence_index);
+  for (const TokenId t : prefix) state = Mix(state, static_cast<uint64_t>(t));
+  return static_cast<TokenId>(Mix(state, prefix.size()) % static_cast<uint64_t>(vocab_size));
+}
+
+RankSimulator::RankSimulator(const PlanLimits& limits, int num_blocks, int vocab_size)
+    : limits_(limits),
+      vocab_size_(vocab_size),
+      kv_(static_cast<size_t>(num_blocks) * static_cast<size_t>(limits.block_size)),
+      slots_(static_cast<size_t>(limits.max_rows)) {}
+
+void RankSimulator::Run(const StepPlan& plan, std::vector<RowResult>& results) {
+  CheckShape(plan);
+  results.assign(plan.rows.size(), {});
+  for (const PlanRow& row : plan.rows) ApplyDelta(plan, row);
+  for (const PlanRow& row : plan.rows) Write(plan, row);
+  for (size_t i = 0; i < plan.rows.size(); ++i) results[i] = Attend(plan, plan.rows[i]);
+}
+
+void RankSimulator::CheckShape(const StepPlan& plan) {
+  EXPECT_EQ(plan.step, ++step_) << "a gap is a protocol error";
+  EXPECT_LE(plan.rows.size(), static_cast<size_t>(limits_.max_rows));
+  EXPECT_LE(plan.tokens.size(), static_cast<size_t>(limits_.max_step_tokens));
+  std::vector<int> seen(slots_.size());
+  int32_t tokens = 0, blocks = 0;
+  for (size_t i = 0; i < plan.rows.size(); ++i) {
+    const PlanRow& row = plan.rows[i];
+    EXPECT_EQ(seen.at(static_cast<size_t>(row.slot))++, 0) << "slot " << row.slot << " twice";
+    EXPECT_GE(row.num_tokens, 1);
+    EXPECT_EQ(row.first_token, tokens);
+    EXPECT_EQ(row.first_block, blocks);
+    tokens += row.num_tokens;
+    blocks += row.num_blocks;
+    if (i < static_cast<size_t>(plan.num_decodes)) {
+      EXPECT_EQ(row.num_tokens, 1) << "decodes are one token";
+      EXPECT_EQ(row.flags, kRowSample) << "decodes sample and do not start";
+    }
+  }
+  EXPECT_EQ(static_cast<size_t>(tokens), plan.tokens.size());
+  EXPECT_EQ(static_cast<size_t>(blocks), plan.new_blocks.size());
+}
+
+void RankSimulator::ApplyDelta(const StepPlan& plan, const PlanRow& row) {
+  Slot& slot = slots_.at(static_cast<size_t>(row.slot));
+  if (row.flags & kRowStart) {
+    slot = {};
+    slot.live = true;
+    slot.length = row.start;
+    EXPECT_EQ(row.start % limits_.block_size, 0) << "only full blocks are shared";
+  }
+  EXPECT_TRUE(slot.live) << "slot " << row.slot << " never started";
+  for (int i = 0; i < row.num_blocks; ++i) {
+    const int32_t block = plan.new_blocks[static_cast<size_t>(row.first_block + i)];
+    const int first = static_cast<int>(slot.block_table.size()) * limits_.block_size;
+    slot.block_table.push_back(block);
+    if (first < slot.length) continue;  // found in the prefix cache
+    for (int p = first; p < first + limits_.block_size; ++p) At(slot, p) = {};
+  }
+  EXPECT_LE(slot.block_table.size(), static_cast<size_t>(limits_.max_blocks_per_seq));
+  EXPECT_GE(slot.block_table.size() * static_cast<size_t>(limits_.block_size),
+            static_cast<size_t>(slot.length + row.num_tokens))
+      << "slot " << row.slot << " has no block for its last token";
+}
+
+void RankSimulator::Write(const StepPlan& plan, const PlanRow& row) {
+  Slot& slot = slots_[static_cast<size_t>(row.slot)];
+  for (int i = 0; i < row.num_tokens; ++i) {
+    TokenId token = plan.tokens[static_cast<size_t>(row.first_token + i)];
+    if (token == kLastSampled) {
+      EXPECT_EQ(slot.sampled_step + 1, plan.step) << "kLastSampled is of the step before";
+      token = slot.last_sampled;
+    }
+    EXPECT_TRUE(token >= 0 && token < vocab_size_) << token;
+    KvEntry& entry = At(slot, slot.length);
+    EXPECT_EQ(entry.token, -1) << "slot " << row.slot << " overwrites position " << slot.length;
+    entry = {token, slot.length++, plan.step, row.slot};
+    ++num_tokens_computed_;
+  }
+}
+
+RowResult RankSimulator::Attend(const StepPlan& plan, const PlanRow& row) {
+  Slot& slot = slots_[static_cast<size_t>(row.slot)];
+  std::vector<TokenId> prefix;
+  for (int p = 0; p < slot.length; ++p) {
+    const KvEntry& entry = At(slot, p);
+    EXPECT_NE(entry.token, -1) << "slot " << row.slot << " attends poison at " << p;
+    EXPECT_EQ(entry.position, p) << "slot " << row.slot;
+    EXPECT_TRUE(entry.step < plan.step || entry.slot == row.slot)
+        << "slot " << row.slot << " attends what another row computes in the same step, at " << p;
+    prefix.push_back(entry.token);
+  }
+  RowResult result;
+  if (!(row.flags & kRowSample)) return result;
+  result.token =
+      row.forced_token >= 0 ? row.forced_token : SampleAfter(prefix, row.sampling, vocab_size_);
+  result.logprob = -static_cast<float>(slot.length);
+  slot.last_sampled = result.token;
+  slot.sampled_step = plan.step;
+  return result;
+}
+
+RankSimulator::KvEntry& RankSimulator::At(const Slot& slot, int position) {
+  const int32_t block = slot.block_table.at(static_cast<size_t>(position / limits_.block_size));
+  return kv_.at(static_cast<size_t>(block * limits_.block_size + position % limits_.block_size));
+}
+
+}  // namespace tandem::engine
