@@ -111,13 +111,24 @@ class Api(unittest.TestCase):
         self.assertEqual(together, alone)
 
     def test_second_long_prompt_is_cached(self):
-        options = dict(model=NAME, prompt=LONG + str(id(self)), max_tokens=1, temperature=0)
-        first, second = (self.client.completions.create(**options) for _ in range(2))
-        self.assertGreater(first.usage.prompt_tokens, 1400)
-        cached = second.usage.prompt_tokens_details.cached_tokens
-        expected = (second.usage.prompt_tokens - 1) // 16 * 16
-        self.assertEqual(cached, expected)
-        self.assertEqual(first.choices[0].text, second.choices[0].text)
+        body = {"model": NAME, "prompt": f"{id(self)} {LONG}", "max_tokens": 1, "temperature": 0}
+        replies = []
+        for _ in range(2):
+            status, reply, _ = self.cluster.post(
+                "/v1/completions", body, {"x-tandem-timing": "1"}
+            )
+            self.assertEqual(status, 200, reply)
+            replies.append(reply)
+        first, second = replies
+        prompt_tokens = second["usage"]["prompt_tokens"]
+        self.assertGreater(prompt_tokens, 1400)
+        cached = second["usage"]["prompt_tokens_details"]["cached_tokens"]
+        self.assertEqual(cached, (prompt_tokens - 1) // 16 * 16)
+        self.assertEqual(first["timing"]["total"]["num_computed_tokens"], prompt_tokens)
+        self.assertEqual(second["timing"]["total"]["num_computed_tokens"], prompt_tokens - cached)
+        self.assertEqual(first["choices"][0]["text"], second["choices"][0]["text"])
+        for name, reply in (("first", first), ("second", second)):
+            print(f"{name}: prefill {reply['timing']['parts']['prefill_us']:.0f} us", flush=True)
 
     def test_timing_adds_up(self):
         status, body, _ = self.cluster.post(
@@ -126,8 +137,15 @@ class Api(unittest.TestCase):
             {"x-tandem-timing": "1"},
         )
         self.assertEqual(status, 200)
-        self.assertIn("timing", body)
-        self.assertIn("residual_us", json.dumps(body["timing"]))
+        timing = body["timing"]
+        total = sum(timing["parts"].values()) + timing["residual_us"]
+        self.assertAlmostEqual(total, timing["ttft_us"], delta=len(timing["parts"]))
+        self.assertLess(abs(timing["residual_us"]), timing["ttft_us"])
+        self.assertGreater(timing["parts"]["prefill_us"], 0)
+        status, body, _ = self.cluster.post(
+            "/v1/completions", {"model": NAME, "prompt": "Once upon", "max_tokens": 1}
+        )
+        self.assertNotIn("timing", body)
 
     def test_errors_of_the_client(self):
         with self.assertRaises(openai.NotFoundError) as caught:
