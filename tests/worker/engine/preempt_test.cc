@@ -28,6 +28,7 @@ TEST(Preempt, YoungestGoesAndNothingIsLost) {
   EXPECT_EQ(h.stream(old).timings.num_preemptions, 0);
   EXPECT_GE(h.stream(young).timings.num_preemptions, 1);
   EXPECT_GT(h.stream(young).timings.preempted, 0);
+  EXPECT_EQ(h.stream(young).timings.waiting, 0) << "out of blocks is not: others were computed";
   h.ExpectAllStreamsAsIfAlone();
   h.ExpectEverythingFreed();
 }

@@ -98,6 +98,21 @@ TEST(Prefill, OneThatWaitsForBlocksIsNotOvertaken) {
   h.ExpectAllStreamsAsIfAlone();
 }
 
+TEST(Prefill, LeavesABlockForEachThatRuns) {
+  EngineOptions options = SmallOptions();
+  options.num_blocks = 10;
+  Harness h(options);
+  h.Add(Prompt(8), 20);
+  h.Step();                                           // holds 2, needs a third next
+  const RequestId exact = h.Add(Prompt(32, 300), 1);  // 8 blocks: all that is free
+  h.Step();
+  EXPECT_TRUE(h.stream(exact).tokens.empty()) << "it would have been preempted at once";
+  EXPECT_EQ(h.engine().num_preemptions(), 0u);
+  h.Drain();
+  EXPECT_EQ(h.engine().num_preemptions(), 0u);
+  h.ExpectAllStreamsAsIfAlone();
+}
+
 TEST(Prefill, CachedPromptComputesItsTailOnly) {
   Harness h(SmallOptions());
   h.Add(Prompt(33), 1);
@@ -181,6 +196,24 @@ TEST(Prefill, HeldOneGoesOnWhenTheFirstIsCancelled) {
   EXPECT_EQ(h.stream(second).timings.num_computed_tokens, 44);
   h.ExpectAllStreamsAsIfAlone();
   h.ExpectEverythingFreed();
+}
+
+TEST(Prefill, NobodyWaitsForBlocksThatWillNotBePublished) {
+  EngineOptions options = SmallOptions();
+  options.num_blocks = 200;
+  Harness h(options);
+  const RequestId first = h.Add(Prompt(180), 1);
+  h.Step();
+  h.ClearCache();  // the first goes on, but what it computes now has lost its parents
+  h.Step();
+  h.Add(Prompt(120), 1);  // publishes the beginning again
+  while (!h.stream(2).ended()) ASSERT_TRUE(h.Step());
+  const RequestId third = h.Add(Prompt(180), 1);
+  while (!h.stream(third).ended()) ASSERT_TRUE(h.Step());
+  EXPECT_FALSE(h.stream(first).ended()) << "the third has less left and need not wait";
+  EXPECT_EQ(h.stream(third).timings.num_cached_tokens, 120);
+  h.Drain();
+  h.ExpectAllStreamsAsIfAlone();
 }
 
 TEST(Prefill, UrgentFollowerPullsTheOneItWaitsFor) {
