@@ -1,0 +1,9 @@
+#include "kernels/cpu/avx2/simd.h"
+// Above: the lanes that the loops below are made of.
+#include "kernels/cpu/elementwise.inc"
+
+namespace tandem::kernels::cpu::avx2 {
+extern const decltype(KernelTable::quantize) kQuantize = Quantize;
+extern const decltype(KernelTable::rms_norm) kRmsNorm = RmsNorm;
+extern const decltype(KernelTable::rotate) kRotate = Rotate;
+}  // namespace tandem::kernels::cpu::avx2

@@ -1,0 +1,68 @@
+// Sixteen float lanes in one AVX-512 register. Only for files compiled with AVX-512 flags;
+// everything is local to the file that includes it.
+#pragma once
+
+#include <immintrin.h>
+
+#include "kernels/cpu/kernel_table.h"
+
+namespace tandem::kernels::cpu {
+namespace {
+
+#define TANDEM_SIMD [[gnu::always_inline, maybe_unused]] inline
+
+inline constexpr int kRowTile = 8;  // rows whose accumulators fit the registers
+
+using Vec = __m512;
+
+TANDEM_SIMD Vec Zero() { return _mm512_setzero_ps(); }
+TANDEM_SIMD Vec Load(const float* p) { return _mm512_loadu_ps(p); }
+TANDEM_SIMD void Store(float* p, Vec v) { _mm512_storeu_ps(p, v); }
+TANDEM_SIMD __mmask16 FirstLanes(int n) { return static_cast<__mmask16>((1u << n) - 1); }
+TANDEM_SIMD void StoreFirst(float* p, Vec v, int n) { _mm512_mask_storeu_ps(p, FirstLanes(n), v); }
+TANDEM_SIMD Vec Broadcast(float x) { return _mm512_set1_ps(x); }
+TANDEM_SIMD Vec Add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
+TANDEM_SIMD Vec Sub(Vec a, Vec b) { return _mm512_sub_ps(a, b); }
+TANDEM_SIMD Vec Mul(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
+TANDEM_SIMD Vec Div(Vec a, Vec b) { return _mm512_div_ps(a, b); }
+TANDEM_SIMD Vec Fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
+// The second operand if either is NaN.
+TANDEM_SIMD Vec Max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+TANDEM_SIMD Vec Min(Vec a, Vec b) { return _mm512_min_ps(a, b); }
+TANDEM_SIMD Vec SelectFirst(Vec a, Vec b, int n) {  // a in the first n lanes, b in the others
+  return _mm512_mask_blend_ps(FirstLanes(n), b, a);
+}
+TANDEM_SIMD Vec Round(Vec a) {
+  return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+// a * 2^n for integral n in [-126, 127].
+TANDEM_SIMD Vec Scale2(Vec a, Vec n) { return _mm512_scalef_ps(a, n); }
+TANDEM_SIMD Vec LoadHalfs(const uint8_t* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+// (c0, s0, c1, s1, ...): (a0 c0 - a1 s0, a1 c0 + a0 s0, ...).
+TANDEM_SIMD Vec RotatePairs(Vec a, Vec cos_sin) {
+  const Vec swapped = _mm512_permute_ps(a, 0xB1);
+  return _mm512_fmaddsub_ps(a, _mm512_moveldup_ps(cos_sin),
+                            _mm512_mul_ps(swapped, _mm512_movehdup_ps(cos_sin)));
+}
+// 16 pairs of bf16: the first and the second of each pair.
+struct BfPairs {
+  Vec first, second;
+};
+TANDEM_SIMD BfPairs LoadBfPairs(const uint8_t* p) {
+  const __m512i both = _mm512_loadu_si512(p);
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(both, 16)),
+          _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32(-65536)))};
+}
+// Bytes as floats: nibbles of 64 packed bytes and so on are dequantized through these.
+TANDEM_SIMD Vec BytesToFloats(__m128i bytes) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
+}
+TANDEM_SIMD void Halves(Vec v, __m256* low, __m256* high) {
+  *low = _mm512_castps512_ps256(v);
+  *high = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(v), 1));
+}
+
+}  // namespace
+}  // namespace tandem::kernels::cpu

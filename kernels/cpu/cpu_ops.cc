@@ -1,0 +1,337 @@
+#include "kernels/cpu/cpu_ops.h"
+
+#include <cpuid.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "common/check.h"
+#include "kernels/cpu/aligned_buffer.h"
+#include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/packed_weight.h"
+#include "kernels/cpu/paged_kv_cache.h"
+#include "kernels/cpu/sampler.h"
+#include "kernels/cpu/thread_pool.h"
+#include "kernels/dequantize.h"
+#include "kernels/ops_check.h"
+
+namespace tandem::kernels {
+namespace cpu {
+namespace {
+
+// __builtin_cpu_supports of clang 14 does not know "f16c": bit 29 of ECX of leaf 1.
+bool HasF16c() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c >> 29 & 1) != 0;
+}
+
+// Below this many rows, work that is linear in rows stays on the caller's thread: waking the others
+// costs about as much.
+constexpr int64_t kRowsWorthThreads = 16;
+
+struct Range {
+  int64_t begin, end;
+};
+Range Part(int64_t count, int index, int parts) {
+  return {count * index / parts, count * (index + 1) / parts};
+}
+
+// cos_sin[position][dims]: (cos, sin) of each pair.
+struct CpuRopeTable : RopeTable {
+  explicit CpuRopeTable(const RopeSpec& spec) : dims(spec.dims), max_positions(spec.max_positions) {
+    cos_sin.resize(int64_t{spec.max_positions} * spec.dims);
+    for (int i = 0; i < dims / 2; ++i) {
+      const double frequency = std::pow(spec.theta, -2.0 * i / dims) /
+                               (spec.freq_factors.empty() ? 1.0 : spec.freq_factors[i]);
+      for (int64_t p = 0; p < max_positions; ++p) {
+        const double angle = static_cast<double>(p) * frequency;
+        cos_sin[p * dims + 2 * i] = static_cast<float>(std::cos(angle));
+        cos_sin[p * dims + 2 * i + 1] = static_cast<float>(std::sin(angle));
+      }
+    }
+  }
+  int dims, max_positions;
+  std::vector<float> cos_sin;
+};
+
+class CpuOps : public Ops {
+ public:
+  CpuOps(const OpsOptions& options, const char* name, const KernelTable& kernels)
+      : options_(options),
+        name_(name),
+        kernels_(kernels),
+        pool_(std::max(1, options.threads)),
+        quantized_stride_(QuantizedStride(options.max_cols)),
+        quantized_(static_cast<size_t>(quantized_stride_) * options.max_tokens),
+        matmul_scratch_(pool_.size() * MatMulScratchBytes()),
+        attention_scratch_(pool_.size() * AttentionScratchBytes()),
+        sampler_(options.max_vocab) {
+    TANDEM_CHECK(quantized_.data() && matmul_scratch_.data() && attention_scratch_.data())
+        << "no memory for the scratch of " << options.max_tokens << " tokens";
+  }
+
+  const char* name() const override { return name_; }
+
+  std::unique_ptr<Weight> Pack(std::span<const MatrixSlice> slices) override {
+    CheckSlices(slices);
+    TANDEM_CHECK(slices[0].cols() <= options_.max_cols)
+        << slices[0].cols() << " " << options_.max_cols;
+    return std::make_unique<PackedWeight>(slices);
+  }
+
+  std::unique_ptr<Weight> PackGateUp(const MatrixSlice& gate, const MatrixSlice& up) override {
+    CheckGateUp(gate, up);
+    TANDEM_CHECK(gate.cols() <= options_.max_cols) << gate.cols() << " " << options_.max_cols;
+    return std::make_unique<PackedWeight>(gate, up);
+  }
+
+  std::unique_ptr<RopeTable> MakeRopeTable(const RopeSpec& spec) override {
+    CheckRopeSpec(spec);
+    return std::make_unique<CpuRopeTable>(spec);
+  }
+
+  int64_t KvBlockBytes(const KvCacheSpec& spec) const override {
+    return spec.num_layers * PagedKvCache::BlockBytes(spec);
+  }
+
+  StatusOr<std::unique_ptr<KvCache>> MakeKvCache(const KvCacheSpec& spec) override {
+    CheckKvSpec(spec);
+    auto cache = std::make_unique<PagedKvCache>(spec);
+    if (!cache->allocated()) {
+      return ResourceExhausted("no memory for {} KV blocks of {} bytes", spec.num_blocks,
+                               KvBlockBytes(spec));
+    }
+    return cache;
+  }
+
+  void Embed(TensorView out, const MatrixSlice& table, std::span<const int32_t> tokens) override {
+    CheckEmbed(out, table, tokens);
+    for (int64_t t = 0; t < out.rows; ++t) {
+      DequantizeRow(table, table.row_begin + tokens[t],
+                    {out.row(t), static_cast<size_t>(out.cols)});
+    }
+  }
+
+  void RmsNorm(TensorView out, TensorView x, std::span<const float> weight, float eps) override {
+    CheckNorm(out, x, weight);
+    ForRows(x.rows, [&](int64_t t) {
+      kernels_.rms_norm(out.row(t), x.row(t), nullptr, weight.data(), x.cols, eps);
+    });
+  }
+
+  void AddRmsNorm(TensorView out, TensorView x, TensorView residual, std::span<const float> weight,
+                  float eps) override {
+    CheckNorm(out, x, weight);
+    CheckNorm(residual, x, weight);
+    ForRows(x.rows, [&](int64_t t) {
+      kernels_.rms_norm(out.row(t), x.row(t), residual.row(t), weight.data(), x.cols, eps);
+    });
+  }
+
+  void MatMul(TensorView out, TensorView x, const Weight& weight) override {
+    CheckMatMul(options_, out, x, weight);
+    Multiply(out, x, static_cast<const PackedWeight&>(weight), false);
+  }
+
+  void GateUpSilu(TensorView out, TensorView x, const Weight& gate_up) override {
+    CheckGateUpSilu(options_, out, x, gate_up);
+    Multiply(out, x, static_cast<const PackedWeight&>(gate_up), true);
+  }
+
+  void RopeAndStoreKv(TensorView q, TensorView k, TensorView v, const RopeTable& rope, KvCache& kv,
+                      int layer, const StepBatch& batch) override {
+    CheckRopeAndStoreKv(q, k, v, kv.spec(), layer, batch);
+    auto& cache = static_cast<PagedKvCache&>(kv);
+    const auto& table = static_cast<const CpuRopeTable&>(rope);
+    const int block_size = cache.spec().block_size, head_dim = cache.spec().head_dim;
+    TANDEM_CHECK(table.dims <= head_dim) << table.dims << " " << head_dim;
+    pool_.Run([&](int thread) {
+      const Range rows = Part(batch.num_tokens, thread, pool_.size());
+      for (int s = 0; s < batch.num_seqs; ++s) {
+        const int begin = std::max(batch.query_start[s], static_cast<int>(rows.begin));
+        const int end = std::min(batch.query_start[s + 1], static_cast<int>(rows.end));
+        for (int t = begin; t < end; ++t) {
+          const int position = PositionOfRow(batch, s, t);
+          TANDEM_CHECK(position < table.max_positions) << position << " " << table.max_positions;
+          const float* cos_sin = &table.cos_sin[int64_t{position} * table.dims];
+          for (int64_t c = 0; c < q.cols; c += head_dim) {
+            kernels_.rotate(q.row(t) + c, cos_sin, table.dims);
+          }
+          const int32_t block = batch.block_table[s * batch.max_blocks + position / block_size];
+          for (int h = 0; h < cache.spec().num_kv_heads; ++h) {
+            float rotated[256];
+            std::copy_n(k.row(t) + h * head_dim, head_dim, rotated);
+            kernels_.rotate(rotated, cos_sin, table.dims);
+            cache.StoreToken(layer, block, position % block_size, h, rotated,
+                             v.row(t) + h * head_dim);
+          }
+        }
+      }
+    });
+  }
+
+  void PagedAttention(TensorView out, TensorView q, const KvCache& kv, int layer,
+                      const StepBatch& batch, float scale) override {
+    CheckAttention(out, q, kv.spec(), layer, batch);
+    const auto& cache = static_cast<const PagedKvCache&>(kv);
+    pool_.Run([&](int thread) { AttendPart(out, q, cache, layer, batch, scale, thread); });
+  }
+
+  void Sample(TensorView logits, std::span<const SamplingParams> params,
+              std::span<SampledToken> out) override {
+    CheckSample(options_, logits, params, out);
+    for (size_t s = 0; s < params.size(); ++s) {
+      const float* row = logits.row(static_cast<int64_t>(s));
+      out[s] = sampler_.Sample({row, static_cast<size_t>(logits.cols)}, params[s]);
+    }
+  }
+
+ private:
+  static int64_t QuantizedStride(int64_t cols) {
+    // Rows a multiple of 4,096 bytes apart would share L1 sets.
+    const int64_t bytes = (cols + 63) / 64 * 2 * static_cast<int64_t>(sizeof(QuantizedBlock));
+    return bytes + (bytes % 1024 == 0 ? 64 : 0);
+  }
+  int64_t MatMulScratchBytes() const {
+    return options_.max_tokens * kMatMulScratchPerRow * static_cast<int64_t>(sizeof(float));
+  }
+  // The query heads of one KV head have at most max_cols columns together (a weight takes them), so
+  // at most max_cols / 16 heads.
+  int64_t AttentionScratchBytes() const {
+    return (TANDEM_ATTENTION_SCRATCH_FLOATS(options_.max_cols / 16, 16) +
+            TANDEM_ATTENTION_SCRATCH_FLOATS(1, options_.max_cols)) *
+           static_cast<int64_t>(sizeof(float));
+  }
+
+  void Multiply(TensorView out, TensorView x, const PackedWeight& weight, bool gate_up) {
+    TANDEM_CHECK(weight.gate_up() == gate_up) << "a weight of the other kind";
+    const auto is_int8 = [&](const PackedWeight::Segment& s) {
+      return options_.activations == ActivationType::kInt8 && s.format != PanelFormat::kF16 &&
+             s.format != PanelFormat::kF32;
+    };
+    for (const PackedWeight::Segment& s : weight.segments()) {
+      if (!is_int8(s)) continue;
+      ForRows(x.rows, [&](int64_t t) {
+        auto* to = reinterpret_cast<QuantizedBlock*>(quantized_.data() + t * quantized_stride_);
+        kernels_.quantize(x.row(t), x.cols, to);
+      });
+      break;
+    }
+    for (const PackedWeight::Segment& s : weight.segments()) {
+      const bool int8 = is_int8(s);
+      const int64_t step = gate_up ? 2 : 1;
+      pool_.Run([&](int thread) {
+        const Range panels = Part(s.num_panels / step, thread, pool_.size());
+        MatMulJob job;
+        job.format = s.format;
+        job.gate_up = gate_up;
+        job.panels = s.panels.data();
+        job.panel_bytes = s.panel_bytes;
+        job.panel_begin = panels.begin * step;
+        job.panel_end = panels.end * step;
+        job.cols = x.cols;
+        job.rows = x.rows;
+        job.x = int8 ? static_cast<const void*>(quantized_.data()) : x.data;
+        job.x_stride = int8 ? quantized_stride_ : x.stride * static_cast<int64_t>(sizeof(float));
+        job.out = out.data + s.first_row;
+        job.out_stride = out.stride;
+        job.out_cols = s.rows / step;
+        job.scratch = ScratchOf(matmul_scratch_, MatMulScratchBytes(), thread);
+        (int8 ? kernels_.matmul_int8 : kernels_.matmul_f32)(job);
+      });
+    }
+  }
+
+  // Chunks of tokens of one sequence and KV head, dealt out to threads in turn.
+  void AttendPart(TensorView out, TensorView q, const PagedKvCache& cache, int layer,
+                  const StepBatch& batch, float scale, int thread) {
+    const KvCacheSpec& spec = cache.spec();
+    AttentionJob job;
+    job.head_dim = spec.head_dim;
+    job.group = static_cast<int>(q.cols / (int64_t{spec.num_kv_heads} * spec.head_dim));
+    const int64_t group_cols = int64_t{job.group} * spec.head_dim;
+    TANDEM_CHECK(group_cols <= options_.max_cols) << group_cols << " " << options_.max_cols;
+    job.q_stride = q.stride;
+    job.out_stride = out.stride;
+    job.bf16 = cache.bf16();
+    job.block_stride = cache.block_bytes();
+    job.block_size = spec.block_size;
+    job.scale = scale;
+    job.scratch = ScratchOf(attention_scratch_, AttentionScratchBytes(), thread);
+    int turn = 0;
+    for (int s = 0; s < batch.num_seqs; ++s) {
+      job.blocks = batch.block_table + s * batch.max_blocks;
+      const int end = batch.query_start[s + 1];
+      for (int t = batch.query_start[s]; t < end; t += kAttentionTokens) {
+        job.num_tokens = std::min(kAttentionTokens, end - t);
+        job.first_position = PositionOfRow(batch, s, t);
+        for (int head = 0; head < spec.num_kv_heads; ++head) {
+          if (turn++ % pool_.size() != thread) continue;
+          job.kv = cache.Head(layer, head);
+          job.q = q.row(t) + head * group_cols;
+          job.out = out.row(t) + head * group_cols;
+          kernels_.attention(job);
+        }
+      }
+    }
+  }
+
+  static float* ScratchOf(const AlignedBuffer& buffer, int64_t bytes_per_thread, int thread) {
+    return reinterpret_cast<float*>(buffer.data() + thread * bytes_per_thread);
+  }
+
+  template <class F>
+  void ForRows(int64_t rows, F&& body) {
+    if (rows < kRowsWorthThreads) {
+      for (int64_t t = 0; t < rows; ++t) body(t);
+      return;
+    }
+    pool_.Run([&](int thread) {
+      const Range range = Part(rows, thread, pool_.size());
+      for (int64_t t = range.begin; t < range.end; ++t) body(t);
+    });
+  }
+
+  OpsOptions options_;
+  const char* name_;
+  KernelTable kernels_;
+  ThreadPool pool_;
+  int64_t quantized_stride_;  // bytes
+  AlignedBuffer quantized_;
+  AlignedBuffer matmul_scratch_;
+  AlignedBuffer attention_scratch_;
+  Sampler sampler_;
+};
+
+}  // namespace
+}  // namespace cpu
+
+bool CpuHasAvx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512vnni") && CpuHasAvx2();
+}
+
+bool CpuHasAvx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && cpu::HasF16c();
+}
+
+StatusOr<std::unique_ptr<Ops>> MakeCpuOps(const OpsOptions& options) {
+  const bool any = options.instruction_set == InstructionSet::kAuto;
+  const char* found = CpuHasAvx512() ? "AVX-512 VNNI" : CpuHasAvx2() ? "AVX2" : "neither";
+  if (CpuHasAvx512() && (any || options.instruction_set == InstructionSet::kAvx512)) {
+    return std::make_unique<cpu::CpuOps>(options, "avx512_vnni", cpu::Avx512Kernels());
+  }
+  if (CpuHasAvx2() && (any || options.instruction_set == InstructionSet::kAvx2)) {
+    return std::make_unique<cpu::CpuOps>(options, "avx2", cpu::Avx2Kernels());
+  }
+  const char* wanted = options.instruction_set == InstructionSet::kAvx512 ? "avx512"
+                       : options.instruction_set == InstructionSet::kAvx2 ? "avx2"
+                                                                          : "avx512 or avx2";
+  return InvalidArgument(
+      "instruction set {}: this CPU has {}; choose another, or \"reference\" (slow)", wanted,
+      found);
+}
+
+}  // namespace tandem::kernels

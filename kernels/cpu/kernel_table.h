@@ -1,0 +1,90 @@
+// What one instruction set implements: loops over plain pointers, found at run time through a table
+// of functions. Files of an instruction set are compiled with its flags and include nothing but
+// this header and intrinsics: an inline function that they shared with other files could be merged
+// by the linker into code that every CPU runs.
+#pragma once
+
+#include <stdint.h>
+
+namespace tandem::kernels::cpu {
+
+// Activations rounded to int8, one record per row and 32 columns; an even number of records a row,
+// padded with zeros.
+struct QuantizedBlock {
+  int8_t q[32];
+  float d;       // x = d * q; NaN if the block holds a NaN or infinity
+  float s;       // d * sum(q)
+  int32_t c8;    // -8 * sum(q): makes Q4_0's nibbles signed
+  int32_t c128;  // -128 * sum(q): makes Q8_0's biased bytes signed
+};
+static_assert(sizeof(QuantizedBlock) == 48);
+
+// How a weight's panels (16 output rows each, zero rows at the end) lie in memory. Quantized: pairs
+// of 32-column blocks, [d of block 0][d of block 1] ([m 0][m 1]) [q 0][q 1], d and m 16 halfs each.
+// A step of 4 columns is 64 bytes, 4 for each row. Nibbles: byte 4 * row + i of step j holds column
+// 4 j + i (low) and 16 + 4 j + i (high). Q8: w + 128. Floats: [cols][16].
+enum class PanelFormat : uint8_t { kQ4_0, kQ4_1, kQ8_0, kF16, kF32 };
+
+// out[rows][...] = x · panelsᵀ for panels [panel_begin, panel_end). With gate_up, panels 2 i and
+// 2 i + 1 are gate and up of output panel i, panel bounds are even, and silu(gate) * up is stored.
+struct MatMulJob {
+  PanelFormat format;
+  bool gate_up;
+  const uint8_t* panels;  // 64-byte aligned
+  int64_t panel_bytes;
+  int64_t panel_begin, panel_end;
+  int64_t cols;  // K
+  int64_t rows;
+  const void* x;     // QuantizedBlock or float rows
+  int64_t x_stride;  // bytes
+  float* out;
+  int64_t out_stride;  // elements
+  int64_t out_cols;    // columns that exist; the last panel may be cut
+  float* scratch;      // float32 path: rows * kMatMulScratchPerRow
+};
+
+// Attention of `num_tokens` consecutive tokens of one sequence for the heads of one KV head.
+struct AttentionJob {
+  const float* q;  // first token, first head of the group; heads are head_dim apart
+  int64_t q_stride;
+  float* out;
+  int64_t out_stride;
+  int num_tokens;  // at most kAttentionTokens
+  int group;       // query heads per KV head
+  int head_dim;
+  int first_position;  // of the first token
+  bool bf16;
+  const uint8_t* kv;     // this layer's and KV head's part of block 0
+  int64_t block_stride;  // bytes from block to block
+  const int32_t* blocks;
+  int block_size;
+  float scale;
+  float* scratch;  // TANDEM_ATTENTION_SCRATCH_FLOATS(group, head_dim)
+};
+
+inline constexpr int kAttentionTokens = 16;
+inline constexpr int kAttentionSplit = 128;  // positions; softmax is merged split by split
+inline constexpr int kFloatSlice = 256;      // columns dequantized at a time by the float32 path
+
+// What callers allocate for the scratch of a job.
+inline constexpr int64_t kMatMulScratchPerRow = 32;
+// A macro for want of an inline function: see above.
+#define TANDEM_ATTENTION_SCRATCH_FLOATS(group, head_dim) \
+  (int64_t{kAttentionTokens} * (group) * (3 * (head_dim) + kAttentionSplit + 4))
+
+struct KernelTable {
+  void (*quantize)(const float* x, int64_t cols, QuantizedBlock* out);
+  void (*matmul_int8)(const MatMulJob& job);
+  void (*matmul_f32)(const MatMulJob& job);
+  // x += residual if there is one; out = x * rsqrt(mean(x^2) + eps) * weight.
+  void (*rms_norm)(float* out, float* x, const float* residual, const float* weight, int64_t cols,
+                   float eps);
+  // head[2 i], head[2 i + 1] turned by cos_sin[2 i], cos_sin[2 i + 1].
+  void (*rotate)(float* head, const float* cos_sin, int dims);
+  void (*attention)(const AttentionJob& job);
+};
+
+KernelTable Avx2Kernels();
+KernelTable Avx512Kernels();
+
+}  // namespace tandem::kernels::cpu

@@ -1,0 +1,131 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "kernels/dequantize.h"
+#include "tests/kernels/kernel_test_support.h"
+
+namespace tandem::kernels {
+namespace {
+
+using testing::AllSets;
+using testing::FileMatrix;
+using testing::OpsFor;
+using testing::Random;
+using testing::SameBits;
+
+class ElementwiseTest : public ::testing::TestWithParam<InstructionSet> {};
+
+TEST_P(ElementwiseTest, AddRmsNormMatchesItsDefinition) {
+  Random random(1);
+  const auto ops = OpsFor(GetParam());
+  for (int64_t cols : {1, 15, 16, 33, 576, 1000}) {
+    const int64_t rows = 20;
+    std::vector<float> x = random.Normals(rows * cols), added = x, out(x.size());
+    const std::vector<float> weight = random.Normals(cols), residual = random.Normals(rows * cols);
+    std::vector<float> r = residual;
+    ops->AddRmsNorm({out.data(), rows, cols}, {added.data(), rows, cols}, {r.data(), rows, cols},
+                    weight, 1e-5f);
+    for (int64_t t = 0; t < rows; ++t) {
+      double sum = 0;
+      for (int64_t i = 0; i < cols; ++i) {
+        ASSERT_EQ(added[t * cols + i], x[t * cols + i] + residual[t * cols + i]);
+        sum += static_cast<double>(added[t * cols + i]) * added[t * cols + i];
+      }
+      const double scale = 1 / std::sqrt(sum / static_cast<double>(cols) + 1e-5);
+      for (int64_t i = 0; i < cols; ++i) {
+        const double want = added[t * cols + i] * scale * weight[i];
+        ASSERT_NEAR(out[t * cols + i], want, 1e-6 * (1 + std::fabs(want)));
+      }
+    }
+    // RmsNorm of the sum is the same, in place too, and a row alone has the same bits.
+    std::vector<float> again = added;
+    ops->RmsNorm({again.data(), rows, cols}, {again.data(), rows, cols}, weight, 1e-5f);
+    EXPECT_TRUE(SameBits(again.data(), out.data(), rows * cols));
+    std::vector<float> last(&added[(rows - 1) * cols], &added[(rows - 1) * cols] + cols);
+    ops->RmsNorm({last.data(), 1, cols}, {last.data(), 1, cols}, weight, 1e-5f);
+    EXPECT_TRUE(SameBits(last.data(), &out[(rows - 1) * cols], cols));
+  }
+}
+
+TEST_P(ElementwiseTest, EmbedReadsTheFilesRows) {
+  Random random(2);
+  const auto ops = OpsFor(GetParam());
+  for (WeightType type : {WeightType::kF32, WeightType::kF16, WeightType::kQ4_0, WeightType::kQ4_1,
+                          WeightType::kQ8_0}) {
+    const FileMatrix table(type, 50, 64, random);
+    const MatrixSlice slice = table.Slice();
+    const int32_t tokens[] = {0, 49, 7, 7};
+    std::vector<float> out(4 * 64), want(64);
+    ops->Embed({out.data(), 4, 64}, slice, tokens);
+    for (int t = 0; t < 4; ++t) {
+      DequantizeRow(slice, tokens[t], want);
+      EXPECT_TRUE(SameBits(&out[t * 64], want.data(), 64)) << t;
+    }
+  }
+}
+
+// Adjacent pairs turn by position * theta^(-2 i / dims); what is beyond `dims` stays.
+TEST_P(ElementwiseTest, RopeTurnsAdjacentPairs) {
+  const auto ops = OpsFor(GetParam());
+  KvCacheSpec spec;
+  spec.num_layers = 1;
+  spec.num_blocks = 64;
+  spec.block_size = 16;
+  spec.num_kv_heads = 1;
+  spec.head_dim = 32;
+  const auto kv = ops->MakeKvCache(spec).value();
+  for (int dims : {32, 20}) {
+    const std::vector<float> factors(dims / 2, 2.0f);
+    const auto rope = ops->MakeRopeTable(
+        {.dims = dims, .theta = 1e5, .max_positions = 1024, .freq_factors = factors});
+    std::vector<int32_t> table(64);
+    for (int i = 0; i < 64; ++i) table[i] = i;
+    for (const int position : {0, 1, 777}) {
+      const int32_t query_start[] = {0, 1}, length = position + 1;
+      const StepBatch batch{1, 1, query_start, &length, table.data(), 64};
+      Random random(position);
+      const std::vector<float> before = random.Normals(64);
+      std::vector<float> q = before, k = random.Normals(32), v = random.Normals(32);
+      ops->RopeAndStoreKv({q.data(), 1, 64}, {k.data(), 1, 32}, {v.data(), 1, 32}, *rope, *kv, 0,
+                          batch);
+      for (int i = 0; i < 64; i += 2) {
+        const int pair = i % 32 / 2;
+        const double angle = 2 * pair < dims ? position * std::pow(1e5, -2.0 * pair / dims) / 2 : 0;
+        EXPECT_NEAR(q[i], before[i] * std::cos(angle) - before[i + 1] * std::sin(angle), 1e-6);
+        EXPECT_NEAR(q[i + 1], before[i + 1] * std::cos(angle) + before[i] * std::sin(angle), 1e-6);
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Sets, ElementwiseTest, ::testing::ValuesIn(AllSets()),
+                         [](const auto& info) { return testing::SetName(info.param); });
+
+TEST(Dequantize, KnownBlocks) {
+  EXPECT_EQ(HalfToFloat(0x3c00), 1.0f);
+  EXPECT_EQ(HalfToFloat(0xc000), -2.0f);
+  EXPECT_EQ(HalfToFloat(0x0001), std::ldexp(1.0f, -24));
+  EXPECT_EQ(HalfToFloat(0x7bff), 65504.0f);
+  EXPECT_TRUE(std::isinf(HalfToFloat(0xfc00)));
+  EXPECT_TRUE(std::isnan(HalfToFloat(0x7e00)));
+  uint8_t q4_1[20] = {0x00, 0x3c, 0x00, 0xc0};  // d = 1, m = -2
+  q4_1[4] = 0x53;                               // elements 0 and 16
+  const MatrixSlice slice{WeightType::kQ4_1, q4_1, 32, 0, 1, 0, 32};
+  std::vector<float> out(32);
+  DequantizeRow(slice, 0, out);
+  EXPECT_EQ(out[0], 1.0f);
+  EXPECT_EQ(out[16], 3.0f);
+  EXPECT_EQ(out[1], -2.0f);
+}
+
+TEST(Bf16, RoundsToNearestEven) {
+  EXPECT_EQ(Bf16ToFloat(FloatToBf16(1.0f)), 1.0f);
+  EXPECT_EQ(Bf16ToFloat(FloatToBf16(1.00390625f)), 1.0f);       // half way: to even
+  EXPECT_EQ(Bf16ToFloat(FloatToBf16(1.01171875f)), 1.015625f);  // half way: to even
+  EXPECT_TRUE(std::isnan(Bf16ToFloat(FloatToBf16(std::nanf("")))));
+  EXPECT_TRUE(std::isinf(Bf16ToFloat(FloatToBf16(INFINITY))));
+}
+
+}  // namespace
+}  // namespace tandem::kernels
