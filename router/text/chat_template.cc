@@ -24,7 +24,10 @@ StatusOr<ChatTemplate> ChatTemplate::FromGguf(const gguf::File& file) {
   TANDEM_ASSIGN_OR_RETURN(const std::string_view source, file.GetString("tokenizer.chat_template"));
   TANDEM_ASSIGN_OR_RETURN(std::string bos, TokenNamedBy(file, "tokenizer.ggml.bos_token_id"));
   TANDEM_ASSIGN_OR_RETURN(std::string eos, TokenNamedBy(file, "tokenizer.ggml.eos_token_id"));
-  return Parse(source, std::move(bos), std::move(eos));
+  StatusOr<ChatTemplate> result = Parse(source, std::move(bos), std::move(eos));
+  if (result.ok()) return result;
+  return MakeStatus(result.status().code(),
+                    fmt::format("{}: {}", file.name(), tandem::Message(result.status())));
 }
 
 StatusOr<ChatTemplate> ChatTemplate::Parse(std::string_view source, std::string bos,

@@ -15,8 +15,8 @@ using Expr = JinjaExpr;
 using Node = JinjaNode;
 using Value = JinjaValue;
 
-constexpr int64_t kMaxSteps = 10'000'000;
-constexpr size_t kMaxBytes = 256 << 20;
+constexpr int64_t kMaxSteps = 2'000'000;
+constexpr size_t kMaxBytes = 64 << 20;
 
 // What Python's str.strip() takes away.
 bool IsPythonSpace(uint32_t c) {

@@ -8,7 +8,7 @@
 // lstrip_blocks), and an undefined value prints as nothing but cannot be computed with.
 //
 // Bounded: a template is at most 1 MB and nests 64 deep; rendering stops with an error after
-// 10 million evaluations or when it has made 256 MB of text.
+// 2 million evaluations or when it has made 64 MB of text.
 // Thread: immutable, any thread; copies share the parsed template.
 #pragma once
 

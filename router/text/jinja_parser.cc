@@ -31,7 +31,7 @@ class Parser {
   StatusOr<Node> ParseOutput();
 
   // From loose to tight binding.
-  StatusOr<Expr> ParseExpr() { return ParseOr(); }
+  StatusOr<Expr> ParseExpr();
   StatusOr<Expr> ParseNestedExpr();  // within brackets
   StatusOr<Expr> ParseOr();
   StatusOr<Expr> ParseAnd();
@@ -120,7 +120,7 @@ StatusOr<Node> Parser::ParseFor() {
   TANDEM_ASSIGN_OR_RETURN(node.text, TakeName("a variable after 'for'"));
   if (Is(Kind::kOperator, ",")) return NotSupported("several variables in {% for %}");
   TANDEM_RETURN_IF_ERROR(Expect(Kind::kName, "in", "'in'"));
-  TANDEM_ASSIGN_OR_RETURN(node.expr, ParseExpr());
+  TANDEM_ASSIGN_OR_RETURN(node.expr, ParseOr());
   if (Is(Kind::kName, "if")) return NotSupported("'if' in {% for %}");
   TANDEM_RETURN_IF_ERROR(EndBlock());
   TANDEM_ASSIGN_OR_RETURN(node.body, ParseBody({"else", "endfor"}));
@@ -169,6 +169,12 @@ StatusOr<Expr> Parser::Combine(Expr::Kind kind, std::string text,
   return expr;
 }
 
+StatusOr<Expr> Parser::ParseExpr() {
+  StatusOr<Expr> expr = ParseOr();
+  if (expr.ok() && Is(Kind::kName, "if")) return NotSupported("'a if b else c'");
+  return expr;
+}
+
 StatusOr<Expr> Parser::ParseNestedExpr() {
   if (++nesting_ > kMaxDepth) return NotSupported("nesting deeper than 64");
   StatusOr<Expr> expr = ParseExpr();
@@ -183,7 +189,6 @@ StatusOr<Expr> Parser::ParseOr() {
     TANDEM_ASSIGN_OR_RETURN(
         left, Combine(Expr::Kind::kBinary, "or", {std::move(left), std::move(right)}));
   }
-  if (Is(Kind::kName, "if")) return NotSupported("'a if b else c'");
   return left;
 }
 
