@@ -12,7 +12,7 @@ namespace tandem::cli {
 struct UpOptions {
   std::string file;     // the cluster file
   std::string bin_dir;  // folder of tandem-router and tandem-worker
-  config::Overrides overrides;
+  config::Overrides overrides = {};
 };
 
 // The router and all ranks of all groups, as command lines.

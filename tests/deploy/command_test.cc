@@ -1,0 +1,71 @@
+// The command line of `tandem` itself.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <string>
+
+#include "tests/deploy/up_fixture.h"
+
+namespace tandem::cli {
+namespace {
+
+using testing::HasSubstr;
+
+class Command : public UpFixture {
+ protected:
+  int Run(std::vector<std::string> words) {
+    words.insert(words.begin(), TANDEM_COMMAND);
+    return RunCommand(words, &text_);
+  }
+  std::string text_;
+};
+
+TEST_F(Command, CheckSaysWhatAValidFileDescribes) {
+  EXPECT_EQ(Run({"check", Path("cluster.yaml")}), 0);
+  EXPECT_THAT(text_, HasSubstr("cluster.yaml: valid"));
+  EXPECT_THAT(text_, HasSubstr("g0: tp 2, 1 thread a rank, cpu"));
+}
+
+TEST_F(Command, CheckNamesEveryMistake) {
+  Write("bad.yaml", "model: {path: model.gguf}\ngroups: [{name: g, tp: 0, thread: 1}]\n");
+  EXPECT_EQ(Run({"check", Path("bad.yaml")}), 2);
+  EXPECT_EQ(text_, Path("bad.yaml") +
+                       ":2:24: 'groups[0].tp': 0 is out of range; integer, 1 to 64\n" +
+                       Path("bad.yaml") +
+                       ":2:27: unknown key 'thread' in groups[0]; did you mean 'threads'?\n");
+  EXPECT_EQ(Run({"up", Path("bad.yaml")}), 2);
+  EXPECT_THAT(text_, HasSubstr("bad.yaml:2:24: "));
+}
+
+TEST_F(Command, ModelOfTheCommandLineGoesFirst) {
+  EXPECT_EQ(Run({"check", Path("cluster.yaml"), "--model", Path("absent")}), 2);
+  EXPECT_THAT(text_, HasSubstr("--model '" + Path("absent") + "': No such file"));
+}
+
+TEST_F(Command, WrongUsageIsTheOperatorsMistake) {
+  EXPECT_EQ(Run({}), 2);
+  EXPECT_EQ(Run({"check"}), 2);
+  EXPECT_EQ(Run({"up", Path("cluster.yaml"), "--port", "70000"}), 2);
+  EXPECT_EQ(Run({"--nonsense"}), 2);
+  EXPECT_EQ(Run({"--help"}), 0);
+  EXPECT_THAT(text_, HasSubstr("Exit codes"));
+}
+
+TEST_F(Command, OtherWordsAreProgramsBesideIt) {
+  const std::string tandem = Path("bin/tandem");
+  std::filesystem::copy_file(TANDEM_COMMAND, tandem);
+  std::filesystem::create_symlink("/bin/echo", Path("bin/tandem-bench-echo"));
+  Write("do.router", "exit 7");
+  EXPECT_EQ(RunCommand({tandem, "router", "--help", "x"}, &text_), 7);
+  EXPECT_EQ(Starts("router")[0].arguments, " --help x");
+  EXPECT_EQ(RunCommand({tandem, "bench", "echo", "a", "--b"}, &text_), 0);
+  EXPECT_EQ(text_, "a --b\n");
+  EXPECT_EQ(RunCommand({tandem, "simulate"}, &text_), 2);
+  EXPECT_THAT(text_, HasSubstr("there is no program " + Path("bin/tandem-simulate")));
+  EXPECT_THAT(text_, HasSubstr("beside this command are: tandem-bench-echo, tandem-router, "
+                               "tandem-worker"));
+}
+
+}  // namespace
+}  // namespace tandem::cli

@@ -1,0 +1,175 @@
+// `tandem up` over real processes: what restarts, what ends, and that nothing is left.
+#include "deploy/cli/supervisor.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <string>
+
+#include "tests/deploy/up_fixture.h"
+
+namespace tandem::cli {
+namespace {
+
+using testing::HasSubstr;
+
+using Supervision = UpFixture;
+
+TEST_F(Supervision, StartsTheRouterAndEveryRank) {
+  StartUp({"--model", Path("model.gguf"), "--port", "0"});
+  WaitForAll();
+  const std::string common = " --config " + Path("cluster.yaml") + " --model " + Path("model.gguf");
+  EXPECT_EQ(Starts("router")[0].arguments, common + " --port 0");
+  EXPECT_EQ(Starts("g0.0")[0].arguments, common + " --group g0 --rank 0");
+  EXPECT_EQ(Starts("g0.1")[0].arguments, common + " --group g0 --rank 1");
+  EXPECT_EQ(Starts("g1.0")[0].arguments, common + " --group g1 --rank 0");
+  EXPECT_EQ(Stop(SIGTERM), 0);
+  EXPECT_TRUE(AllGone());
+}
+
+TEST_F(Supervision, AKilledRouterComesBackAlone) {
+  StartUp();
+  WaitForAll();
+  kill(LastPid("router"), SIGKILL);
+  EXPECT_TRUE(WaitForStarts("router", 2));
+  EXPECT_EQ(Stop(SIGTERM), 0);
+  EXPECT_EQ(CountStarts("g0.0") + CountStarts("g0.1") + CountStarts("g1.0"), 3);
+  EXPECT_THAT(Log(), HasSubstr("router was killed by signal 9 (Killed)"));
+}
+
+TEST_F(Supervision, AGroupRestartsAsAWholeAndNoOther) {
+  StartUp();
+  WaitForAll();
+  const pid_t other_rank = LastPid("g0.0");
+  kill(LastPid("g0.1"), SIGKILL);  // the other rank does not notice: it is killed
+  EXPECT_TRUE(WaitForStarts("g0.0", 2));
+  EXPECT_TRUE(WaitForStarts("g0.1", 2));
+  EXPECT_NE(LastPid("g0.0"), other_rank);
+  EXPECT_NE(kill(other_rank, 0), 0);
+  EXPECT_EQ(Stop(SIGTERM), 0);
+  EXPECT_EQ(CountStarts("router") + CountStarts("g1.0"), 2);
+}
+
+TEST_F(Supervision, RanksThatLeaveByThemselvesAreNotKilled) {
+  StartUp();
+  WaitForAll();
+  const pid_t rank0 = LastPid("g0.0");
+  kill(LastPid("g0.1"), SIGKILL);
+  kill(rank0, SIGUSR1);
+  EXPECT_TRUE(WaitForStarts("g0.0", 2));
+  EXPECT_TRUE(WaitForStarts("g0.1", 2));
+  EXPECT_EQ(Stop(SIGTERM), 0);
+  EXPECT_THAT(Log(), HasSubstr("worker g0/0 exited with 75"));
+  EXPECT_THAT(Log(), testing::Not(HasSubstr("outlived")));
+}
+
+TEST_F(Supervision, AStoppedRankIsKilledWithItsGroup) {
+  StartUp();
+  WaitForAll();
+  kill(LastPid("g0.1"), SIGSTOP);
+  kill(LastPid("g0.0"), SIGUSR1);
+  EXPECT_TRUE(WaitForStarts("g0.0", 2));
+  EXPECT_TRUE(WaitForStarts("g0.1", 2));
+  EXPECT_EQ(Stop(SIGTERM), 0);
+  EXPECT_TRUE(AllGone());
+}
+
+TEST_F(Supervision, WhatFailsAgainAndAgainIsStartedAgainAndAgain) {
+  Write("do.g1.0", "exit 1");
+  StartUp();
+  EXPECT_TRUE(WaitForStarts("g1.0", 4));
+  EXPECT_THAT(Log(), HasSubstr("starting group g1 again in 0 ms"));
+  EXPECT_THAT(Log(), HasSubstr("starting group g1 again in 100 ms"));
+  EXPECT_THAT(Log(), HasSubstr("starting group g1 again in 200 ms"));
+  EXPECT_TRUE(WaitFor([&] { return ZombiesOf(up_).empty(); }));
+  EXPECT_EQ(Stop(SIGTERM), 0);
+  EXPECT_TRUE(AllGone());
+}
+
+TEST_F(Supervision, TheOperatorsMistakeIsFinal) {
+  Write("do.g0.1", "exit 2");
+  StartUp();
+  EXPECT_EQ(WaitUp(), 2);
+  EXPECT_EQ(CountStarts("g0.1"), 1);
+  EXPECT_TRUE(AllGone());
+  EXPECT_THAT(Log(), HasSubstr("worker g0/1 exited with 2"));
+}
+
+TEST_F(Supervision, AProgramThatIsAbsentIsTheOperatorsMistake) {
+  std::filesystem::remove(Path("bin/tandem-worker"));
+  StartUp();
+  EXPECT_EQ(WaitUp(), 2);
+  EXPECT_THAT(Log(), HasSubstr("there is no program " + Path("bin/tandem-worker")));
+  EXPECT_TRUE(Starts().empty());
+}
+
+TEST_F(Supervision, WorkersServeUntilTheRouterHasDrained) {
+  Write("do.router", "drain");
+  StartUp();
+  WaitForAll();
+  kill(up_, SIGTERM);
+  ASSERT_TRUE(WaitForEvent("term router"));
+  EXPECT_EQ(kill(LastPid("g0.0"), 0), 0);
+  EXPECT_EQ(Events().size(), 5u);
+  Write("drained", "");
+  EXPECT_EQ(WaitUp(), 0);
+  const auto events = Events();
+  ASSERT_EQ(events.size(), 8u);
+  EXPECT_EQ(events[4], "term router");
+  EXPECT_THAT(std::vector<std::string>(events.begin() + 5, events.end()),
+              testing::UnorderedElementsAre("term g0.0", "term g0.1", "term g1.0"));
+  EXPECT_TRUE(AllGone());
+}
+
+TEST_F(Supervision, ASecondSignalOfTheSameKindKills) {
+  Write("do.router", "drain");
+  StartUp();
+  WaitForAll();
+  kill(up_, SIGINT);
+  ASSERT_TRUE(WaitForEvent("term router"));
+  kill(up_, SIGTERM);  // a script that passes on what the terminal has sent already
+  kill(up_, SIGINT);
+  EXPECT_EQ(WaitUp(), 0);
+  EXPECT_TRUE(AllGone());
+  EXPECT_THAT(Log(), HasSubstr("a second Interrupt: killing all processes"));
+}
+
+TEST_F(Supervision, WhatIgnoresSigtermOrIsStoppedEndsAllTheSame) {
+  Write("do.g0.0", "ignore_term");
+  StartUp();
+  WaitForAll();
+  kill(LastPid("g1.0"), SIGSTOP);
+  EXPECT_EQ(Stop(SIGTERM), 0);
+  EXPECT_TRUE(AllGone());
+  EXPECT_THAT(Events(), testing::Contains("term g0.0"));
+}
+
+TEST_F(Supervision, ALostGroupIsNotStartedAgainWhileDraining) {
+  Write("do.router", "drain");
+  StartUp();
+  WaitForAll();
+  kill(up_, SIGTERM);
+  ASSERT_TRUE(WaitForEvent("term router"));
+  kill(LastPid("g1.0"), SIGKILL);
+  ASSERT_TRUE(WaitFor([&] { return kill(LastPid("g1.0"), 0) != 0; }));
+  Write("drained", "");
+  EXPECT_EQ(WaitUp(), 0);
+  EXPECT_EQ(CountStarts("g1.0"), 1);
+}
+
+TEST_F(Supervision, NothingOutlivesItsSupervisor) {
+  StartUp();
+  WaitForAll();
+  EXPECT_EQ(Stop(SIGKILL), 128 + SIGKILL);
+  for (const Started& started : Starts()) {  // they are ours now, as subreaper
+    int status = 0;
+    ASSERT_TRUE(WaitFor([&] { return waitpid(started.pid, &status, WNOHANG) == started.pid; }))
+        << started.name << " runs on";
+    EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) << started.name;
+  }
+}
+
+}  // namespace
+}  // namespace tandem::cli

@@ -1,0 +1,30 @@
+#include "deploy/cli/up.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace tandem::cli {
+namespace {
+
+using testing::ElementsAre;
+
+TEST(Up, OneUnitForTheRouterAndOneForEachGroup) {
+  const auto cluster = config::Parse(
+      "model: {path: /m.gguf}\ngroups: [{name: a, tp: 2}, {name: b}]\n", "/c/cluster.yaml");
+  ASSERT_TRUE(cluster.ok());
+  const auto units = UnitsOf(*cluster, {.file = "/c/cluster.yaml", .bin_dir = "/bin"});
+  ASSERT_EQ(units.size(), 3u);
+  EXPECT_TRUE(units[0].is_router);
+  EXPECT_THAT(units[0].processes[0].argv,
+              ElementsAre("/bin/tandem-router", "--config", "/c/cluster.yaml"));
+  ASSERT_EQ(units[1].processes.size(), 2u);
+  EXPECT_EQ(units[1].name, "group a");
+  EXPECT_EQ(units[1].processes[1].name, "worker a/1");
+  EXPECT_THAT(units[1].processes[1].argv,
+              ElementsAre("/bin/tandem-worker", "--config", "/c/cluster.yaml", "--group", "a",
+                          "--rank", "1"));
+  EXPECT_EQ(units[2].processes.size(), 1u);
+}
+
+}  // namespace
+}  // namespace tandem::cli
