@@ -1,0 +1,227 @@
+#!/usr/bin/env python3
+"""Who may include whom. Walks the tree, applies the tables below to every #include and names each
+one that is forbidden; also reports files that have grown large (a report, not a wall).
+
+  layering_check.py ROOT        exit 1 if an include is forbidden
+  layering_check.py --self-test exit 1 if a rule does not find what it is for
+"""
+import pathlib
+import re
+import sys
+import tempfile
+
+# Room -> what its files may include beside their own room. A room is a folder; the longest one that
+# matches a path decides, so "common" names the files of common/ itself and not common/gguf.
+ALL_COMMON = ["common", "common/gguf", "common/config", "common/observe"]
+ALL_KERNELS = ["kernels", "kernels/reference", "kernels/cpu", "kernels/comm"]
+ROOMS = {
+    "common": [],
+    "common/gguf": ["common"],
+    "common/config": ["common"],
+    "common/observe": ["common"],
+    "proto": [],
+    "kernels": ["common", "kernels/reference", "kernels/cpu"],  # make_ops.cc chooses among them
+    "kernels/reference": ["common", "kernels"],
+    "kernels/cpu": ["common", "kernels"],
+    "kernels/comm": ["common", "kernels"],
+    "worker/engine": ["common", "worker/step_plan.h"],
+    "worker/model": ["common", "common/gguf", "worker/step_plan.h", "kernels", "kernels/comm"],
+    "worker/link": ["common", "common/observe", "proto", "worker/step_plan.h",
+                    "worker/engine/inbox.h"],
+    # Programs: everything of their own side, never of the other.
+    "worker": [*ALL_COMMON, *ALL_KERNELS, "worker/engine", "worker/model", "worker/link"],
+    "router/routing": ["common"],
+    "router/text": ["common", "common/gguf"],
+    "router/link": ["common", "common/observe", "proto", "router/routing"],
+    "router/http": ["common", "common/config", "common/observe", "router/routing", "router/text"],
+    "router": [*ALL_COMMON, "router/routing", "router/text", "router/link", "router/http"],
+    "deploy/cli": ["common", "common/config", "common/observe"],
+}
+FREE = ["bench", "tests"]  # may include anything; nothing includes them
+
+# A pure room is handed time and chance; it neither waits nor talks.
+PURE = ["worker/engine", "router/routing"]
+IMPURE_HEADERS = re.compile(
+    r"^(common/clock\.h|common/mutex\.h|thread|chrono|mutex|condition_variable|future|fstream|"
+    r"iostream|cstdio|stdio\.h|ctime|time\.h|unistd\.h|sys/.*|spdlog/.*|boost/asio.*)$")
+
+# Headers of weight: only in .cc files, and only of these rooms.
+HEAVY = {
+    r"boost/beast": ["router/http"],
+    r"zmq\.h": ["worker/link", "router/link"],
+    r"google/protobuf/": ["worker/link", "router/link"],
+    r".*\.pb\.h$": ["worker/link", "router/link"],
+    r"yaml-cpp/": ["common/config"],
+    r"prometheus/": ["common/observe"],
+    r"spdlog/": ["common/observe"],
+    r"nccl\.h": ["kernels/comm"],
+    r"gloo/": ["kernels/comm"],
+    r"CLI/": ["deploy/cli", "router", "worker"],
+}
+
+# Headers that do name types of a heavy one, because they translate them: for .cc files only.
+TRANSLATORS = ["worker/link/codec.h"]
+
+TOP = ["common", "proto", "kernels", "worker", "router", "deploy", "bench", "tests"]
+SOURCES = {".h", ".cc", ".inc", ".cu", ".cuh"}
+INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
+GENERATED = re.compile(r"^proto/\w+\.pb\.h$")
+LOOK_TWICE = {".cc": 500, ".h": 300}  # lines
+
+
+def room_of(path, rooms=(*ROOMS, *FREE)):
+    """The longest room that holds `path`, or None."""
+    holding = [room for room in rooms if path == room or path.startswith(room + "/")]
+    return max(holding, key=len, default=None)
+
+
+def check_own(path, room, target, exists):
+    """Of an include of ours: why it is forbidden, or None."""
+    if "../" in target or target.startswith("./"):
+        return "includes are written from the root of the repository"
+    if not exists(target) and not GENERATED.match(target):
+        return "no such file in the repository; system headers stand in <>"
+    if room in FREE:
+        return None
+    owner = room_of(target)
+    if owner in FREE:
+        return f"nothing includes {owner}"
+    if owner == room or owner in ROOMS[room] or target in ROOMS[room]:
+        return None
+    return f"{room} may include: itself, {', '.join(ROOMS[room]) or 'nothing else'}"
+
+
+def check_heavy(path, room, target):
+    if room in FREE:
+        return None
+    for pattern, allowed in HEAVY.items():
+        if not re.match(pattern, target):
+            continue
+        if room not in allowed:
+            return f"a heavy header that only {', '.join(allowed)} may include"
+        if not path.endswith(".cc") and path not in TRANSLATORS:
+            return "a heavy header stands in .cc files only"
+    return None
+
+
+def check_include(path, quote, target, exists):
+    room = room_of(path)
+    if room is None:
+        return "the folder is in no room: add it to tests/layering/layering_check.py"
+    if room in PURE and IMPURE_HEADERS.match(target):
+        return f"{room} is pure: no clock, thread, file, socket or log"
+    if target in TRANSLATORS and not path.endswith(".cc"):
+        return "it brings heavy headers along: include it in .cc files only"
+    reason = check_heavy(path, room, target)
+    if reason is None and quote == '"' and not target.startswith(("absl/", "boost/")):
+        reason = check_own(path, room, target, exists)
+    return reason
+
+
+def sources(root):
+    for top in TOP:
+        for file in sorted((root / top).rglob("*")):
+            if file.suffix in SOURCES and file.is_file():
+                yield file
+
+
+def check_tree(root):
+    """(problems, number of includes looked at)."""
+    problems, seen = [], 0
+    for file in sources(root):
+        path = file.relative_to(root).as_posix()
+        for number, line in enumerate(file.read_text(errors="replace").splitlines(), 1):
+            match = INCLUDE.match(line)
+            if not match:
+                continue
+            seen += 1
+            quote, target = match.groups()
+            reason = check_include(path, quote, target, lambda t: (root / t).is_file())
+            if reason:
+                problems.append(f"{path}:{number}: #include {target}: {reason}")
+    return problems, seen
+
+
+def report_sizes(root):
+    for file in sources(root):
+        lines = len(file.read_text(errors="replace").splitlines())
+        if lines > LOOK_TWICE.get(file.suffix, 1 << 30):
+            print(f"note: {file.relative_to(root)} has {lines} lines: look twice")
+
+
+# What must be found, and what must not: (file, include line, part of the reason or None).
+CASES = [
+    ("worker/engine/a.cc", '"worker/model/m.h"', "may include"),
+    ("worker/engine/a.cc", '"worker/leader.h"', "may include"),
+    ("worker/engine/a.cc", '"common/observe/o.h"', "may include"),
+    ("worker/engine/a.cc", '"common/clock.h"', "is pure"),
+    ("worker/engine/a.h", "<thread>", "is pure"),
+    ("router/routing/a.cc", "<chrono>", "is pure"),
+    ("router/routing/a.cc", "<sys/socket.h>", "is pure"),
+    ("router/routing/a.cc", '"common/gguf/g.h"', "may include"),
+    ("router/main.cc", '"worker/engine/inbox.h"', "may include"),
+    ("worker/main.cc", '"router/http/h.h"', "may include"),
+    ("worker/link/a.cc", '"worker/engine/engine.h"', "may include"),
+    ("worker/model/a.cc", '"worker/engine/inbox.h"', "may include"),
+    ("kernels/cpu/a.cc", '"worker/step_plan.h"', "may include"),
+    ("kernels/cpu/a.cc", '"proto/tandem.pb.h"', "heavy"),
+    ("common/a.cc", '"common/config/c.h"', "may include"),
+    ("common/a.cc", '"tests/t.h"', "nothing includes tests"),
+    ("common/config/c.h", "<yaml-cpp/yaml.h>", ".cc files only"),
+    ("common/a.cc", "<yaml-cpp/yaml.h>", "heavy"),
+    ("worker/link/a.h", "<zmq.h>", ".cc files only"),
+    ("worker/link/a.h", '"worker/link/codec.h"', ".cc files only"),
+    ("router/text/a.cc", "<boost/beast/http.hpp>", "heavy"),
+    ("router/http/a.cc", '"../text/t.h"', "from the root"),
+    ("router/http/a.cc", '"t.h"', "no such file"),
+    ("deploy/cli/a.cc", '"router/http/h.h"', "may include"),
+    ("deploy/elsewhere/a.cc", "<vector>", "in no room"),
+    ("worker/engine/a.cc", '"worker/step_plan.h"', None),
+    ("worker/link/a.cc", '"worker/engine/inbox.h"', None),
+    ("worker/link/a.cc", '"proto/tandem.pb.h"', None),
+    ("worker/link/codec.h", '"proto/tandem.pb.h"', None),
+    ("worker/main.cc", '"worker/engine/engine.h"', None),
+    ("router/http/a.cc", "<boost/beast/http.hpp>", None),
+    ("router/http/a.cc", '"common/config/c.h"', None),
+    ("tests/a.cc", '"worker/engine/engine.h"', None),
+    ("bench/a.cc", '"router/http/h.h"', None),
+]
+
+
+def self_test():
+    failed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        root = pathlib.Path(folder)
+        for path, include, _ in CASES:  # every target that should exist does
+            if include[0] == '"' and "/" in include and "../" not in include:
+                target = root / include.strip('"')
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.touch()
+        for path, include, expected in CASES:
+            file = root / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"// x\n#  include {include}\n")
+            problems, _ = check_tree(root)
+            file.write_text("")
+            found = len(problems) == 1 and expected is not None and expected in problems[0]
+            if not (found or (not problems and expected is None)):
+                print(f"{path} with {include}: expected {expected!r}, got {problems}")
+                failed += 1
+    print(f"{len(CASES) - failed} of {len(CASES)} cases right")
+    return failed
+
+
+def main():
+    if sys.argv[1:] == ["--self-test"]:
+        return 1 if self_test() else 0
+    root = pathlib.Path(sys.argv[1])
+    problems, seen = check_tree(root)
+    for problem in problems:
+        print(problem)
+    report_sizes(root)
+    print(f"{seen} includes, {len(problems)} forbidden")
+    return 1 if problems or seen == 0 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
