@@ -79,6 +79,8 @@ struct SequenceTokens {
   std::string error;
 };
 
+// Numbered 1, 2, 3, ... for each GroupId by the link, which repairs gaps itself: after one comes a
+// kCleared and a kStored for each block the group holds, parents before children.
 struct KvEvent {
   enum class Kind : uint8_t { kStored, kRemoved, kCleared };
   uint64_t number = 0;
@@ -97,7 +99,7 @@ struct GroupLoad {
   int32_t free_blocks = 0, total_blocks = 0;
   std::vector<QueueEntry> queue;
   RequestId last_request_seen = 0;  // of this router
-  uint64_t step = 0;
+  uint64_t step = 0;                // 0: no step ended since the report before; no timing either
   Nanos step_duration = 0;
   int32_t step_prefill_tokens = 0, step_decodes = 0;
   int64_t step_context_tokens = 0;

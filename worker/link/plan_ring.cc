@@ -20,8 +20,9 @@ size_t RoundUp(size_t n) { return (n + kLine - 1) / kLine * kLine; }
 size_t MaxTokens(const PlanLimits& limits) {
   return static_cast<size_t>(limits.max_step_tokens) + limits.max_rows;
 }
+// One more a row than a full context takes: a step planned ahead may run past its end.
 size_t MaxBlocks(const PlanLimits& limits) {
-  return static_cast<size_t>(limits.max_rows) * limits.max_blocks_per_seq;
+  return static_cast<size_t>(limits.max_rows) * (limits.max_blocks_per_seq + 1);
 }
 
 template <class T>
@@ -38,6 +39,7 @@ struct PlanRing::Header {
   uint64_t slot_bytes;
   alignas(kLine) std::atomic<uint32_t> published;
   std::atomic<uint32_t> end;
+  std::atomic<uint32_t> drain_requested;
   Bell bell;                 // published or end changed
   alignas(kLine) Bell left;  // some rank is done with a plan
 };
@@ -199,6 +201,15 @@ void PlanRing::Abort() {
 
 bool PlanRing::aborted() const {
   return header_->end.load(std::memory_order_acquire) == kAbortedEnd;
+}
+
+bool PlanRing::shut_down() const {
+  return header_->end.load(std::memory_order_acquire) == kShutdownEnd;
+}
+
+void PlanRing::RequestDrain() { header_->drain_requested.store(1, std::memory_order_release); }
+bool PlanRing::drain_requested() const {
+  return header_->drain_requested.load(std::memory_order_acquire) != 0;
 }
 
 uint32_t PlanRing::num_published() const {

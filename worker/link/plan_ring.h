@@ -48,6 +48,11 @@ class PlanRing {
   void Shutdown();
   void Abort();
   bool aborted() const;
+  bool shut_down() const;
+
+  // Any rank asks the leader to finish what it has and shut the group down; the leader looks.
+  void RequestDrain();
+  bool drain_requested() const;
 
   // For the watchdog. `num_published` and `num_done(rank)` count plans.
   uint32_t num_published() const;

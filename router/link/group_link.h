@@ -1,0 +1,60 @@
+// A router's end of the wire: groups dial in, say what they are, and report every step. Translates
+// between routing/messages.h and Protobuf; decides nothing about requests.
+//
+// One ROUTER socket and one thread that owns it. What a session is, how it is numbered and what
+// ends it: docs/wire.md. A session that ends, for whatever reason, is one OnGroupLost; a group that
+// comes back is a new GroupId.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "common/ids.h"
+#include "common/status.h"
+#include "router/routing/messages.h"
+
+namespace tandem::link {
+
+struct GroupLinkOptions {
+  std::string endpoint;                 // "tcp://127.0.0.1:*": any free port
+  std::string fingerprint;              // of this router's model + tokenizer; empty: take any group
+  uint32_t credits = 64;                // reports a group may have unacknowledged
+  Nanos ping_interval = 200'000'000;    // a group whose process died is noticed at the next one
+  Nanos silence_slack = 1'000'000'000;  // beyond what the group itself said
+};
+
+class GroupLink final : public routing::GroupPort {
+ public:
+  // Binds. kInvalidArgument: the endpoint cannot be bound. `listener` is borrowed and is called on
+  // the link's thread until the destructor returns.
+  static StatusOr<std::unique_ptr<GroupLink>> Open(const GroupLinkOptions& options,
+                                                   routing::GroupListener& listener);
+  ~GroupLink() override;
+
+  void Send(GroupId group, routing::GenerateRequest request) override;
+  void Cancel(GroupId group, RequestId request, uint32_t attempt, uint32_t index) override;
+
+  const std::string& endpoint() const;  // the real one, with its port
+  Nonce nonce() const;                  // of this router's lifetime
+
+  struct Stats {
+    std::atomic<uint64_t> sessions_opened{0};
+    std::atomic<uint64_t> sessions_lost{0};
+    std::atomic<uint64_t> hellos_refused{0};
+    std::atomic<uint64_t> wrong_session{0};     // messages dropped and answered with Reset
+    std::atomic<uint64_t> malformed{0};         // messages dropped
+    std::atomic<uint64_t> unknown_sequence{0};  // tokens dropped: ended, or never sent
+    std::atomic<uint64_t> duplicate_tokens{0};  // dropped
+    std::atomic<uint64_t> token_gaps{0};        // sequences ended with an error
+    std::atomic<uint64_t> snapshots{0};         // asked for
+  };
+  const Stats& stats() const;
+
+ private:
+  class Loop;
+  GroupLink() = default;
+  std::unique_ptr<Loop> loop_;
+};
+
+}  // namespace tandem::link

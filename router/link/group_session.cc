@@ -1,0 +1,342 @@
+#include "router/link/group_session.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "proto/tandem.pb.h"
+
+namespace tandem::link {
+namespace {
+
+constexpr uint32_t kProtocolMajor = 1;
+
+BlockHash HashAt(const google::protobuf::RepeatedField<uint64_t>& words, int i) {
+  return {words.Get(i), words.Get(i + 1)};
+}
+
+routing::FinishReason FromWire(wire::Finish finish) {
+  switch (finish) {
+    case wire::RUNNING:
+      return routing::FinishReason::kNone;
+    case wire::STOP:
+      return routing::FinishReason::kStop;
+    case wire::LENGTH:
+      return routing::FinishReason::kLength;
+    case wire::CANCELLED:
+      return routing::FinishReason::kCancelled;
+    case wire::DEADLINE:
+      return routing::FinishReason::kDeadline;
+    default:
+      return routing::FinishReason::kError;
+  }
+}
+
+routing::WorkerTimings FromWire(const wire::Timings& from, Nanos outbox) {
+  routing::WorkerTimings to;
+  to.queue = from.queue();
+  to.prefill = from.prefill();
+  to.waiting = from.waiting();
+  to.decode = from.decode();
+  to.preempted = from.preempted();
+  to.inbox = from.inbox();
+  to.outbox = outbox;
+  to.num_preemptions = from.num_preemptions();
+  to.num_cached_tokens = from.num_cached_tokens();
+  to.num_computed_tokens = from.num_computed_tokens();
+  return to;
+}
+
+// The rows' most likely tokens lie one after another. Rows that are not all there are left out.
+std::vector<routing::TokenLogprob> FromWireLogprobs(const wire::Sequence& from) {
+  std::vector<routing::TokenLogprob> rows;
+  const int tops = std::min(from.top_ids_size(), from.top_logprobs_size());
+  int next = 0;
+  for (int i = 0; i < std::min(from.logprobs_size(), from.num_top_size()); ++i) {
+    const int num_top = from.num_top(i);
+    if (num_top < 0 || num_top > tops - next) break;
+    routing::TokenLogprob& row = rows.emplace_back();
+    row.logprob = from.logprobs(i);
+    for (int t = 0; t < num_top; ++t, ++next) {
+      row.top.push_back({from.top_ids(next), from.top_logprobs(next)});
+    }
+  }
+  return rows;
+}
+
+void FromWire(const wire::StepReport& report, routing::GroupLoad& to) {
+  const wire::Load& from = report.load();
+  to.num_running = from.num_running();
+  to.num_waiting = from.num_waiting();
+  to.queued_tokens = from.queued_tokens();
+  to.context_tokens = from.context_tokens();
+  to.free_blocks = from.free_blocks();
+  to.total_blocks = from.total_blocks();
+  to.queue.clear();
+  const int entries =
+      std::min({from.remaining_tokens_size(), from.prompt_tokens_size(), from.age_size()});
+  for (int i = 0; i < entries; ++i) {
+    to.queue.push_back({from.remaining_tokens(i), from.prompt_tokens(i), from.age(i)});
+  }
+  to.last_request_seen = report.last_request_seen();
+  to.step = report.timing().step();
+  to.step_duration = report.timing().duration();
+  to.step_prefill_tokens = report.timing().prefill_tokens();
+  to.step_decodes = report.timing().num_decodes();
+  to.step_context_tokens = report.timing().context_tokens();
+}
+
+}  // namespace
+
+bool KvEventStream::Take(const wire::KvEvents& events, std::vector<routing::KvEvent>& out) {
+  uint64_t number = events.first_number();
+  int word = 0;
+  for (const char kind : events.kinds()) {
+    if (kind < 0 || kind > 2) return false;
+    routing::KvEvent event;
+    event.number = number++;
+    event.kind = static_cast<routing::KvEvent::Kind>(kind);
+    const int needed = event.kind == routing::KvEvent::Kind::kStored    ? 4
+                       : event.kind == routing::KvEvent::Kind::kRemoved ? 2
+                                                                        : 0;
+    if (events.words_size() - word < needed) return false;
+    if (needed >= 2) event.hash = HashAt(events.words(), word);
+    if (needed == 4) event.parent = HashAt(events.words(), word + 2);
+    word += needed;
+    Accept(event, out);
+  }
+  return word == events.words_size();
+}
+
+void KvEventStream::Accept(const routing::KvEvent& event, std::vector<routing::KvEvent>& out) {
+  if (!waiting() && event.number == last_ + 1) {
+    last_ = event.number;
+    Emit(event, out);
+    return;
+  }
+  if (!waiting() && event.number <= last_) return;
+  if (!waiting()) wants_snapshot_ = true;  // a gap
+  held_.push_back(event);
+}
+
+void KvEventStream::Emit(routing::KvEvent event, std::vector<routing::KvEvent>& out) {
+  event.number = ++delivered_;
+  out.push_back(event);
+}
+
+bool KvEventStream::TakeSnapshotRequest() {
+  if (!wants_snapshot_ || asked_) return false;
+  wants_snapshot_ = false;
+  asked_ = true;
+  blocks_.clear();
+  next_chunk_ = 0;
+  return true;
+}
+
+bool KvEventStream::Take(const wire::SnapshotChunk& chunk, std::vector<routing::KvEvent>& out) {
+  if (!asked_ || chunk.chunk() != next_chunk_ || chunk.words_size() % 4 != 0) return false;
+  ++next_chunk_;
+  for (int i = 0; i < chunk.words_size(); i += 4) {
+    routing::KvEvent& event = blocks_.emplace_back();
+    event.kind = routing::KvEvent::Kind::kStored;
+    event.hash = HashAt(chunk.words(), i);
+    event.parent = HashAt(chunk.words(), i + 2);
+  }
+  if (!chunk.last()) return true;
+  asked_ = false;
+  routing::KvEvent cleared;
+  cleared.kind = routing::KvEvent::Kind::kCleared;
+  Emit(cleared, out);
+  for (const routing::KvEvent& block : blocks_) Emit(block, out);
+  blocks_.clear();
+  last_ = chunk.as_of();
+  // Those up to `as_of` are in the snapshot; a gap after it asks for another one.
+  for (const routing::KvEvent& event : std::exchange(held_, {})) Accept(event, out);
+  return true;
+}
+
+std::string RefusalOf(const wire::Hello& hello, const GroupLinkOptions& options) {
+  if (hello.major() != kProtocolMajor) {
+    return fmt::format("group {} speaks protocol {}, this router {}; install one version on both",
+                       hello.group(), hello.major(), kProtocolMajor);
+  }
+  if (!options.fingerprint.empty() && hello.fingerprint() != options.fingerprint) {
+    return fmt::format(
+        "group {} serves a model with fingerprint {}, this router's tokenizer has "
+        "{}; give both the same model file",
+        hello.group(), hello.fingerprint(), options.fingerprint);
+  }
+  if (hello.group().empty() || hello.block_size() <= 0 || hello.max_context() <= 0) {
+    return fmt::format("group '{}' does not say what it is", hello.group());
+  }
+  return "";
+}
+
+GroupSession::GroupSession(GroupId id, const wire::Hello& hello, Nonce session,
+                           GroupLink::Stats& stats, Nanos now)
+    : session_(session),
+      attempt_(hello.attempt()),
+      stats_(stats),
+      events_(hello.last_event()),
+      last_report_(now),
+      next_within_(hello.watchdog()) {
+  info_.id = id;
+  info_.name = hello.group();
+  info_.incarnation = hello.incarnation();
+  info_.model = hello.model();
+  info_.fingerprint = hello.fingerprint();
+  info_.hash_seed = hello.hash_seed();
+  info_.block_size = hello.block_size();
+  info_.tp = hello.tp();
+  info_.dtype = hello.dtype();
+  info_.device_class = hello.device_class();
+  info_.max_context = hello.max_context();
+  info_.max_seqs = hello.max_seqs();
+  info_.max_step_tokens = hello.max_step_tokens();
+  info_.num_blocks = hello.num_blocks();
+  info_.watchdog = hello.watchdog();
+}
+
+Status GroupSession::CheckNumber(uint64_t number, Nanos now) {
+  if (number != received_ + 1) {
+    return Internal("message {} came after {}: some were lost on the way", number, received_);
+  }
+  received_ = number;
+  last_report_ = now;
+  return OkStatus();
+}
+
+Status GroupSession::Take(const wire::StepReport& report, Nanos now, routing::StepReport& out,
+                          std::vector<std::string>& answers) {
+  next_within_ = report.next_within();
+  out.group = info_.id;
+  out.received_at = now;
+  FromWire(report, load_);
+  out.load = load_;
+  if (!events_.Take(report.kv_events(), out.kv_events)) return Internal("malformed KV events");
+  AskForSnapshot(answers);
+  out.sequences.reserve(static_cast<size_t>(report.sequences_size()));
+  for (const wire::Sequence& from : report.sequences()) {
+    routing::SequenceTokens to;
+    if (TakeSequence(from, report.outbox(), to, answers)) out.sequences.push_back(std::move(to));
+  }
+  return OkStatus();
+}
+
+StatusOr<bool> GroupSession::Take(const wire::SnapshotChunk& chunk, Nanos now,
+                                  routing::StepReport& out, std::vector<std::string>& answers) {
+  if (!events_.Take(chunk, out.kv_events)) return Internal("malformed snapshot");
+  AskForSnapshot(answers);
+  out.group = info_.id;
+  out.received_at = now;
+  out.load = load_;
+  out.load.step = 0;  // not a step of its own
+  out.load.step_duration = 0;
+  out.load.step_prefill_tokens = out.load.step_decodes = 0;
+  out.load.step_context_tokens = 0;
+  return !out.kv_events.empty();
+}
+
+void GroupSession::AskForSnapshot(std::vector<std::string>& answers) {
+  if (!events_.TakeSnapshotRequest()) return;
+  ++stats_.snapshots;
+  wire::FromRouter message;
+  message.mutable_snapshot_request();
+  answers.push_back(Encode(message));
+}
+
+bool GroupSession::TakeSequence(const wire::Sequence& from, Nanos outbox,
+                                routing::SequenceTokens& to, std::vector<std::string>& answers) {
+  const auto it = next_index_.find({from.request(), from.attempt(), from.index()});
+  if (it == next_index_.end()) {
+    ++stats_.unknown_sequence;
+    return false;
+  }
+  to.request = from.request();
+  to.attempt = from.attempt();
+  to.index = from.index();
+  to.timings = FromWire(from.timings(), outbox);
+  const int32_t due = it->second;
+  to.first_index = due;
+  if (from.first_index() > due) {
+    ++stats_.token_gaps;
+    to.finish = routing::FinishReason::kError;
+    to.error = fmt::format("tokens {} to {} were lost between worker and router", due,
+                           from.first_index() - 1);
+    answers.push_back(EncodeCancel(from.request(), from.attempt(), from.index()));
+    next_index_.erase({from.request(), from.attempt(), from.index()});
+    return true;
+  }
+  const int known = std::min(due - from.first_index(), from.tokens_size());
+  stats_.duplicate_tokens += static_cast<uint64_t>(known);
+  to.tokens.assign(from.tokens().begin() + known, from.tokens().end());
+  if (from.logprobs_size() > 0) {
+    to.logprobs = FromWireLogprobs(from);
+    to.logprobs.erase(to.logprobs.begin(),
+                      to.logprobs.begin() + std::min<int>(known, std::ssize(to.logprobs)));
+  }
+  to.finish = FromWire(from.finish());
+  to.error = from.error();
+  it->second += static_cast<int32_t>(to.tokens.size());
+  if (to.finish == routing::FinishReason::kNone) return !to.tokens.empty();
+  next_index_.erase(it);
+  return true;
+}
+
+std::string GroupSession::Encode(wire::FromRouter& message) {
+  message.set_session(session_);
+  message.set_number(++sent_);
+  return message.SerializeAsString();
+}
+
+std::string GroupSession::EncodeGenerate(const routing::GenerateRequest& from) {
+  next_index_.insert_or_assign(Key{from.request, from.attempt, from.index}, 0);
+  wire::FromRouter message;
+  wire::Generate& to = *message.mutable_generate();
+  to.set_request(from.request);
+  to.set_attempt(from.attempt);
+  to.set_index(from.index);
+  to.mutable_prompt()->Add(from.prompt.begin(), from.prompt.end());
+  to.set_max_tokens(from.max_tokens);
+  wire::Sampling& sampling = *to.mutable_sampling();
+  sampling.set_temperature(from.temperature);
+  sampling.set_top_p(from.top_p);
+  sampling.set_min_p(from.min_p);
+  sampling.set_top_k(from.top_k);
+  sampling.set_seed(from.seed);
+  sampling.set_num_logprobs(from.num_logprobs);
+  to.mutable_stop_ids()->Add(from.stop_ids.begin(), from.stop_ids.end());
+  to.mutable_forced()->Add(from.forced.begin(), from.forced.end());
+  to.set_cache_salt(from.cache_salt);
+  to.set_priority(from.priority);
+  to.set_deadline_in(from.deadline_in);
+  return Encode(message);
+}
+
+std::string GroupSession::EncodeCancel(RequestId request, uint32_t attempt, uint32_t index) {
+  if (!next_index_.contains({request, attempt, index})) return "";
+  wire::FromRouter message;
+  wire::Cancel& cancel = *message.mutable_cancel();
+  cancel.set_request(request);
+  cancel.set_attempt(attempt);
+  cancel.set_index(index);
+  return Encode(message);
+}
+
+std::string GroupSession::EncodeAck() {
+  wire::FromRouter message;
+  message.mutable_ack()->set_processed(received_);
+  acked_ = received_;
+  return Encode(message);
+}
+
+std::string GroupSession::EncodeWelcome(Nonce router, uint32_t credits) const {
+  wire::FromRouter message;
+  message.set_session(session_);
+  wire::Welcome& welcome = *message.mutable_welcome();
+  welcome.set_attempt(attempt_);
+  welcome.set_router(router);
+  welcome.set_credits(credits);
+  return message.SerializeAsString();
+}
+
+}  // namespace tandem::link

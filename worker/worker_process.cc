@@ -1,0 +1,293 @@
+#include "worker/worker_process.h"
+
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <memory>
+#include <random>
+#include <thread>
+
+#include "common/check.h"
+#include "common/clock.h"
+#include "common/observe/log.h"
+#include "kernels/comm/local_communicator.h"
+#include "kernels/comm/shm_communicator.h"
+#include "worker/build_id.h"
+#include "worker/leader.h"
+#include "worker/link/rank_link.h"
+#include "worker/link/router_link.h"
+#include "worker/model/model_runner.h"
+#include "worker/rank_loop.h"
+#include "worker/watchdog.h"
+
+namespace tandem::worker {
+namespace {
+
+// Of one rank in one round; larger tensors take several. A step of 256 tokens and 2,048 hidden
+// values fits.
+constexpr size_t kCommBytes = 2 << 20;
+constexpr Nanos kFollowerSlack = 2 * kSecond;
+constexpr Nanos kGoodbyeFlush = 200 * kMillisecond;
+constexpr Nanos kPeersEnd = kSecond;  // before ranks that have not ended are killed
+
+int BlockSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+  return ::signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
+}
+
+Nonce RandomNonce() {
+  std::random_device device;
+  return (uint64_t{device()} << 32 | device()) | 1;
+}
+
+int ExitFor(const Status& status) {
+  if (status.code() == StatusCode::kCancelled) {
+    observe::LogInfo("stopped before the group was complete");
+    return kExitDone;
+  }
+  observe::LogError("{}", Message(status));
+  switch (status.code()) {
+    case StatusCode::kInvalidArgument:
+    case StatusCode::kNotFound:
+    case StatusCode::kUnimplemented:
+      return kExitMistake;
+    case StatusCode::kUnavailable:
+      return kExitGroupLost;
+    default:
+      return kExitFailed;
+  }
+}
+
+class Process {
+ public:
+  Process(const config::Cluster& cluster, const config::Group& group, int rank)
+      : cluster_(cluster), group_(group), rank_(rank), signals_(BlockSignals()) {
+    TANDEM_CHECK(signals_.valid()) << "no descriptors left";
+  }
+
+  int Run() {
+    Status ready = Meet();
+    if (ready.ok()) ready = Load();
+    if (ready.ok()) ready = Agree();
+    if (!ready.ok()) return ExitFor(ready);
+    return rank_ == 0 ? Lead() : Follow();
+  }
+
+ private:
+  Status Meet();
+  Status Load();
+  Status Agree();
+  int Lead();
+  int Follow();
+  void RunEngine(Leader& leader, link::Bell& bell);
+  WatchdogOptions WatchdogFor(std::function<void()> on_signal);
+  [[noreturn]] void EndLost(const std::string& reason);
+  // For the main thread: the watchdog ends the process.
+  [[noreturn]] void WaitForTheEnd(Watchdog& watchdog, const Status& why);
+  void EndPeers();
+  engine::EngineOptions EngineOptionsFor(int num_blocks) const;
+  link::RouterLinkOptions RouterOptions(link::Bell& bell) const;
+
+  const config::Cluster& cluster_;
+  const config::Group& group_;
+  const int rank_;
+  link::UniqueFd signals_;
+  std::unique_ptr<link::RankLink> ranks_;
+  std::unique_ptr<kernels::Communicator> comm_;
+  std::unique_ptr<model::ModelRunner> model_;
+  int num_blocks_ = 0;
+  std::unique_ptr<link::RouterLink> routers_;
+  std::atomic<bool> routers_open_{false};
+  std::atomic<int> exit_code_{kExitDone};
+};
+
+Status Process::Meet() {
+  link::RankLinkOptions options;
+  options.runtime_dir = cluster_.links.runtime_dir;
+  options.group = group_.name;
+  options.rank = rank_;
+  options.tp = group_.tp;
+  options.build = BuildId();
+  options.settings =
+      fmt::format("{}/{} on {}, {} sequences, {} tokens a step, blocks of {}",
+                  group_.activation_dtype, group_.kv_cache_dtype, group_.instruction_set,
+                  group_.max_seqs, group_.max_step_tokens, group_.block_size);
+  options.comm_bytes = kernels::ShmCommunicator::RequiredBytes(group_.tp, kCommBytes);
+  options.stop_fd = signals_.get();
+  TANDEM_ASSIGN_OR_RETURN(ranks_, link::RankLink::Open(options));
+  if (group_.tp == 1) {
+    comm_ = std::make_unique<kernels::LocalCommunicator>();
+    return OkStatus();
+  }
+  if (rank_ == 0) {
+    kernels::ShmCommunicator::Format(ranks_->comm_region(), group_.tp, kCommBytes);
+  }
+  TANDEM_RETURN_IF_ERROR(ranks_->WaitForRanks());
+  TANDEM_ASSIGN_OR_RETURN(
+      comm_, kernels::ShmCommunicator::Attach(ranks_->comm_region(), rank_, group_.tp));
+  return OkStatus();
+}
+
+Status Process::Load() {
+  model::ShardOptions options;
+  options.model_path = cluster_.model.path;
+  options.threads = group_.threads;
+  options.block_size = group_.block_size;
+  options.kv_memory_bytes = group_.kv_memory_bytes / group_.tp;
+  options.max_seqs = group_.max_seqs;
+  options.max_step_tokens = group_.max_step_tokens;
+  options.max_context = cluster_.model.max_context;
+  options.activation_dtype = group_.activation_dtype;
+  options.kv_cache_dtype = group_.kv_cache_dtype;
+  options.instruction_set = group_.instruction_set;
+  const Nanos start = MonotonicNow();
+  TANDEM_ASSIGN_OR_RETURN(model_, model::ModelRunner::Load(options, *comm_));
+  observe::LogInfo("loaded {} in {} ms: {}, {} KV blocks fit", options.model_path,
+                   (MonotonicNow() - start) / kMillisecond, model_->info().instruction_set,
+                   model_->info().num_blocks);
+  return OkStatus();
+}
+
+Status Process::Agree() {
+  const model::ModelInfo& info = model_->info();
+  // The group's blocks are at most these, so the ring is large enough.
+  const PlanLimits limits = engine::Engine::LimitsOf(EngineOptionsFor(info.num_blocks));
+  TANDEM_ASSIGN_OR_RETURN(
+      num_blocks_,
+      ranks_->Agree({info.fingerprint, info.instruction_set, info.num_blocks}, limits));
+  return model_->Prepare(num_blocks_);
+}
+
+engine::EngineOptions Process::EngineOptionsFor(int num_blocks) const {
+  const model::ModelInfo& info = model_->info();
+  engine::EngineOptions options;
+  options.num_blocks = num_blocks;
+  options.block_size = group_.block_size;
+  options.max_context = info.max_context;
+  options.vocab_size = info.vocab_size;
+  options.max_seqs = group_.max_seqs;
+  options.max_step_tokens = group_.max_step_tokens;
+  options.hash_seed = info.fingerprint;
+  return options;
+}
+
+link::RouterLinkOptions Process::RouterOptions(link::Bell& bell) const {
+  const model::ModelInfo& info = model_->info();
+  link::RouterLinkOptions options;
+  options.endpoints = cluster_.links.routers;
+  options.on_inbound = [&bell] { bell.Ring(); };
+  link::GroupDescription& self = options.self;
+  self.build = BuildId();
+  self.group = group_.name;
+  self.model = cluster_.model.name;
+  self.fingerprint = info.fingerprint;
+  self.hash_seed = info.fingerprint;
+  self.dtype = group_.activation_dtype + "/" + group_.kv_cache_dtype;
+  self.device_class = group_.device + "/" + info.instruction_set;
+  self.incarnation = RandomNonce();
+  self.block_size = group_.block_size;
+  self.tp = group_.tp;
+  self.max_context = engine::Engine::ContextOf(EngineOptionsFor(num_blocks_));
+  self.max_seqs = group_.max_seqs;
+  self.max_step_tokens = group_.max_step_tokens;
+  self.num_blocks = num_blocks_;
+  self.watchdog = group_.min_watchdog;
+  return options;
+}
+
+WatchdogOptions Process::WatchdogFor(std::function<void()> on_signal) {
+  WatchdogOptions options;
+  options.signal_fd = signals_.get();
+  options.idle_limit = group_.min_watchdog;
+  options.on_signal = std::move(on_signal);
+  options.on_lost = [this](const std::string& reason) { EndLost(reason); };
+  return options;
+}
+
+int Process::Follow() {
+  WatchdogOptions options = WatchdogFor([this] { ranks_->ring().RequestDrain(); });
+  options.slack = kFollowerSlack;
+  Watchdog watchdog(options, *ranks_);
+  const Status ended = RunRank(*model_, ranks_->ring(), rank_, nullptr);
+  if (!ended.ok()) WaitForTheEnd(watchdog, ended);
+  observe::LogInfo("the group has shut down");
+  return kExitDone;
+}
+
+int Process::Lead() {
+  link::Bell bell;
+  LeaderOptions options;
+  options.engine = EngineOptionsFor(num_blocks_);
+  options.min_watchdog = group_.min_watchdog;
+  options.drain_timeout = cluster_.router.limits.drain_timeout;
+  StepResults results(ranks_->ring().limits().max_rows, [&bell] { bell.Ring(); });
+  Leader leader(options, ranks_->ring(), bell, results);
+  Watchdog watchdog(WatchdogFor([&leader] { leader.StartDraining(); }), *ranks_);
+  std::thread engine([&] { RunEngine(leader, bell); });
+  const Status ended = RunRank(*model_, ranks_->ring(), 0, &results);
+  if (!ended.ok()) WaitForTheEnd(watchdog, ended);
+  engine.join();
+  routers_.reset();
+  observe::LogInfo("the group has shut down");
+  return exit_code_;
+}
+
+// Routers hear of the group once its ranks have met in a step.
+void Process::RunEngine(Leader& leader, link::Bell& bell) {
+  link::PlanRing& ring = ranks_->ring();
+  if (!leader.RunFirstStep()) return;
+  auto routers = link::RouterLink::Open(RouterOptions(bell));
+  if (!routers.ok()) {
+    exit_code_ = ExitFor(routers.status());
+    ring.Shutdown();
+    return;
+  }
+  routers_ = std::move(routers).value();
+  routers_open_.store(true, std::memory_order_release);
+  observe::LogInfo("group {} is complete: tp {}, {} KV blocks", group_.name, group_.tp,
+                   num_blocks_);
+  if (leader.Run(*routers_) != Leader::End::kDrained) return;
+  routers_->Goodbye("the group was told to stop", kGoodbyeFlush);
+  ring.Shutdown();
+}
+
+void Process::WaitForTheEnd(Watchdog& watchdog, const Status& why) {
+  watchdog.Report(std::string(Message(why)));
+  for (;;) ::pause();
+}
+
+// On the watchdog's thread. Other threads may be stuck anywhere, so nothing is destroyed.
+void Process::EndLost(const std::string& reason) {
+  observe::LogError("group {} is lost: {}", group_.name, reason);
+  ranks_->ring().Abort();
+  comm_->Abort();
+  if (routers_open_.load(std::memory_order_acquire)) routers_->Goodbye(reason, kGoodbyeFlush);
+  if (rank_ == 0) EndPeers();
+  ::_exit(kExitGroupLost);
+}
+
+void Process::EndPeers() {
+  const Nanos until = MonotonicNow() + kPeersEnd;
+  while (!ranks_->LivePeers().empty() && MonotonicNow() < until) {
+    ranks_->PollPeers(10 * kMillisecond, -1);
+  }
+  for (const int peer : ranks_->LivePeers()) {
+    observe::LogWarn("rank {} (process {}) does not end; killed", peer, ranks_->pid_of(peer));
+    ranks_->Kill(peer);
+  }
+}
+
+}  // namespace
+
+int RunWorker(const config::Cluster& cluster, const config::Group& group, int rank) {
+  return Process(cluster, group, rank).Run();
+}
+
+}  // namespace tandem::worker
