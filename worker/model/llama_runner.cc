@@ -181,6 +181,7 @@ Status LlamaRunner::Run(const StepPlan& plan, std::span<RowResult> results) {
   }
   Forward(in);
   for (size_t i = 0; i < plan.rows.size(); ++i) results[i].token = -1;
+  num_drawn_ = NumDrawn(static_cast<int>(in.sampled.size()), comm_.rank());
   if (!in.sampled.empty()) {
     Logits(in);
     Sample(plan, in);
@@ -259,9 +260,10 @@ void LlamaRunner::Logits(const StepInputs& in) {
   }
 }
 
+kernels::TensorView LlamaRunner::logits() { return {logits_.data(), num_drawn_, config_.vocab}; }
+
 void LlamaRunner::Sample(const StepPlan& plan, const StepInputs& in) {
-  const int drawn = NumDrawn(static_cast<int>(in.sampled.size()), comm_.rank());
-  for (int i = 0; i < drawn; ++i) {
+  for (int i = 0; i < num_drawn_; ++i) {
     const int index = in.sampled[i * tp() + comm_.rank()];
     const PlanRow& row = plan.rows[index];
     params_[i] = {.temperature = row.sampling.temperature,
@@ -274,16 +276,16 @@ void LlamaRunner::Sample(const StepPlan& plan, const StepInputs& in) {
                   .num_logprobs = row.sampling.num_logprobs,
                   .forced_token = row.forced_token};
   }
-  if (drawn > 0) {
-    ops_->Sample({logits_.data(), drawn, config_.vocab},
-                 std::span<const kernels::SamplingParams>(params_).first(drawn),
-                 std::span<kernels::SampledToken>(drawn_).first(drawn));
+  if (num_drawn_ > 0) {
+    ops_->Sample(logits(), std::span<const kernels::SamplingParams>(params_).first(num_drawn_),
+                 std::span<kernels::SampledToken>(drawn_).first(num_drawn_));
   }
   const int sampled = static_cast<int>(in.sampled.size());
   for (int r = 0; r < tp(); ++r) {
     gather_bytes_[r] = NumDrawn(sampled, r) * sizeof(kernels::SampledToken);
   }
-  comm_.AllGather(Bytes(drawn_.data(), drawn), gather_bytes_, Bytes(all_drawn_.data(), sampled));
+  comm_.AllGather(Bytes(drawn_.data(), num_drawn_), gather_bytes_,
+                  Bytes(all_drawn_.data(), sampled));
 }
 
 void LlamaRunner::Publish(const StepPlan& plan, const StepInputs& in,

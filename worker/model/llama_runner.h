@@ -31,6 +31,10 @@ class LlamaRunner final : public ModelRunner {
   Status Prepare(int num_blocks) override;
   Status Run(const StepPlan& plan, std::span<RowResult> results) override;
 
+  // Of the step that ran last, [rows, vocab]: row i is that of the (i * tp + rank)-th plan row that
+  // sampled. For tests that need more than the most likely tokens.
+  kernels::TensorView logits();
+
  private:
   LlamaRunner(const ShardOptions& options, std::unique_ptr<gguf::File> file,
               kernels::Communicator& comm);
@@ -65,6 +69,7 @@ class LlamaRunner final : public ModelRunner {
   std::unique_ptr<kernels::KvCache> kv_;
   std::optional<SlotTable> slots_;
   std::optional<uint64_t> last_step_;
+  int num_drawn_ = 0;  // rows of logits_ in use
 
   // Step memory, sized for the largest plan. T tokens, S sampled rows; the rest as in LlamaLayer.
   std::vector<float> x_, normed_, partial_;       // [T, H]

@@ -1,0 +1,386 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <random>
+
+#include "kernels/comm/local_communicator.h"
+#include "kernels/make_ops.h"
+#include "tests/support/count_allocations.h"
+#include "tests/worker/model/plain_llama.h"
+#include "tests/worker/model/script.h"
+
+namespace tandem::model {
+namespace {
+
+using tandem::testing::TinyModelOptions;
+using ::testing::HasSubstr;
+
+constexpr int kVocab = 275;
+constexpr int kBlocks = 256;
+
+// A tiny model in a file, for as long as this lives.
+class ModelFile {
+ public:
+  explicit ModelFile(const TinyModelOptions& options = {}) {
+    static std::atomic<int> counter{0};
+    path_ = ::testing::TempDir() + "tandem_runner_" + std::to_string(getpid()) + "_" +
+            std::to_string(counter++) + ".gguf";
+    tandem::testing::WriteTinyModel(path_, options);
+  }
+  ~ModelFile() { unlink(path_.c_str()); }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+struct Numbers {
+  const char* activations;
+  const char* kv;
+};
+constexpr Numbers kExact = {"f32", "f32"};
+constexpr Numbers kServed = {"int8", "bf16"};
+
+ShardOptions Options(const ModelFile& file, const std::string& set, Numbers numbers) {
+  ShardOptions options;
+  options.model_path = file.path();
+  options.instruction_set = set;
+  options.activation_dtype = numbers.activations;
+  options.kv_cache_dtype = numbers.kv;
+  options.kv_memory_bytes = 64 << 20;
+  options.max_seqs = 16;
+  options.max_step_tokens = 512;
+  return options;
+}
+
+std::vector<std::string> InstructionSets() {
+  std::vector<std::string> sets = {"reference"};
+  kernels::OpsOptions options;
+  options.instruction_set = kernels::InstructionSet::kAvx2;
+  if (kernels::MakeOps(options).ok()) sets.push_back("avx2");
+  options.instruction_set = kernels::InstructionSet::kAvx512;
+  if (kernels::MakeOps(options).ok()) sets.push_back("avx512");
+  return sets;
+}
+
+std::vector<TokenId> RandomTokens(int n, unsigned seed) {
+  std::mt19937 rng(seed);
+  std::vector<TokenId> tokens(n);
+  for (TokenId& t : tokens) t = static_cast<TokenId>(rng() % kVocab);
+  return tokens;
+}
+
+SamplingSpec WithLogprobs(float temperature = 0) {
+  SamplingSpec spec;
+  spec.temperature = temperature;
+  spec.seed = 42;
+  spec.num_logprobs = 20;
+  return spec;
+}
+
+// Largest difference of a logprob from the plain forward pass, over the top 20 of every token of
+// `forced`, given after `prompt` and each other.
+double DistanceFromPlain(const PlainLlama& plain, const std::vector<TokenId>& prompt,
+                         const std::vector<TokenId>& forced, const std::vector<RowResult>& got) {
+  std::vector<TokenId> all = prompt;
+  all.insert(all.end(), forced.begin(), forced.end());
+  const auto logprobs = plain.Logprobs(all);
+  double most = 0;
+  for (size_t i = 0; i < forced.size(); ++i) {
+    const auto& expected = logprobs[prompt.size() - 1 + i];
+    EXPECT_EQ(got[i].token, forced[i]);
+    EXPECT_EQ(got[i].num_top, 20);
+    most = std::max(most, std::abs(got[i].logprob - expected[forced[i]]));
+    for (int k = 0; k < got[i].num_top; ++k) {
+      most = std::max(most, std::abs(got[i].top_logprobs[k] - expected[got[i].top_ids[k]]));
+    }
+  }
+  return most;
+}
+
+class PlainForward : public ::testing::TestWithParam<TinyModelOptions> {};
+
+TEST_P(PlainForward, IsMatchedByEveryInstructionSet) {
+  const ModelFile model(GetParam());
+  auto file = gguf::File::Open(model.path());
+  ASSERT_TRUE(file.ok()) << file.status();
+  const PlainLlama plain(**file);
+  const auto prompt = RandomTokens(37, 1);
+  const auto forced = RandomTokens(12, 2);
+  const auto script = MakeScript({{.prompt = prompt,
+                                   .num_new = 12,
+                                   .sampling = WithLogprobs(),
+                                   .forced = forced,
+                                   .chunk = 20}});
+  for (const std::string& set : InstructionSets()) {
+    SCOPED_TRACE(set);
+    for (const int tp : {1, 2}) {
+      const auto exact = RunScript(Options(model, set, kExact), tp, script, kBlocks);
+      EXPECT_LT(DistanceFromPlain(plain, prompt, forced, exact[0]), 1e-3) << "tp " << tp;
+    }
+    const auto served = RunScript(Options(model, set, kServed), 1, script, kBlocks);
+    EXPECT_LT(DistanceFromPlain(plain, prompt, forced, served[0]), 0.35);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Types, PlainForward,
+    ::testing::Values(TinyModelOptions{.type = gguf::TensorType::kQ4_1},
+                      TinyModelOptions{.type = gguf::TensorType::kQ4_0},
+                      TinyModelOptions{.type = gguf::TensorType::kQ8_0},
+                      TinyModelOptions{.type = gguf::TensorType::kF32,
+                                       .embedding_type = gguf::TensorType::kF32},
+                      TinyModelOptions{.tied_embeddings = true,
+                                       .type = gguf::TensorType::kF16,
+                                       .embedding_type = gguf::TensorType::kF16},
+                      TinyModelOptions{.num_heads = 3, .head_dim = 64, .hidden = 192, .ffn = 96}),
+    [](const auto& info) { return std::to_string(info.index); });
+
+TEST(LlamaRunner, AgreesAcrossRanksInFloat32) {
+  const ModelFile model;
+  const auto script = MakeScript({{.prompt = RandomTokens(50, 3),
+                                   .num_new = 20,
+                                   .sampling = WithLogprobs(),
+                                   .forced = RandomTokens(20, 4)}});
+  for (const std::string& set : InstructionSets()) {
+    const ShardOptions options = Options(model, set, kExact);
+    const auto alone = RunScript(options, 1, script, kBlocks);
+    for (const int tp : {2, 3}) {
+      const auto split = RunScript(options, tp, script, kBlocks);
+      for (size_t i = 0; i < alone[0].size(); ++i) {
+        EXPECT_NEAR(split[0][i].logprob, alone[0][i].logprob, 1e-3) << set << " tp " << tp;
+        for (int k = 0; k < 20; ++k) {
+          EXPECT_NEAR(split[0][i].top_logprobs[k], alone[0][i].top_logprobs[k], 1e-3);
+        }
+      }
+    }
+  }
+}
+
+// The sequence that all variants below must reproduce bit for bit.
+TestSequence Subject(float temperature) {
+  return {.prompt = RandomTokens(75, 5), .num_new = 24, .sampling = WithLogprobs(temperature)};
+}
+
+std::vector<TestSequence> AmongOthers(const TestSequence& subject) {
+  std::mt19937 rng(6);
+  std::vector<TestSequence> all;
+  for (int i = 0; i < 16; ++i) {
+    TestSequence other{.prompt = RandomTokens(1 + rng() % 60, 100 + i),
+                       .num_new = 1 + static_cast<int>(rng() % 30),
+                       .sampling = WithLogprobs(i % 2 == 0 ? 0 : 1.5f)};
+    other.sampling.seed = i;
+    other.first_step = static_cast<int>(rng() % 8);
+    other.chunk = 1 + static_cast<int>(rng() % 20);
+    all.push_back(i == 9 ? subject : other);
+  }
+  return all;
+}
+
+void ExpectSameBits(const std::vector<RowResult>& got, const std::vector<RowResult>& expected) {
+  ASSERT_EQ(got.size(), expected.size());
+  for (size_t i = 0; i < got.size(); ++i) {
+    ASSERT_TRUE(SameBits(got[i], expected[i]))
+        << "token " << i << ": " << got[i].token << " " << got[i].logprob << " instead of "
+        << expected[i].token << " " << expected[i].logprob;
+  }
+}
+
+void CheckInvariance(const ShardOptions& options, int tp, float temperature) {
+  const TestSequence subject = Subject(temperature);
+  const auto run = [&](const std::vector<TestSequence>& sequences) {
+    return RunScript(options, tp, MakeScript(sequences), kBlocks);
+  };
+  const std::vector<RowResult> alone = run({subject})[0];
+
+  ExpectSameBits(run(AmongOthers(subject))[9], alone);
+  for (const int chunk : {1, 7, 16, 33}) {
+    TestSequence chunked = subject;
+    chunked.chunk = chunk;
+    ExpectSameBits(run({chunked})[0], alone);
+  }
+  // The second finds the first's leading blocks computed, and uses them while the first still runs.
+  TestSequence first = subject, cached = subject;
+  first.blocks = {7, 3, 200, 11, 90, 41, 8};
+  cached.blocks = {7, 3, 200, 11, 20, 21, 22};
+  cached.num_cached = 64;
+  cached.first_step = 3;
+  cached.chunk = 5;
+  const auto both = run({first, cached});
+  ExpectSameBits(both[0], alone);
+  ExpectSameBits(both[1], alone);
+}
+
+class BatchInvariance : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(BatchInvariance, HoldsBitwise) {
+  const ModelFile model;
+  for (const Numbers numbers : {kServed, kExact}) {
+    for (const int tp : {1, 2}) {
+      SCOPED_TRACE(std::string(numbers.activations) + " tp " + std::to_string(tp));
+      CheckInvariance(Options(model, GetParam(), numbers), tp, tp == 1 ? 0 : 1);
+    }
+  }
+}
+
+TEST_P(BatchInvariance, HoldsForAnyNumberOfThreads) {
+  const ModelFile model;
+  ShardOptions options = Options(model, GetParam(), kServed);
+  const auto script = MakeScript({Subject(1)});
+  const auto one = RunScript(options, 1, script, kBlocks);
+  options.threads = 3;
+  ExpectSameBits(RunScript(options, 1, script, kBlocks)[0], one[0]);
+}
+
+INSTANTIATE_TEST_SUITE_P(InstructionSets, BatchInvariance, ::testing::ValuesIn(InstructionSets()),
+                         [](const auto& info) { return info.param; });
+
+TEST(LlamaRunner, SampledTokensFollowTheSeed) {
+  const ModelFile model;
+  const ShardOptions options = Options(model, "auto", kServed);
+  TestSequence a = Subject(1), b = Subject(1), twin = Subject(1);
+  b.sampling.seed = 43;
+  twin.sampling.sequence_index = 1;
+  const auto results = RunScript(options, 1, MakeScript({a, b, twin, a}), kBlocks);
+  const auto ids = [&](int i) {
+    std::vector<TokenId> tokens;
+    for (const RowResult& r : results[i]) tokens.push_back(r.token);
+    return tokens;
+  };
+  EXPECT_NE(ids(0), ids(1));
+  EXPECT_NE(ids(0), ids(2));
+  EXPECT_EQ(ids(0), ids(3));
+}
+
+StepPlan Idle(uint64_t step) {
+  StepPlan plan;
+  plan.step = step;
+  return plan;
+}
+
+// One runner of one rank, for what needs no group.
+class OneRank : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto runner = ModelRunner::Load(Options(model_, "auto", kServed), comm_);
+    ASSERT_TRUE(runner.ok()) << runner.status();
+    runner_ = std::move(runner).value();
+    ASSERT_TRUE(runner_->Prepare(kBlocks).ok());
+  }
+  Status Run(const StepPlan& plan) {
+    std::vector<RowResult> results(plan.rows.size());
+    return runner_->Run(plan, results);
+  }
+  ModelFile model_;
+  kernels::LocalCommunicator comm_;
+  std::unique_ptr<ModelRunner> runner_;
+};
+
+TEST_F(OneRank, SaysWhatTheWorkerMustKnow) {
+  const ModelInfo& info = runner_->info();
+  EXPECT_EQ(info.architecture, "llama");
+  EXPECT_EQ(info.vocab_size, kVocab);
+  EXPECT_EQ(info.max_context, 512);
+  EXPECT_EQ(info.num_blocks, kBlocks);
+  EXPECT_EQ(info.fingerprint.size(), 32u);
+  EXPECT_FALSE(info.instruction_set.empty());
+}
+
+TEST_F(OneRank, AllocatesNothingInASteadyDecode) {
+  std::vector<TestSequence> sequences;
+  for (int i = 0; i < 16; ++i) {
+    sequences.push_back({.prompt = RandomTokens(20, i), .num_new = 40, .sampling = WithLogprobs()});
+  }
+  const auto script = MakeScript(sequences);
+  std::vector<RowResult> results(16);
+  for (size_t i = 0; i < script.size(); ++i) {
+    const StepPlan plan = script[i].View(i + 1);
+    const int64_t before = tandem::testing::NumAllocations();
+    ASSERT_TRUE(runner_->Run(plan, results).ok());
+    if (i >= 2) {
+      ASSERT_EQ(tandem::testing::NumAllocations(), before) << "step " << i;
+    }
+  }
+}
+
+TEST_F(OneRank, IdleStepsCountButComputeNothing) {
+  EXPECT_TRUE(Run(Idle(5)).ok());
+  EXPECT_TRUE(Run(Idle(6)).ok());
+  const Status gap = Run(Idle(8));
+  EXPECT_EQ(gap.code(), StatusCode::kInternal);
+  EXPECT_THAT(std::string(Message(gap)), HasSubstr("step 8 after step 6"));
+}
+
+TEST_F(OneRank, ATokenOutsideTheVocabularyIsAnError) {
+  const auto script = MakeScript({{.prompt = {1, kVocab}}});
+  EXPECT_THAT(std::string(Message(Run(script[0].View(1)))), HasSubstr("token 275"));
+}
+
+TEST_F(OneRank, AnAbortedGroupEndsTheStep) {
+  comm_.Abort();
+  EXPECT_EQ(Run(Idle(1)).code(), StatusCode::kUnavailable);
+  const auto script = MakeScript({{.prompt = {1, 2}}});
+  EXPECT_EQ(Run(script[0].View(2)).code(), StatusCode::kUnavailable);
+}
+
+TEST(LlamaRunner, ARankThatStopsIsSeenByTheOthersAfterAbort) {
+  const ModelFile model;
+  const auto script = MakeScript({Subject(0)});
+  tandem::testing::SpawnRanks(3, [&](kernels::Communicator& comm) {
+    auto runner = ModelRunner::Load(Options(model, "auto", kServed), comm);
+    ASSERT_TRUE(runner.ok());
+    ASSERT_TRUE((*runner)->Prepare(kBlocks).ok());
+    std::vector<RowResult> results(4);
+    ASSERT_TRUE((*runner)->Run(script[0].View(1), results).ok());
+    comm.Barrier();  // nobody aborts while another is still in step 1
+    if (comm.rank() == 2) {
+      comm.Abort();
+    } else {
+      EXPECT_EQ((*runner)->Run(script[1].View(2), results).code(), StatusCode::kUnavailable);
+    }
+  });
+}
+
+std::string LoadError(const ShardOptions& options, StatusCode code, int tp = 1) {
+  std::string message;
+  tandem::testing::SpawnRanks(tp, [&](kernels::Communicator& comm) {
+    const auto runner = ModelRunner::Load(options, comm);
+    EXPECT_EQ(runner.status().code(), code) << runner.status();
+    if (comm.rank() == 0) message = std::string(Message(runner.status()));
+  });
+  return message;
+}
+
+TEST(LlamaRunner, LoadErrorsSayWhatWouldWork) {
+  const ModelFile model;
+  ShardOptions options = Options(model, "auto", kServed);
+  options.activation_dtype = "fp8";
+  EXPECT_THAT(LoadError(options, StatusCode::kInvalidArgument), HasSubstr("known: int8, f32"));
+  options = Options(model, "auto", kServed);
+  options.kv_cache_dtype = "fp8";
+  EXPECT_THAT(LoadError(options, StatusCode::kInvalidArgument), HasSubstr("known: bf16, f32"));
+  options = Options(model, "sse2", kServed);
+  EXPECT_THAT(LoadError(options, StatusCode::kInvalidArgument), HasSubstr("\"sse2\""));
+  options = Options(model, "auto", kServed);
+  options.kv_memory_bytes = 1000;
+  EXPECT_THAT(LoadError(options, StatusCode::kResourceExhausted), HasSubstr("1000 bytes"));
+  options = Options(model, "auto", kServed);
+  EXPECT_THAT(LoadError(options, StatusCode::kInvalidArgument, 4), HasSubstr("3 KV heads"));
+  options.model_path = "/nonexistent/model.gguf";
+  EXPECT_THAT(LoadError(options, StatusCode::kNotFound), HasSubstr("/nonexistent/model.gguf"));
+}
+
+TEST(LlamaRunner, MaxContextIsTheLesserOfFileAndOptions) {
+  const ModelFile model;
+  kernels::LocalCommunicator comm;
+  ShardOptions options = Options(model, "auto", kServed);
+  options.max_context = 100;
+  EXPECT_EQ((*ModelRunner::Load(options, comm))->info().max_context, 100);
+  options.max_context = 100'000;
+  EXPECT_EQ((*ModelRunner::Load(options, comm))->info().max_context, 512);
+}
+
+}  // namespace
+}  // namespace tandem::model
