@@ -86,14 +86,19 @@ class World {
 
   std::vector<float> Run(const StepBatch& batch, int layer, std::vector<float> q,
                          std::vector<float> k, std::vector<float> v) {
-    const int64_t rows = batch.num_tokens, kv_cols = kKvHeads * head_dim_;
+    Store(batch, layer, q, k, v);
+    const int64_t rows = batch.num_tokens;
     std::vector<float> out(rows * row_floats());
-    const TensorView queries(q.data(), rows, row_floats());
-    ops_->RopeAndStoreKv(queries, {k.data(), rows, kv_cols}, {v.data(), rows, kv_cols}, *rope_,
-                         *kv_, layer, batch);
-    ops_->PagedAttention({out.data(), rows, row_floats()}, queries, *kv_, layer, batch,
-                         1 / std::sqrt(static_cast<float>(head_dim_)));
+    ops_->PagedAttention({out.data(), rows, row_floats()}, {q.data(), rows, row_floats()}, *kv_,
+                         layer, batch, 1 / std::sqrt(static_cast<float>(head_dim_)));
     return out;
+  }
+
+  void Store(const StepBatch& batch, int layer, std::vector<float>& q, std::vector<float>& k,
+             std::vector<float>& v) {
+    const int64_t rows = batch.num_tokens, kv_cols = kKvHeads * head_dim_;
+    ops_->RopeAndStoreKv({q.data(), rows, row_floats()}, {k.data(), rows, kv_cols},
+                         {v.data(), rows, kv_cols}, *rope_, *kv_, layer, batch);
   }
 
   void Poison(const KvCacheSpec& spec) {
@@ -102,9 +107,7 @@ class World {
     const int32_t query_start[] = {0, spec.block_size}, length = spec.block_size;
     for (int layer = 0; layer < spec.num_layers; ++layer) {
       for (int32_t block = 0; block < spec.num_blocks; ++block) {
-        Run({spec.block_size, 1, query_start, &length, &block, 1}, layer, nan,
-            {nan.begin(), nan.begin() + spec.block_size * kKvHeads * head_dim_},
-            {nan.begin(), nan.begin() + spec.block_size * kKvHeads * head_dim_});
+        Store({spec.block_size, 1, query_start, &length, &block, 1}, layer, nan, nan, nan);
       }
     }
   }

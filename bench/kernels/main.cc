@@ -1,0 +1,278 @@
+// Times every kernel of the CPU devices at the shapes of SmolLM2-135M, each as a fraction of what
+// this machine reached a moment before (first lines of the output). Matrix products are checked
+// against the reference before they are timed.
+//   of_read   bytes of weights (or KV) a second / DRAM read
+//   of_peak   int8 (or float32) operations a second / peak
+// The weights of one case are many copies, 64 MB together, used in turn: as in a decode step they
+// come from DRAM, not from a cache.
+#include <benchmark/benchmark.h>
+#include <fmt/format.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "bench/kernels/machine_limits.h"
+#include "kernels/cpu/cpu_ops.h"
+#include "kernels/make_ops.h"
+
+namespace tandem::bench {
+namespace {
+
+using namespace kernels;  // NOLINT(google-build-using-namespace): a program, not a header
+
+constexpr int kHidden = 576, kQkv = 960, kFfn = 1536, kVocab = 49152, kMaxRows = 512;
+constexpr int kHeads = 9, kKvHeads = 3, kHeadDim = 64;
+
+struct Machine {
+  MachineLimits limits;
+  InstructionSet set;
+};
+Machine g_machine;  // set once in main, before any benchmark runs
+
+std::unique_ptr<Ops> MakeBenchOps(InstructionSet set, ActivationType activations, int vocab = 0) {
+  OpsOptions options;
+  options.instruction_set = set;
+  options.activations = activations;
+  options.max_tokens = kMaxRows;
+  options.max_vocab = vocab;
+  auto ops = MakeOps(options);
+  if (!ops.ok()) {
+    fmt::print(stderr, "{}\n", ops.status().ToString());
+    std::exit(2);
+  }
+  return std::move(ops).value();
+}
+
+// Blocks with scales near 2^-6 and random quants; floats near 0.02.
+std::vector<uint8_t> RandomMatrix(WeightType type, int64_t rows, int64_t cols) {
+  std::mt19937 random(1);
+  std::vector<uint8_t> data(rows * cols / BlockElements(type) * BlockBytes(type));
+  for (size_t i = 0; i < data.size(); i += BlockBytes(type)) {
+    if (type == WeightType::kF32) {
+      const float value = 0.02f * (static_cast<float>(random() % 1000) / 500 - 1);
+      std::memcpy(&data[i], &value, 4);
+      continue;
+    }
+    for (int b = 0; b < BlockBytes(type); ++b) data[i + b] = static_cast<uint8_t>(random());
+    const uint16_t scale = 0x2400 | (random() & 0x81ff);
+    std::memcpy(&data[i], &scale, 2);
+    if (type == WeightType::kQ4_1) std::memcpy(&data[i + 2], &scale, 2);
+  }
+  return data;
+}
+
+std::vector<float> RandomFloats(int64_t count) {
+  std::mt19937 random(2);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(count);
+  for (float& v : values) v = normal(random);
+  return values;
+}
+
+struct MatMulCase {
+  const char* name;
+  WeightType type;
+  int64_t n, k;
+  bool gate_up;
+  ActivationType activations;
+};
+
+std::unique_ptr<Weight> PackCase(Ops& ops, const MatMulCase& c, const MatrixSlice& slice) {
+  if (!c.gate_up) return ops.Pack({&slice, 1});
+  MatrixSlice gate = slice, up = slice;
+  gate.row_end = up.row_begin = c.n / 2;
+  return ops.PackGateUp(gate, up);
+}
+
+void RunCase(Ops& ops, const MatMulCase& c, const Weight& weight, std::vector<float>& x,
+             std::vector<float>& out, int64_t rows) {
+  const TensorView in(x.data(), rows, c.k);
+  if (c.gate_up) {
+    ops.GateUpSilu({out.data(), rows, c.n / 2}, in, weight);
+  } else {
+    ops.MatMul({out.data(), rows, c.n}, in, weight);
+  }
+}
+
+// Relative L2 distance of two rows to the reference.
+double Distance(Ops& ops, const MatMulCase& c, const MatrixSlice& slice, std::vector<float> x) {
+  const auto reference = MakeBenchOps(InstructionSet::kReference, c.activations);
+  std::vector<float> got(2 * c.n), want(2 * c.n);
+  RunCase(ops, c, *PackCase(ops, c, slice), x, got, 2);
+  RunCase(*reference, c, *PackCase(*reference, c, slice), x, want, 2);
+  double error = 0, norm = 0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    error += (got[i] - want[i]) * (got[i] - want[i]);
+    norm += want[i] * want[i];
+  }
+  return std::sqrt(error / norm);
+}
+
+void MatMulBench(benchmark::State& state, MatMulCase c) {
+  const int64_t rows = state.range(0);
+  const auto ops = MakeBenchOps(g_machine.set, c.activations);
+  const std::vector<uint8_t> data = RandomMatrix(c.type, c.n, c.k);
+  const MatrixSlice slice{c.type, data.data(), c.k, 0, c.n, 0, c.k};
+  std::vector<float> x = RandomFloats(rows * c.k), out(rows * c.n);
+  if (rows == 1) {
+    if (const double d = Distance(*ops, c, slice, RandomFloats(2 * c.k)); !(d < 1e-5)) {
+      state.SkipWithError(fmt::format("distance to the reference {}", d).c_str());
+      return;
+    }
+  }
+  std::vector<std::unique_ptr<Weight>> copies;
+  do {
+    copies.push_back(PackCase(*ops, c, slice));
+  } while (copies.size() * copies[0]->bytes() < 64 << 20);
+  size_t turn = 0;
+  for (auto _ : state) {
+    RunCase(*ops, c, *copies[turn++ % copies.size()], x, out, rows);
+  }
+  const bool int8 = c.activations == ActivationType::kInt8 && BlockElements(c.type) > 1;
+  const double times = static_cast<double>(state.iterations());
+  const double peak = int8 ? g_machine.limits.int8_gop_per_s : g_machine.limits.f32_gflop_per_s;
+  state.counters["of_read"] = benchmark::Counter(
+      times * static_cast<double>(copies[0]->bytes()) / (g_machine.limits.read_gb_per_s * 1e9),
+      benchmark::Counter::kIsRate);
+  state.counters["of_peak"] =
+      benchmark::Counter(times * 2 * static_cast<double>(rows * c.n * c.k) / (peak * 1e9),
+                         benchmark::Counter::kIsRate);
+}
+
+// One layer's attention: `sequences` sequences, each with `context` tokens of which the last
+// `queries` are computed.
+void AttentionBench(benchmark::State& state, KvType type) {
+  const int sequences = static_cast<int>(state.range(0));
+  const int queries = static_cast<int>(state.range(1)), context = static_cast<int>(state.range(2));
+  const auto ops = MakeBenchOps(g_machine.set, ActivationType::kInt8);
+  const int blocks = (context + 15) / 16;
+  KvCacheSpec spec;
+  spec.num_layers = 1;
+  spec.num_blocks = blocks * sequences;
+  spec.num_kv_heads = kKvHeads;
+  spec.head_dim = kHeadDim;
+  spec.type = type;
+  const auto kv = ops->MakeKvCache(spec).value();
+  const auto rope = ops->MakeRopeTable(
+      {.dims = kHeadDim, .theta = 1e5, .max_positions = context, .freq_factors = {}});
+  std::vector<int32_t> table, query_start = {0}, fill_start = {0, 16};
+  for (int i = 0; i < sequences * blocks; ++i) table.push_back(i * 7 % (sequences * blocks));
+  std::vector<float> q = RandomFloats(kMaxRows * kHidden), k = RandomFloats(kMaxRows * kHidden);
+  std::vector<float> out(kMaxRows * kHidden);
+  const TensorView keys(k.data(), 16, kKvHeads * kHeadDim);
+  for (int32_t block = 0; block < spec.num_blocks; ++block) {
+    const int32_t length = 16;
+    ops->RopeAndStoreKv({q.data(), 16, kHidden}, keys, keys, *rope, *kv, 0,
+                        {16, 1, fill_start.data(), &length, &block, 1});
+  }
+  for (int s = 0; s < sequences; ++s) query_start.push_back(query_start.back() + queries);
+  const std::vector<int32_t> lengths(sequences, context);
+  const int rows = query_start.back();
+  const StepBatch batch{rows, sequences, query_start.data(), lengths.data(), table.data(), blocks};
+  for (auto _ : state) {
+    ops->PagedAttention({out.data(), rows, kHidden}, {q.data(), rows, kHidden}, *kv, 0, batch,
+                        0.125f);
+  }
+  const double pairs = static_cast<double>(sequences) * queries * (context - 0.5 * queries);
+  state.counters["of_peak"] =
+      benchmark::Counter(static_cast<double>(state.iterations()) * pairs * kHeads * kHeadDim * 4 /
+                             (g_machine.limits.f32_gflop_per_s * 1e9),
+                         benchmark::Counter::kIsRate);
+}
+
+void RmsNormBench(benchmark::State& state) {
+  const int64_t rows = state.range(0);
+  const auto ops = MakeBenchOps(g_machine.set, ActivationType::kInt8);
+  std::vector<float> x = RandomFloats(rows * kHidden), zero(rows * kHidden), out(rows * kHidden);
+  const std::vector<float> weight = RandomFloats(kHidden);
+  for (auto _ : state) {
+    ops->AddRmsNorm({out.data(), rows, kHidden}, {x.data(), rows, kHidden},
+                    {zero.data(), rows, kHidden}, weight, 1e-5f);
+  }
+  state.SetItemsProcessed(state.iterations() * rows);
+}
+
+void SampleBench(benchmark::State& state, SamplingParams params) {
+  const auto ops = MakeBenchOps(g_machine.set, ActivationType::kInt8, kVocab);
+  std::vector<float> logits = RandomFloats(kVocab);
+  for (float& v : logits) v *= 3;
+  SampledToken token;
+  for (auto _ : state) {
+    ++params.position;
+    ops->Sample({logits.data(), 1, kVocab}, {&params, 1}, {&token, 1});
+  }
+}
+
+void RegisterMatMuls() {
+  constexpr ActivationType kInt8 = ActivationType::kInt8, kF32 = ActivationType::kF32;
+  const MatMulCase cases[] = {
+      {"qkv_q4_1", WeightType::kQ4_1, kQkv, kHidden, false, kInt8},
+      {"out_q4_1", WeightType::kQ4_1, kHidden, kHidden, false, kInt8},
+      {"gate_up_q4_1", WeightType::kQ4_1, 2 * kFfn, kHidden, true, kInt8},
+      {"down_q4_1", WeightType::kQ4_1, kHidden, kFfn, false, kInt8},
+      {"gate_up_q4_0", WeightType::kQ4_0, 2 * kFfn, kHidden, true, kInt8},
+      {"gate_up_q8_0", WeightType::kQ8_0, 2 * kFfn, kHidden, true, kInt8},
+      {"gate_up_q4_1_f32", WeightType::kQ4_1, 2 * kFfn, kHidden, true, kF32},
+      {"gate_up_f16", WeightType::kF16, 2 * kFfn, kHidden, true, kF32},
+      {"gate_up_f32", WeightType::kF32, 2 * kFfn, kHidden, true, kF32},
+  };
+  for (const MatMulCase& c : cases) {
+    auto* bench = benchmark::RegisterBenchmark(c.name, MatMulBench, c);
+    for (int rows : {1, 4, 16, 128, 512}) bench->Arg(rows);
+  }
+  const MatMulCase logits{"logits_q8_0", WeightType::kQ8_0, kVocab, kHidden, false, kInt8};
+  auto* bench = benchmark::RegisterBenchmark(logits.name, MatMulBench, logits);
+  for (int rows : {1, 4, 16}) bench->Arg(rows);
+}
+
+void RegisterOthers() {
+  for (const KvType type : {KvType::kBf16, KvType::kF32}) {
+    const char* name = type == KvType::kBf16 ? "attention_bf16" : "attention_f32";
+    auto* bench = benchmark::RegisterBenchmark(name, AttentionBench, type);
+    bench->ArgNames({"seqs", "queries", "context"});
+    for (int context : {128, 1024}) bench->Args({1, 1, context})->Args({16, 1, context});
+    bench->Args({1, 128, 128})->Args({1, 256, 2048});
+  }
+  benchmark::RegisterBenchmark("add_rms_norm", RmsNormBench)->Arg(1)->Arg(128);
+  benchmark::RegisterBenchmark("sample_greedy", SampleBench, SamplingParams{});
+  benchmark::RegisterBenchmark("sample_logprobs", SampleBench, SamplingParams{.num_logprobs = 20});
+  benchmark::RegisterBenchmark("sample_temperature", SampleBench, SamplingParams{.temperature = 1});
+  benchmark::RegisterBenchmark("sample_top_p", SampleBench,
+                               SamplingParams{.temperature = 1, .top_p = 0.95f});
+}
+
+}  // namespace
+}  // namespace tandem::bench
+
+// --avx2 as the first argument: that instruction set even where AVX-512 is there.
+int main(int argc, char** argv) {
+  using tandem::kernels::InstructionSet;
+  auto& machine = tandem::bench::g_machine;
+  bool avx512 = tandem::kernels::CpuHasAvx512();
+  if (argc > 1 && std::string(argv[1]) == "--avx2") {
+    avx512 = false;
+    argv[1] = argv[0];
+    ++argv;
+    --argc;
+  }
+  if (!avx512 && !tandem::kernels::CpuHasAvx2()) {
+    fmt::print(stderr, "this CPU has neither AVX-512 VNNI nor AVX2\n");
+    return 2;
+  }
+  machine.set = avx512 ? InstructionSet::kAvx512 : InstructionSet::kAvx2;
+  machine.limits = tandem::bench::MeasureLimits(avx512);
+  fmt::print("{}, one thread: read {:.1f} GB/s, int8 {:.0f} GOP/s, float32 {:.0f} GFLOP/s\n",
+             avx512 ? "AVX-512 VNNI" : "AVX2", machine.limits.read_gb_per_s,
+             machine.limits.int8_gop_per_s, machine.limits.f32_gflop_per_s);
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
+  tandem::bench::RegisterMatMuls();
+  tandem::bench::RegisterOthers();
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}
