@@ -316,7 +316,7 @@ Result ReadField(std::string_view name, const json::value& v, ApiRequest& out) {
   if (name == "temperature") {
     return ReadNumber(param, v, 0, 2, "a number from 0 to 2", out.temperature);
   }
-  if (name == "top_p") return ReadNumber(param, v, 0, 1, "a number from 0 to 1", out.top_p);
+  if (name == "top_p") return ReadNumber(param, v, 1e-30, 1, "above 0, up to 1", out.top_p);
   if (name == "min_p") return ReadNumber(param, v, 0, 0.999999, "0 or more, below 1", out.min_p);
   if (name == "top_k") return ReadInt(param, v, 0, out.top_k);
   if (name == "max_tokens") return ReadMaxTokens(param, v, out);
@@ -338,8 +338,6 @@ Result CheckWhole(const json::object& object, ApiRequest& out) {
     return InvalidRequest("stream_options", "'stream_options' needs 'stream': true.",
                           "invalid_value");
   }
-  // 0 keeps the most likely token only; the samplers take (0, 1].
-  if (out.top_p <= 0) out.top_p = std::numeric_limits<float>::min();
   return std::nullopt;
 }
 

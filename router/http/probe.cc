@@ -71,10 +71,11 @@ void Probe::Step(const std::string& group, const routing::GroupLoad& load) {
                       observe::LatencyBuckets(), labels)
         .Observe(Seconds(load.step_duration));
   }
-  metrics_.AddGauge("tandem_router_group_running", "Sequences that decode.", labels)
+  metrics_.AddGauge("tandem_router_group_running_sequences", "Sequences that decode.", labels)
       .Set(load.num_running);
   metrics_
-      .AddGauge("tandem_router_group_waiting", "Sequences with prompt tokens to compute.", labels)
+      .AddGauge("tandem_router_group_waiting_sequences", "Sequences with prompt tokens to compute.",
+                labels)
       .Set(load.num_waiting);
   const double total = load.total_blocks;
   metrics_

@@ -56,7 +56,7 @@ void RequestReader::Reset() {
 RequestReader::State RequestReader::Put(std::string_view bytes, size_t& consumed) {
   auto& parser = *parser_->beast;
   consumed = 0;
-  while (consumed < bytes.size() || (parser.is_header_done() && !parser.is_done())) {
+  while (!parser.is_done() && (consumed < bytes.size() || parser.is_header_done())) {
     boost::system::error_code ec;
     const size_t used =
         parser.put(boost::asio::const_buffer(bytes.data() + consumed, bytes.size() - consumed), ec);

@@ -13,9 +13,8 @@ LONG = "The quick brown fox jumps over the lazy dog near the river bank. " * 110
 
 def chat(client, content, **options):
     return client.chat.completions.create(
-        model=NAME,
         messages=[{"role": "user", "content": content}],
-        **{"temperature": 0, "max_tokens": 24, **options},
+        **{"model": NAME, "temperature": 0, "max_tokens": 24, **options},
     )
 
 
@@ -149,7 +148,7 @@ class Api(unittest.TestCase):
 
     def test_errors_of_the_client(self):
         with self.assertRaises(openai.NotFoundError) as caught:
-            self.client.chat.completions.create(model="no-such", messages=[])
+            chat(self.client, "Hi", model="no-such")
         self.assertEqual(caught.exception.code, "model_not_found")
         cases = [
             ({"temperature": 9}, "temperature"),

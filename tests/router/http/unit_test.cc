@@ -1,0 +1,168 @@
+// The parts of the HTTP room that need no socket.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "router/http/api_keys.h"
+#include "router/http/json_text.h"
+#include "router/http/latency_account.h"
+#include "router/http/openai_request.h"
+#include "router/http/openai_response.h"
+#include "router/http/request_reader.h"
+
+namespace tandem::http {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(OpenAiRequest, ReadsEveryField) {
+  ApiRequest r;
+  const auto error = ParseRequest(Endpoint::kChat, R"({"model":"m","messages":[
+      {"role":"system","content":"s"},
+      {"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]},
+      {"role":"assistant","content":"\u00e9"}],
+      "stream":true,"stream_options":{"include_usage":true},"stop":["x","y"],"seed":-1,
+      "temperature":0.5,"top_p":0.25,"top_k":40,"min_p":0.1,"max_completion_tokens":9,"user":"u"})",
+                                  r);
+  ASSERT_FALSE(error) << error->message;
+  ASSERT_EQ(r.messages.size(), 3u);
+  EXPECT_EQ(r.messages[1].content, "ab");
+  EXPECT_EQ(r.messages[2].content, "\xc3\xa9");
+  EXPECT_TRUE(r.stream && r.include_usage);
+  EXPECT_EQ(r.stop, (std::vector<std::string>{"x", "y"}));
+  EXPECT_EQ(r.seed, std::numeric_limits<uint64_t>::max());
+  EXPECT_FLOAT_EQ(r.temperature, 0.5);
+  EXPECT_FLOAT_EQ(r.top_p, 0.25);
+  EXPECT_EQ(r.top_k, 40);
+  EXPECT_FLOAT_EQ(r.min_p, 0.1f);
+  EXPECT_EQ(r.max_tokens, 9);
+}
+
+TEST(OpenAiRequest, TwoLimitsThatDifferAreRefused) {
+  ApiRequest r;
+  const std::string head = R"({"model":"m","messages":[{"role":"user","content":"x"}],)";
+  EXPECT_FALSE(
+      ParseRequest(Endpoint::kChat, head + R"("max_tokens":3,"max_completion_tokens":3})", r));
+  EXPECT_TRUE(
+      ParseRequest(Endpoint::kChat, head + R"("max_tokens":3,"max_completion_tokens":4})", r));
+}
+
+TEST(OpenAiRequest, ManyValuesAreBounded) {
+  std::string body = R"({"model":[)";
+  for (int i = 0; i < 150000; ++i) body += "1,";
+  body += "1]}";
+  ApiRequest r;
+  const auto error = ParseRequest(Endpoint::kChat, body, r);
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error->code, "invalid_json");
+}
+
+// Any prefix and any one-byte change of a body is answered, never a crash.
+TEST(OpenAiRequest, SurvivesDamage) {
+  const std::string body = R"({"model":"m","messages":[{"role":"user","content":[{"type":"text",)"
+                           R"("text":"\u00e9\n"}]}],"stop":["a"],"seed":12,"temperature":1.5e0})";
+  ApiRequest r;
+  EXPECT_FALSE(ParseRequest(Endpoint::kChat, body, r));
+  for (size_t i = 0; i < body.size(); ++i) {
+    EXPECT_TRUE(ParseRequest(Endpoint::kChat, body.substr(0, i), r)) << i;
+    for (const char c : {'\0', '"', '\\', '{', ']', '9', '\xff'}) {
+      std::string damaged = body;
+      damaged[i] = c;
+      ParseRequest(Endpoint::kChat, damaged, r);
+    }
+  }
+}
+
+TEST(JsonText, FindsInvalidUtf8) {
+  EXPECT_EQ(FindInvalidUtf8("plain ascii text, \xc3\xa9, \xe2\x82\xac, \xf0\x9f\x98\x80"),
+            std::string_view::npos);
+  EXPECT_EQ(FindInvalidUtf8("12345678\x80"), 8u);
+  EXPECT_EQ(FindInvalidUtf8("a\xc0\x80"), 1u);          // overlong
+  EXPECT_EQ(FindInvalidUtf8("a\xed\xa0\x80"), 1u);      // surrogate
+  EXPECT_EQ(FindInvalidUtf8("a\xf4\x90\x80\x80"), 1u);  // past U+10FFFF
+  EXPECT_EQ(FindInvalidUtf8("\xe2\x82"), 0u);           // cut off
+}
+
+TEST(JsonText, Escapes) {
+  std::string out;
+  AppendJsonString(out, std::string_view("a\"\\\n\t\x01\x00z\xc3\xa9", 10));
+  EXPECT_EQ(out, "\"a\\\"\\\\\\n\\t\\u0001\\u0000z\xc3\xa9\"");
+}
+
+TEST(ApiKeys, ErrorsNameFileAndLine) {
+  EXPECT_THAT(std::string(Message(ApiKeys::Parse("# only\n", "k.txt").status())),
+              HasSubstr("k.txt:1:"));
+  EXPECT_THAT(std::string(Message(ApiKeys::Parse("good\nnot good\n", "k.txt").status())),
+              HasSubstr("k.txt:2:"));
+  EXPECT_THAT(std::string(Message(ApiKeys::Load("/nowhere/keys").status())),
+              HasSubstr("/nowhere/keys:1:"));
+}
+
+TEST(ApiKeys, ComparesWholeKeys) {
+  const auto keys = ApiKeys::Parse("abc\r\n  def  \n", "k");
+  ASSERT_TRUE(keys.ok());
+  EXPECT_TRUE(keys->Allows("Bearer abc"));
+  EXPECT_TRUE(keys->Allows("bearer def"));
+  for (const char* wrong :
+       {"", "Bearer", "Bearer ", "Bearer ab", "Bearer abcd", "Basic abc", "abc"}) {
+    EXPECT_FALSE(keys->Allows(wrong)) << wrong;
+  }
+}
+
+TEST(RequestReader, AnyCutOfTheBytesGivesTheSameRequests) {
+  const std::string bytes =
+      "GET /a?b HTTP/1.1\r\nHost: x\r\nX-Request-Id: 7\r\n\r\n"
+      "POST /p HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 4\r\n\r\nbody"
+      "POST /c HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\n\r\n";
+  for (size_t piece = 1; piece <= bytes.size(); ++piece) {
+    RequestReader reader(4096, 4096);
+    std::vector<std::string> seen;
+    std::string pending;
+    for (size_t at = 0; at < bytes.size(); at += piece) {
+      pending += bytes.substr(at, piece);
+      while (true) {
+        size_t used = 0;
+        const auto state = reader.Put(pending, used);
+        pending.erase(0, used);
+        ASSERT_NE(state, RequestReader::State::kFailed) << reader.error().message;
+        if (state == RequestReader::State::kNeedMore) break;
+        if (state == RequestReader::State::kHeader) continue;
+        seen.push_back(reader.request().method + reader.request().path + reader.request().body);
+        reader.Reset();
+        if (pending.empty()) break;
+      }
+    }
+    ASSERT_EQ(seen, (std::vector<std::string>{"GET/a", "POST/pbody", "POST/cabc"})) << piece;
+  }
+}
+
+TEST(RequestReader, AmbiguousLengthsAreRefused) {
+  for (const char* bytes :
+       {"POST / HTTP/1.1\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "POST / HTTP/1.1\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\n",
+        "POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", "GET / HTTP/2.0\r\n\r\n",
+        "GET / HTTP/1.1\r\nBad Name: x\r\n\r\n"}) {
+    RequestReader reader(4096, 4096);
+    size_t used = 0;
+    EXPECT_EQ(reader.Put(bytes, used), RequestReader::State::kFailed) << bytes;
+    EXPECT_EQ(reader.error().status, 400);
+  }
+}
+
+TEST(LatencyAccount, PartsAndResidualAddUp) {
+  LatencyAccount a;
+  a.received = 1000;
+  a.read = 10'000;
+  a.parse = 20'000;
+  a.wire = 100'000;
+  a.worker.prefill = 500'000;
+  a.flush = 5'000;
+  a.first_flushed = 1000 + 640'000;
+  EXPECT_EQ(a.Sum(), 635'000);
+  EXPECT_EQ(a.Residual(), 5'000);
+  EXPECT_THAT(a.Json(), HasSubstr("\"ttft_us\":640.0"));
+  EXPECT_THAT(a.Json(), HasSubstr("\"residual_us\":5.0"));
+  EXPECT_THAT(a.Json(), HasSubstr("\"parts\":{\"read_us\":10.0,\"parse_us\":20.0"));
+}
+
+}  // namespace
+}  // namespace tandem::http
