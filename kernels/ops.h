@@ -32,7 +32,7 @@ struct OpsOptions {
   InstructionSet instruction_set = InstructionSet::kAuto;
   ActivationType activations = ActivationType::kInt8;
   int max_tokens = 256;  // most rows of any op
-  int max_cols = 4096;   // most columns (K) of any weight
+  int max_cols = 4096;   // most columns (K) of any weight, and of a KV head's query heads together
   int max_vocab = 0;     // of Sample; 0: Sample is not used
 };
 

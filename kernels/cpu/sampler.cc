@@ -44,6 +44,14 @@ float ExpNegative(float x) {
   return x > -87.0f ? p * scale : 0.0f;
 }
 
+// Sixteen bins a nat below the greatest logit; the last takes all that is left, NaN too. x <= 0.
+constexpr size_t kBins = 1024;
+uint16_t BinOf(float x) {
+  const float bin = -16 * x;
+  constexpr float kLast = kBins - 1;
+  return static_cast<uint16_t>(static_cast<int32_t>(bin < kLast ? bin : kLast));
+}
+
 // A fixed order of additions in 16 lanes.
 double Sum(std::span<const float> values) {
   double lanes[16] = {};
@@ -74,12 +82,15 @@ void FillTop(std::span<const float> logits, int count, SampledToken& out) {
   uint64_t best[kMaxTopLogprobs] = {};
   out.num_top = std::min<int>(count, static_cast<int>(logits.size()));
   if (out.num_top == 0) return;
+  float lowest = kMinusInfinity;  // logit of the last of `best`, once that is full
   for (size_t i = 0; i < logits.size(); ++i) {
+    if (logits[i] < lowest) continue;
     uint64_t key = KeyOf(logits[i], i);
     if (key < best[out.num_top - 1]) continue;
     for (int j = 0; j < out.num_top; ++j) {
       if (key > best[j]) std::swap(key, best[j]);
     }
+    if (best[out.num_top - 1] != 0) lowest = OrLowest(logits[IdOf(best[out.num_top - 1])]);
   }
   for (int j = 0; j < out.num_top; ++j) out.top_ids[j] = IdOf(best[j]);
 }
@@ -126,7 +137,8 @@ int32_t Invert(std::span<const float> p, double u) {
 
 }  // namespace
 
-Sampler::Sampler(int max_vocab) : p_(max_vocab), keys_(max_vocab) {}
+Sampler::Sampler(int max_vocab)
+    : p_(max_vocab), bin_of_(max_vocab), bins_(kBins), keys_(max_vocab) {}
 
 SampledToken Sampler::Sample(std::span<const float> logits, const SamplingParams& params) {
   SampledToken out;
@@ -156,10 +168,9 @@ int32_t Sampler::Draw(std::span<const float> logits, const SamplingParams& param
   const float inverse = 1.0f / std::max(params.temperature, 1e-6f);
   for (size_t i = 0; i < p.size(); ++i) p[i] = ExpNegative((logits[i] - max) * inverse);
   if (params.top_k > 0 || params.top_p < 1) {
-    const uint64_t threshold = Threshold(logits, params, Sum(p));
-    for (size_t i = 0; i < p.size(); ++i) {
-      if (KeyOf(logits[i], i) < threshold) p[i] = 0;
-    }
+    for (size_t i = 0; i < p.size(); ++i) bin_of_[i] = BinOf((logits[i] - max) * inverse);
+    const uint64_t threshold = Threshold(logits, params);
+    for (size_t i = 0; i < p.size(); ++i) p[i] = KeyOf(logits[i], i) < threshold ? 0 : p[i];
   }
   if (params.min_p > 0) {  // the greatest p is 1
     for (float& value : p) value = value < params.min_p ? 0 : value;
@@ -167,51 +178,52 @@ int32_t Sampler::Draw(std::span<const float> logits, const SamplingParams& param
   return Invert(p, UniformDraw(params.seed, params.sequence_index, params.position));
 }
 
-// The key of the least likely token that top_k and top_p keep.
-uint64_t Sampler::Threshold(std::span<const float> logits, const SamplingParams& params,
-                            double total) {
-  // Without top_k, tokens that together have less than 1 - top_p cannot be needed to reach top_p.
-  const bool limited = params.top_k > 0;
-  const double floor =
-      limited ? 0 : 0.5 * (1 - params.top_p) * total / static_cast<double>(logits.size());
+// The keys of one bin, the most likely first.
+std::span<uint64_t> Sampler::SortedBin(std::span<const float> logits, size_t bin) {
   size_t count = 0;
   for (size_t i = 0; i < logits.size(); ++i) {
     keys_[count] = KeyOf(logits[i], i);
-    count += p_[i] >= floor;
+    count += bin_of_[i] == bin;
   }
-  std::span<uint64_t> kept(keys_.data(), count);
-  uint64_t threshold = 0;
-  if (limited && static_cast<size_t>(params.top_k) < count) {
-    std::nth_element(kept.begin(), kept.begin() + (params.top_k - 1), kept.end(), std::greater<>());
-    kept = kept.first(params.top_k);
-    threshold = kept.back();
-  }
-  if (params.top_p >= 1) return threshold;
-  if (limited) {
-    total = 0;
-    std::sort(kept.begin(), kept.end(), std::greater<>());
-    for (uint64_t key : kept) total += p_[IdOf(key)];
-  }
-  return std::max(threshold, TopPThreshold(kept, params.top_p * total));
+  const std::span<uint64_t> keys(keys_.data(), count);
+  std::sort(keys.begin(), keys.end(), std::greater<>());
+  return keys;
 }
 
-// Key at which the mass of the most likely candidates reaches `mass`; sorts no more than it needs.
-uint64_t Sampler::TopPThreshold(std::span<uint64_t> candidates, double mass) {
-  double sum = 0;
-  for (size_t begin = 0, step = 64; begin < candidates.size(); begin += step, step *= 2) {
-    const std::span<uint64_t> rest = candidates.subspan(begin);
-    const size_t count = std::min(step, rest.size());
-    if (count < rest.size()) {
-      std::nth_element(rest.begin(), rest.begin() + static_cast<int64_t>(count), rest.end(),
-                       std::greater<>());
-    }
-    std::sort(rest.begin(), rest.begin() + static_cast<int64_t>(count), std::greater<>());
-    for (size_t i = 0; i < count; ++i) {
-      sum += p_[IdOf(rest[i])];
-      if (sum >= mass) return rest[i];
-    }
+// The key of the least likely token that top_k and top_p keep; REQUIRES: bin_of_ and p_ are filled.
+uint64_t Sampler::Threshold(std::span<const float> logits, const SamplingParams& params) {
+  std::fill(bins_.begin(), bins_.end(), Bin{});
+  for (size_t i = 0; i < logits.size(); ++i) {
+    Bin& bin = bins_[bin_of_[i]];
+    bin.mass += p_[i];
+    ++bin.count;
   }
-  return 0;  // rounding kept the sum below: all stay
+  uint64_t threshold = 0;
+  double total = 0;  // of what top_k keeps
+  if (params.top_k > 0 && params.top_k < static_cast<int64_t>(logits.size())) {
+    int64_t left = params.top_k;
+    size_t b = 0;
+    for (; bins_[b].count < left; ++b) {
+      left -= bins_[b].count;
+      total += bins_[b].mass;
+    }
+    const std::span<uint64_t> kept = SortedBin(logits, b).first(left);
+    for (uint64_t key : kept) total += p_[IdOf(key)];
+    threshold = kept.back();
+  } else {
+    for (const Bin& bin : bins_) total += bin.mass;
+  }
+  if (params.top_p >= 1) return threshold;
+
+  const double wanted = params.top_p * total;
+  double mass = 0;
+  size_t b = 0;
+  for (; b + 1 < bins_.size() && mass + bins_[b].mass < wanted; ++b) mass += bins_[b].mass;
+  for (uint64_t key : SortedBin(logits, b)) {
+    mass += p_[IdOf(key)];
+    if (mass >= wanted) return std::max(threshold, key);
+  }
+  return threshold;  // rounding kept the sum below
 }
 
 }  // namespace tandem::kernels::cpu

@@ -1,5 +1,5 @@
 // Draws tokens from rows of logits; the meaning is in kernels/sampling.h. Never sorts the whole
-// vocabulary: truncation finds the least likely token that is kept.
+// vocabulary: truncation looks for the least likely token that is kept.
 // Plain C++ for any CPU: the same logits give the same token on every instruction set.
 // Thread: one. Memory: allocated by the constructor.
 #pragma once
@@ -18,12 +18,21 @@ class Sampler {
   SampledToken Sample(std::span<const float> logits, const SamplingParams& params);
 
  private:
-  int32_t Draw(std::span<const float> logits, const SamplingParams& params, float max);
-  uint64_t Threshold(std::span<const float> logits, const SamplingParams& params, double total);
-  uint64_t TopPThreshold(std::span<uint64_t> candidates, double mass);
+  // What lies in one interval of logits: candidates are counted into these, so that only the
+  // interval in which a bound falls needs sorting.
+  struct Bin {
+    double mass = 0;
+    int64_t count = 0;
+  };
 
-  std::vector<float> p_;        // exp((logit - max) / temperature), 0 for what is cut off
-  std::vector<uint64_t> keys_;  // see KeyOf
+  int32_t Draw(std::span<const float> logits, const SamplingParams& params, float max);
+  uint64_t Threshold(std::span<const float> logits, const SamplingParams& params);
+  std::span<uint64_t> SortedBin(std::span<const float> logits, size_t bin);
+
+  std::vector<float> p_;          // exp((logit - max) / temperature), 0 for what is cut off
+  std::vector<uint16_t> bin_of_;  // most likely tokens in bin 0
+  std::vector<Bin> bins_;
+  std::vector<uint64_t> keys_;  // of one bin; see KeyOf
 };
 
 }  // namespace tandem::kernels::cpu
