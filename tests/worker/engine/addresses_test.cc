@@ -4,7 +4,6 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <regex>
 #include <set>
 #include <string>
 
@@ -16,12 +15,15 @@ std::string Read(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
+// "engine.<topic>.<name>", as in engine.invariants.tree.
 std::set<std::string> Addresses(const std::string& text) {
-  static const std::regex address(
-      R"(engine\.(ownership|planning|cache|events|invariants)\.[a-z_]+)");
   std::set<std::string> found;
-  for (std::sregex_iterator it(text.begin(), text.end(), address), end; it != end; ++it) {
-    found.insert(it->str());
+  for (const char* topic : {"ownership", "planning", "cache", "events", "invariants"}) {
+    const std::string prefix = std::string("engine.") + topic + ".";
+    for (size_t at = text.find(prefix); at != std::string::npos; at = text.find(prefix, at + 1)) {
+      const size_t end = text.find_first_not_of("abcdefghijklmnopqrstuvwxyz_", at + prefix.size());
+      if (end > at + prefix.size()) found.insert(text.substr(at, end - at));
+    }
   }
   return found;
 }

@@ -152,7 +152,7 @@ uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
 TEST(EngineProperty, EveryRequestGetsWhatItWouldGetAlone) {
   const uint64_t only = FromEnvironment("TANDEM_SEED", 0);
   const uint64_t first = only != 0 ? only : std::random_device{}() % 1'000'000'000 + 1;
-  const uint64_t worlds = only != 0 ? 1 : FromEnvironment("TANDEM_WORLDS", 200);
+  const uint64_t worlds = only != 0 ? 1 : FromEnvironment("TANDEM_WORLDS", 120);
   std::cout << "seeds " << first << " to " << first + worlds - 1 << "\n";
   Coverage coverage;
   for (uint64_t seed = first; seed < first + worlds; ++seed) {
