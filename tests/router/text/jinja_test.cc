@@ -164,12 +164,12 @@ TEST(Jinja, IsBoundedInDepthTimeAndOutput) {
     for (int i = 0; i < count; ++i) all += text;
     return all;
   };
-  EXPECT_THAT(Render("{{ " + repeat("(", 100000) + "}}"), HasSubstr("nesting deeper"));
-  EXPECT_THAT(Render("{{ " + repeat("a[", 100000) + "}}"), HasSubstr("nesting deeper"));
-  EXPECT_THAT(Render(repeat("{% if x %}", 50000)), HasSubstr("nesting deeper"));
-  EXPECT_THAT(Render("{{ 1" + repeat("+1", 100000) + "}}"), HasSubstr("expression deeper"));
-  EXPECT_THAT(Render("{{ " + repeat("not ", 100000) + "x }}"), HasSubstr("expression deeper"));
-  EXPECT_THAT(Render("{{ x" + repeat(".a", 100000) + "}}"), HasSubstr("expression deeper"));
+  EXPECT_THAT(Render("{{ " + repeat("(", 10000) + "}}"), HasSubstr("nesting deeper"));
+  EXPECT_THAT(Render("{{ " + repeat("a[", 10000) + "}}"), HasSubstr("nesting deeper"));
+  EXPECT_THAT(Render(repeat("{% if x %}", 5000)), HasSubstr("nesting deeper"));
+  EXPECT_THAT(Render("{{ 1" + repeat("+1", 10000) + "}}"), HasSubstr("expression deeper"));
+  EXPECT_THAT(Render("{{ " + repeat("not ", 10000) + "x }}"), HasSubstr("expression deeper"));
+  EXPECT_THAT(Render("{{ x" + repeat(".a", 10000) + "}}"), HasSubstr("expression deeper"));
   EXPECT_THAT(Render(std::string((1 << 20) + 1, 'x')), HasSubstr("at most 1048576"));
   EXPECT_THAT(Render("{% set s = x %}" + repeat("{% set s = s + s %}", 40)),
               HasSubstr("more than 67108864 bytes"));
