@@ -28,8 +28,6 @@ LatencyModel::LatencyModel() : theta_(kPrior) {
   }
 }
 
-double LatencyModel::Coefficient(int i) const { return std::max(0.0, theta_[i]); }
-
 void LatencyModel::Observe(const StepFeatures& features, Nanos duration) {
   if (duration <= 0 || (features.prefill_tokens <= 0 && features.decodes <= 0)) return;
   const Vector x = Scaled(features);
@@ -49,6 +47,7 @@ void LatencyModel::Observe(const StepFeatures& features, Nanos duration) {
       p_[i][j] = (p_[i][j] - px[i] * px[j] / denominator) / kForgetting;
     }
   }
+  Project();
   for (int i = 0; i < kSize; ++i) {  // a cap that keeps the matrix symmetric and positive
     if (p_[i][i] <= kMaxCovariance) continue;
     for (int j = 0; j < kSize; ++j) {
@@ -59,17 +58,31 @@ void LatencyModel::Observe(const StepFeatures& features, Nanos duration) {
   ++num_observed_;
 }
 
+// The nearest coefficients, in the metric of what was seen, of which none is negative. Cutting a
+// negative one off at zero would leave the others too large by what it made up for.
+void LatencyModel::Project() {
+  for (int round = 0; round < kSize; ++round) {
+    const auto lowest = std::min_element(theta_.begin(), theta_.end());
+    if (*lowest >= 0) return;
+    const auto i = static_cast<size_t>(lowest - theta_.begin());
+    const double scale = *lowest / p_[i][i];
+    for (size_t j = 0; j < theta_.size(); ++j) theta_[j] -= p_[j][i] * scale;
+    theta_[i] = 0;
+  }
+  for (double& coefficient : theta_) coefficient = std::max(0.0, coefficient);
+}
+
 Nanos LatencyModel::Predict(const StepFeatures& features) const {
   const Vector x = Scaled(features);
   double seconds = 0;
-  for (int i = 0; i < kSize; ++i) seconds += Coefficient(i) * x[i];
+  for (int i = 0; i < kSize; ++i) seconds += theta_[i] * x[i];
   return static_cast<Nanos>(seconds * kSecond);
 }
 
-Nanos LatencyModel::base() const { return static_cast<Nanos>(Coefficient(0) * kSecond); }
+Nanos LatencyModel::base() const { return static_cast<Nanos>(theta_[0] * kSecond); }
 
 Nanos LatencyModel::per_prefill_token() const {
-  return static_cast<Nanos>(Coefficient(1) * kScale[1] * kSecond);
+  return static_cast<Nanos>(theta_[1] * kScale[1] * kSecond);
 }
 
 }  // namespace tandem::routing

@@ -2,8 +2,8 @@
 //
 //   step time = base + prefill_tokens * a + decodes * b + context_tokens * c
 //
-// with forgetting, all coefficients read as at least zero. One model for each device class, shared
-// by its groups: fits per group are noise that herds traffic.
+// with forgetting, under the constraint that no coefficient is negative. One model for each device
+// class, shared by its groups: fits per group are noise that herds traffic.
 //
 // Thread: the routing thread. Pure: no clock.
 #pragma once
@@ -36,7 +36,7 @@ class LatencyModel {
  private:
   static constexpr int kSize = 4;
   using Vector = std::array<double, kSize>;
-  double Coefficient(int i) const;
+  void Project();
 
   Vector theta_;                 // seconds per scaled feature
   std::array<Vector, kSize> p_;  // inverse covariance, up to scale

@@ -6,9 +6,11 @@ import socket
 import unittest
 
 import openai
-from cluster import NAME, Cluster, wait_until
+from cluster import MODEL, NAME, Cluster, wait_until
 
-LONG = "The quick brown fox jumps over the lazy dog near the river bank. " * 110
+SENTENCE = "The quick brown fox jumps over the lazy dog near the river bank. "
+# About 1,500 tokens; the tiny model has nearly one a byte.
+LONG = SENTENCE * (22 if MODEL.name == "tiny.gguf" else 110)
 
 
 def chat(client, content, **options):
@@ -120,7 +122,7 @@ class Api(unittest.TestCase):
             replies.append(reply)
         first, second = replies
         prompt_tokens = second["usage"]["prompt_tokens"]
-        self.assertGreater(prompt_tokens, 1400)
+        self.assertGreater(prompt_tokens, 1200)
         cached = second["usage"]["prompt_tokens_details"]["cached_tokens"]
         self.assertEqual(cached, (prompt_tokens - 1) // 16 * 16)
         self.assertEqual(first["timing"]["total"]["num_computed_tokens"], prompt_tokens)

@@ -99,13 +99,15 @@ log: {log}
 
     def get(self, path, headers=None):
         """(status, body); status 0: no connection."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10 * SLOW)
         try:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10 * SLOW)
             connection.request("GET", path, headers=headers or {})
             reply = connection.getresponse()
             return reply.status, reply.read().decode()
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return 0, ""
+        finally:
+            connection.close()
 
     def post(self, path, body, headers=None, timeout=120):
         """(status, parsed JSON, headers)."""

@@ -67,6 +67,24 @@ TEST(LatencyModel, OneKindOfStepForLongDoesNotBreakTheOthers) {
   EXPECT_LT(ratio, 2);
 }
 
+// What one client with one prompt shows: base, decode and prefill cannot be told apart, but what
+// was seen must still be predicted.
+TEST(LatencyModel, PredictsWhatItSawEvenWhereTheFitIsNotUnique) {
+  LatencyModel model;
+  const StepFeatures prefill{.prefill_tokens = 98, .decodes = 0, .context_tokens = 0};
+  model.Observe({.prefill_tokens = 114, .decodes = 0, .context_tokens = 0}, 522 * kMillisecond);
+  for (int i = 0; i < 200; ++i) {
+    for (int d = 0; d < 3; ++d) {
+      model.Observe({.prefill_tokens = 0, .decodes = 1, .context_tokens = 115.0 + d},
+                    (d == 1 ? 11 : 7) * kMillisecond);
+    }
+    model.Observe(prefill, (i % 2 == 0 ? 280 : 260) * kMillisecond);
+    if (i < 5) continue;
+    EXPECT_NEAR(static_cast<double>(model.Predict(prefill)) / kMillisecond, 275, 40) << i;
+    EXPECT_GE(model.base(), 0);
+  }
+}
+
 TEST(LatencyModel, IgnoresStepsOfNoWorkAndImpossibleDurations) {
   LatencyModel model;
   const Nanos before = model.base();
