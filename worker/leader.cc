@@ -91,9 +91,10 @@ void Leader::Send(bool after_step, Nanos now) {
   out.load = engine_.load(now);
   if (after_step) out.timing = engine_.last_step();
   out.committed_at = now;
-  out.next_within = 2 * options_.idle_interval;
-  for (int i = 0; i < num_in_flight_; ++i) out.next_within += in_flight_[i].limit;
-  if (num_in_flight_ == 0) out.next_within += options_.min_watchdog;
+  // The next report follows the step that is now in front, or one that is yet to be planned.
+  const Nanos limit =
+      num_in_flight_ > 0 ? in_flight_[0].limit : limit_.For(options_.engine.max_step_tokens);
+  out.next_within = limit + 2 * options_.idle_interval;
   routers_->SendStep(std::move(out));
 }
 

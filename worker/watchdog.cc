@@ -44,6 +44,7 @@ void Watchdog::Run() {
   while (!stop_.load()) {
     const int peer = link_.PollPeers(options_.tick, options_.signal_fd);
     ReadSignal();
+    PassOnDrain();
     ring_.Beat(link_.rank());
     // In an orderly end processes go one by one.
     if (ring_.shut_down()) {
@@ -66,6 +67,12 @@ void Watchdog::ReadSignal() {
     observe::LogInfo("signal {} from process {}", info.ssi_signo, info.ssi_pid);
     options_.on_signal();
   }
+}
+
+void Watchdog::PassOnDrain() {
+  if (link_.rank() != 0 || drain_passed_on_ || !ring_.drain_requested()) return;
+  drain_passed_on_ = true;
+  options_.on_signal();
 }
 
 std::string Watchdog::PeerGone(int peer) { return fmt::format("{} has ended", Describe(peer)); }

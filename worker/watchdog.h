@@ -22,7 +22,7 @@ struct WatchdogOptions {
   // Ranks that are not the leader wait this much longer, so that one process names the culprit.
   Nanos slack = 0;
   Nanos tick = 50 * kMillisecond;
-  std::function<void()> on_signal;
+  std::function<void()> on_signal;  // also, on the leader, when another rank was signalled
   // Told once, on the watchdog's thread, which then ends. The ranks found silent are dead already.
   std::function<void(const std::string& reason)> on_lost;
 };
@@ -46,6 +46,7 @@ class Watchdog {
   int SilentRank(Nanos now) const;
   std::string Describe(int rank) const;
   void ReadSignal();
+  void PassOnDrain();
 
   const WatchdogOptions options_;
   link::RankLink& link_;
@@ -60,6 +61,7 @@ class Watchdog {
   Nanos since_ = 0;  // the front step is in flight, or nothing is
   uint32_t front_ = 0;
   uint32_t published_ = 0;
+  bool drain_passed_on_ = false;
 
   std::atomic<bool> stop_{false};
   Mutex mutex_;

@@ -28,7 +28,7 @@ namespace {
 // Of one rank in one round; larger tensors take several. A step of 256 tokens and 2,048 hidden
 // values fits.
 constexpr size_t kCommBytes = 2 << 20;
-constexpr Nanos kFollowerSlack = 2 * kSecond;
+constexpr Nanos kFollowerSlack = kSecond;
 constexpr Nanos kGoodbyeFlush = 200 * kMillisecond;
 constexpr Nanos kPeersEnd = kSecond;  // before ranks that have not ended are killed
 
