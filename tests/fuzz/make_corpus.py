@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes the seed corpus of gguf_fuzz: small files, legal and nearly so. Output is the same every time.
+"""Writes the seed corpora of the fuzz targets: small inputs, legal and nearly so, the same every time.
 
-Usage: tests/fuzz/make_corpus.py [FOLDER]   (default: corpus/gguf beside this script)
+Usage: tests/fuzz/make_corpus.py [FOLDER]   (default: corpus/ beside this script)
 """
 
 import pathlib
@@ -74,11 +74,36 @@ SEEDS = {
 }
 
 
+CHATML = (
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\\nYou are helpful<|im_end|>\\n' }}{% endif %}"
+    "{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+TEMPLATES = {
+    "chatml": CHATML,
+    "expressions": "{{ 1 + 2 - -3 ~ 'a' ~ \"b\" }}{{ (x or not y and z) == none }}{{ m.a['b'][-1] }}",
+    "comparisons": "{{ 1 < 2 }}{{ 'a' <= 'b' }}{{ 'a' in 'abc' }}{{ 1 not in messages }}{{ 2 >= 1 != true }}",
+    "filters": "{{ ' a ' | trim }}{{ messages | length }}{{ x is defined }}{{ x is not none }}{{ 'a' is string }}",
+    "statements": "{% set x = messages[1].content %}{% if x %}1{% elif y %}2{% else %}3{% endif %}{{ x }}",
+    "loops": "{% for a in messages %}{% for b in messages %}{{ loop.index0 }}{{ loop.last }}{% endfor %}{% endfor %}",
+    "white_space": "a \n  {%- if true -%} \n b {#- note -#}\n{% endif %}\n\t{%+ set y = 1 +%}\n{{- bos_token -}}\r\n",
+    "not_supported": "{% macro f(a) %}{{ [1, {'k': 2}] | map('x') }}{% endmacro %}{{ f(1)[1:2] if x else 1.5 }}",
+    "overflow": "{{ 9223372036854775807 + 1 }}{{ 99999999999999999999 }}",
+    "unclosed": "{% for a in messages %}{{ 'x",
+}
+
+
 def main():
-    default = pathlib.Path(__file__).parent / "corpus" / "gguf"
-    folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else default
+    folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parent / "corpus"
+    write(folder / "gguf", SEEDS)
+    write(folder / "jinja", {name: template.encode() for name, template in TEMPLATES.items()})
+
+
+def write(folder, seeds):
     folder.mkdir(parents=True, exist_ok=True)
-    for name, data in SEEDS.items():
+    for name, data in seeds.items():
         (folder / name).write_bytes(data)
 
 
