@@ -64,9 +64,19 @@ def changed_files():
     return changed
 
 
+def read_entries(build, sources):
+    """Of the compile database: files of this repository that clang can parse."""
+    entries = []
+    for entry in json.loads((build / "compile_commands.json").read_text()):
+        path = pathlib.Path(entry["file"])
+        ours = ROOT in path.parents and ROOT / "build" not in path.parents
+        if ours and not sources.has_coroutines(path):
+            entries.append(entry)
+    return entries
+
+
 def compile_all(build, entries, jobs):
-    objects = sorted({entry["output"] for entry in entries})
-    objects = [os.path.relpath(build / o, build) if os.path.isabs(o) else o for o in objects]
+    objects = sorted({re.search(r" -o (\S+)", entry["command"])[1] for entry in entries})
     print(f"{len(objects)} files with -Wthread-safety", flush=True)
     return subprocess.run(["ninja", "-C", build, f"-j{jobs}", "-k0", "--quiet", *objects]).returncode
 
@@ -103,11 +113,7 @@ def main():
     seconds = int(sys.argv[2]) if len(sys.argv) > 2 else 480
     jobs = os.cpu_count() or 1
     sources = Sources()
-    entries = []
-    for entry in json.loads((build / "compile_commands.json").read_text()):
-        path = pathlib.Path(entry["file"])
-        if ROOT in path.parents and build not in path.parents and not sources.has_coroutines(path):
-            entries.append(entry)
+    entries = read_entries(build, sources)
     failed = compile_all(build, entries, jobs)
     # Files of the same age in an order that differs by commit: what time does not allow today is
     # looked at another day.
