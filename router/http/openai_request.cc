@@ -62,6 +62,14 @@ Result ReadString(const std::string& param, const json::value& v, std::string& o
   return std::nullopt;
 }
 
+// A string that ends up in messages and in the log.
+Result ReadName(const std::string& param, const json::value& v, std::string& out) {
+  if (v.is_string() && v.get_string().size() > kMaxNameBytes) {
+    return WrongValue(param, fmt::format("at most {} bytes", kMaxNameBytes));
+  }
+  return ReadString(param, v, out);
+}
+
 Result ReadBool(const std::string& param, const json::value& v, bool& out) {
   if (!v.is_bool()) return WrongType(param, "a boolean", v);
   out = v.get_bool();
@@ -293,7 +301,7 @@ Result ReadUnsupported(std::string_view name, const json::value& v) {
 Result ReadField(std::string_view name, const json::value& v, ApiRequest& out) {
   const std::string param(name);
   const bool chat = out.endpoint == Endpoint::kChat;
-  if (name == "model") return ReadString(param, v, out.model);
+  if (name == "model") return ReadName(param, v, out.model);
   if (name == "messages" && chat) return ReadMessages(param, v, out);
   if (name == "prompt" && !chat) return ReadPrompt(param, v, out);
   if (v.is_null()) {  // for an optional field: as if it were not there, if it is known at all
@@ -321,7 +329,7 @@ Result ReadField(std::string_view name, const json::value& v, ApiRequest& out) {
   if (name == "top_k") return ReadInt(param, v, 0, out.top_k);
   if (name == "max_tokens") return ReadMaxTokens(param, v, out);
   if (name == "max_completion_tokens" && chat) return ReadMaxTokens(param, v, out);
-  if (name == "user") return ReadString(param, v, out.user);
+  if (name == "user") return ReadName(param, v, out.user);
   return ReadUnsupported(name, v);
 }
 

@@ -16,7 +16,8 @@ namespace tandem::http {
 enum class Endpoint : uint8_t { kChat, kCompletions };
 
 inline constexpr int kMaxStopStrings = 4;
-inline constexpr int kMaxStopBytes = 1024;  // of one; the decoder holds back up to this much
+inline constexpr size_t kMaxNameBytes = 256;  // of `model` and `user`
+inline constexpr int kMaxStopBytes = 1024;    // of one; the decoder holds back up to this much
 
 struct ApiMessage {
   std::string role;  // system | user | assistant

@@ -163,6 +163,7 @@ TEST_F(ServerTest, RefusesByName) {
        400, "\"param\":\"messages[0].content[0].type\""},
       {"token ids", RawClient::Post("/v1/completions", R"({"model":"tiny","prompt":[1,2]})"), 400,
        "\"param\":\"prompt\""},
+      {"user", chat(",\"user\":\"" + std::string(300, 'u') + "\""), 400, "\"param\":\"user\""},
       {"long prompt", ChatPost(std::string(2000, 'x')), 400, "context_length_exceeded"},
       {"max_tokens too many", chat(R"(,"max_tokens":5000)"), 400, "context_length_exceeded"},
   };
