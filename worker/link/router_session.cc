@@ -140,7 +140,8 @@ void RouterSession::Fail(const std::string& why, Nanos now, std::vector<engine::
   session_ = 0;
   router_ = 0;
   ++attempt_;
-  hello_due_ = now;
+  // Two groups of one name would otherwise take the router from each other as fast as they can.
+  hello_due_ = now + options_.hello_interval;
 }
 
 void RouterSession::Tick(Nanos now, std::vector<engine::Inbound>& inbound) {

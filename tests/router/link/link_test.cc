@@ -1,0 +1,444 @@
+// Both ends of the wire over real sockets: what docs/wire.md promises.
+#include <gtest/gtest.h>
+#include <zmq.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "proto/tandem.pb.h"
+#include "tests/support/link_pair.h"
+
+namespace tandem {
+namespace {
+
+using link::GroupLink;
+using link::GroupLinkOptions;
+using testing::FakeLeader;
+using testing::LeaderOptionsFor;
+using testing::RecordingListener;
+using testing::StepWith;
+
+GroupLinkOptions RouterOptions(const std::string& endpoint = "tcp://127.0.0.1:*") {
+  GroupLinkOptions options;
+  options.endpoint = endpoint;
+  options.fingerprint = "fp";
+  options.ping_interval = 20 * kMillisecond;
+  options.silence_slack = 60 * kSecond;
+  return options;
+}
+
+std::unique_ptr<GroupLink> OpenRouter(RecordingListener& listener,
+                                      const GroupLinkOptions& options = RouterOptions()) {
+  auto opened = GroupLink::Open(options, listener);
+  TANDEM_CHECK(opened.ok()) << Message(opened.status());
+  return std::move(opened).value();
+}
+
+routing::GenerateRequest Request(RequestId request, uint32_t attempt = 0) {
+  routing::GenerateRequest generate;
+  generate.request = request;
+  generate.attempt = attempt;
+  generate.prompt = {1, 2, 3};
+  generate.max_tokens = 5;
+  generate.seed = 42;
+  generate.temperature = 0.5;
+  generate.num_logprobs = 2;
+  generate.stop_ids = {0};
+  generate.cache_salt = "salt";
+  generate.deadline_in = kSecond;
+  return generate;
+}
+
+engine::KvEvent Stored(uint64_t number, uint64_t hash, uint64_t parent) {
+  return {number, engine::KvEvent::Kind::kStored, {hash, hash}, {parent, parent}};
+}
+
+TEST(Link, CarriesARequestAndItsTokens) {
+  RecordingListener listener;
+  auto router = OpenRouter(listener);
+  FakeLeader leader(LeaderOptionsFor(router->endpoint()));
+  ASSERT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 1; }));
+  const routing::GroupInfo info = listener.ups[0];
+  EXPECT_EQ(info.name, "g0");
+  EXPECT_EQ(info.incarnation, 7u);
+  EXPECT_EQ(info.num_blocks, 100);
+  EXPECT_EQ(info.device_class, "cpu/reference");
+
+  router->Send(info.id, Request(11));
+  ASSERT_TRUE(leader.DrainUntil([&] { return leader.inbound.size() == 1; }));
+  const auto& generate = std::get<engine::Generate>(leader.inbound[0]);
+  EXPECT_EQ(generate.key, (SequenceKey{router->nonce(), 11, 0, 0}));
+  EXPECT_EQ(generate.prompt, (std::vector<TokenId>{1, 2, 3}));
+  EXPECT_EQ(generate.sampling.temperature, 0.5f);
+  EXPECT_EQ(generate.sampling.seed, 42u);
+  EXPECT_EQ(generate.sampling.num_logprobs, 2);
+  EXPECT_EQ(generate.cache_salt, "salt");
+  EXPECT_EQ(generate.deadline_in, kSecond);
+
+  link::StepOut step = StepWith(generate.key, 0, 2);
+  RowResult row;
+  row.logprob = -0.5;
+  row.num_top = 2;
+  row.top_ids[0] = 9, row.top_ids[1] = 8;
+  row.top_logprobs[0] = -0.25, row.top_logprobs[1] = -0.75;
+  step.outputs[0].logprobs = {row, row};
+  step.outputs[0].timings.queue = 123;
+  step.load.queue = {{5, 6, 7}};
+  step.timing = {3, 1000, 4, 5, 6};
+  leader.link().SendStep(std::move(step));
+  leader.link().SendStep(StepWith(generate.key, 2, 1, /*last=*/true));
+  ASSERT_TRUE(listener.WaitUntil([&] { return listener.tokens.size() == 2; }));
+  const routing::SequenceTokens& first = listener.tokens[0].second;
+  EXPECT_EQ(first.request, 11u);
+  EXPECT_EQ(first.tokens, (std::vector<TokenId>{0, 1}));
+  ASSERT_EQ(first.logprobs.size(), 2u);
+  EXPECT_EQ(first.logprobs[1].top[1].token, 8);
+  EXPECT_EQ(first.logprobs[1].top[1].logprob, -0.75f);
+  EXPECT_EQ(first.timings.queue, 123);
+  EXPECT_EQ(listener.tokens[1].second.first_index, 2);
+  EXPECT_EQ(listener.tokens[1].second.finish, routing::FinishReason::kLength);
+  EXPECT_EQ(listener.last_load.last_request_seen, 11u);
+
+  // It has ended: a Cancel that lost the race goes nowhere, what comes late is dropped.
+  router->Cancel(info.id, 11, 0, 0);
+  router->Send(info.id, Request(12));
+  ASSERT_TRUE(leader.DrainUntil([&] { return leader.inbound.size() == 2; }));
+  EXPECT_EQ(leader.Count<engine::Cancel>(), 0);
+  leader.link().SendStep(StepWith(generate.key, 3, 1));
+  EXPECT_EQ(leader.link().stats().outputs_dropped, 1u);
+}
+
+TEST(Link, KeepsTheOrderOfThousands) {
+  constexpr int kCount = 3000;
+  RecordingListener listener;
+  auto router = OpenRouter(listener);
+  FakeLeader leader(LeaderOptionsFor(router->endpoint()));
+  ASSERT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 1; }));
+  for (int i = 0; i < kCount; ++i) router->Send(listener.ups[0].id, Request(i));
+  ASSERT_TRUE(leader.DrainUntil([&] { return leader.Count<engine::Generate>() == kCount; }));
+  for (int i = 0; i < kCount; ++i) {
+    const auto& generate = std::get<engine::Generate>(leader.inbound[i]);
+    ASSERT_EQ(generate.key.request, static_cast<RequestId>(i));
+    leader.link().SendStep(StepWith(generate.key, 0, 1));
+    leader.link().SendStep(StepWith(generate.key, 1, 1, /*last=*/true));
+  }
+  ASSERT_TRUE(listener.WaitUntil([&] { return listener.tokens.size() == 2 * kCount; }));
+  for (int i = 0; i < 2 * kCount; ++i) {
+    EXPECT_EQ(listener.tokens[i].second.request, static_cast<RequestId>(i / 2));
+    EXPECT_EQ(listener.tokens[i].second.first_index, i % 2);
+  }
+  EXPECT_TRUE(listener.losses.empty());
+  EXPECT_EQ(leader.link().stats().sessions_failed, 0u);
+}
+
+TEST(Link, DropsDuplicateTokensAndEndsASequenceWithAGap) {
+  RecordingListener listener;
+  auto router = OpenRouter(listener);
+  FakeLeader leader(LeaderOptionsFor(router->endpoint()));
+  ASSERT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 1; }));
+  router->Send(listener.ups[0].id, Request(1));
+  ASSERT_TRUE(leader.DrainUntil([&] { return leader.inbound.size() == 1; }));
+  const SequenceKey key = std::get<engine::Generate>(leader.inbound[0]).key;
+  leader.link().SendStep(StepWith(key, 0, 3));
+  leader.link().SendStep(StepWith(key, 1, 3));  // 1 and 2 are known
+  leader.link().SendStep(StepWith(key, 6, 1));  // 4 and 5 are missing
+  ASSERT_TRUE(listener.WaitUntil([&] { return listener.tokens.size() == 3; }));
+  EXPECT_EQ(listener.tokens[1].second.tokens, (std::vector<TokenId>{3}));
+  EXPECT_EQ(listener.tokens[1].second.first_index, 3);
+  EXPECT_EQ(listener.tokens[2].second.finish, routing::FinishReason::kError);
+  EXPECT_EQ(router->stats().duplicate_tokens, 2u);
+  EXPECT_EQ(router->stats().token_gaps, 1u);
+  ASSERT_TRUE(leader.DrainUntil([&] { return leader.Count<engine::Cancel>() == 1; }));
+}
+
+TEST(Link, ALostRouterIsToldToTheEngineAndARestartedOneIsFound) {
+  RecordingListener listener;
+  auto router = OpenRouter(listener);
+  const std::string endpoint = router->endpoint();
+  auto options = LeaderOptionsFor(endpoint);
+  options.router_silence = 500 * kMillisecond;
+  FakeLeader leader(options);
+  ASSERT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 1; }));
+  router->Send(listener.ups[0].id, Request(1));
+  ASSERT_TRUE(leader.DrainUntil([&] { return leader.inbound.size() == 1; }));
+  const SequenceKey key = std::get<engine::Generate>(leader.inbound[0]).key;
+  router.reset();
+  // What the engine goes on to say must not reach the router that comes later.
+  for (int i = 0; i < 100; ++i) leader.link().SendStep(StepWith(key, i, 1));
+  ASSERT_TRUE(leader.DrainUntil([&] { return leader.Count<engine::RouterLost>() == 1; }));
+  EXPECT_EQ(std::get<engine::RouterLost>(leader.inbound[1]).router, key.router);
+
+  RecordingListener after;
+  auto again = OpenRouter(after, RouterOptions(endpoint));
+  ASSERT_TRUE(after.WaitUntil([&] { return after.ups.size() == 1; }));
+  EXPECT_NE(again->nonce(), key.router);
+  again->Send(after.ups[0].id, Request(1));
+  ASSERT_TRUE(leader.DrainUntil([&] { return leader.Count<engine::Generate>() == 2; }));
+  leader.link().SendStep(
+      StepWith(std::get<engine::Generate>(leader.inbound.back()).key, 0, 1, /*last=*/true));
+  ASSERT_TRUE(after.WaitUntil([&] { return !after.tokens.empty(); }));
+  EXPECT_EQ(after.tokens.size(), 1u);
+  EXPECT_EQ(again->stats().unknown_sequence, 0u);
+}
+
+TEST(Link, ARouterRestartedUnseenSendsReset) {
+  RecordingListener listener;
+  auto router = OpenRouter(listener);
+  const std::string endpoint = router->endpoint();
+  FakeLeader leader(LeaderOptionsFor(endpoint));  // would wait a minute before calling it lost
+  ASSERT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 1; }));
+  router.reset();
+  RecordingListener after;
+  auto again = OpenRouter(after, RouterOptions(endpoint));
+  // Stale reports of the old session reach the new router as soon as the socket is back.
+  for (int i = 0; i < 100; ++i) leader.link().SendStep(testing::EmptyStep());
+  ASSERT_TRUE(leader.DrainUntil([&] { return leader.Count<engine::RouterLost>() == 1; }));
+  ASSERT_TRUE(after.WaitUntil([&] { return after.ups.size() == 1; }));
+  EXPECT_GT(again->stats().wrong_session, 0u);
+}
+
+TEST(Link, RefusesAnotherModelUntilItFits) {
+  RecordingListener listener;
+  auto router = OpenRouter(listener);
+  auto options = LeaderOptionsFor(router->endpoint());
+  options.self.fingerprint = "another";
+  FakeLeader leader(options);
+  const auto patience = std::chrono::steady_clock::now() + testing::kPatience;
+  while (router->stats().hellos_refused < 2 && std::chrono::steady_clock::now() < patience) {
+    std::this_thread::yield();
+  }
+  EXPECT_GE(router->stats().hellos_refused, 2u);  // it asks again
+  EXPECT_TRUE(listener.WaitUntil([&] { return listener.ups.empty(); }));
+  const std::string endpoint = router->endpoint();
+  router.reset();
+  auto fitting = RouterOptions(endpoint);
+  fitting.fingerprint = "another";
+  auto again = OpenRouter(listener, fitting);
+  EXPECT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 1; }));
+}
+
+TEST(Link, ARouterThatDoesNotReadLosesItsSessionAndNoOther) {
+  RecordingListener slow, quick;
+  std::atomic<bool> held{true};
+  slow.on_step = [&] {
+    while (held) std::this_thread::yield();
+  };
+  auto options = RouterOptions();
+  options.credits = 4;
+  auto slow_router = OpenRouter(slow, options);
+  auto quick_router = OpenRouter(quick);
+  auto leader_options = LeaderOptionsFor(slow_router->endpoint());
+  leader_options.endpoints.push_back(quick_router->endpoint());
+  leader_options.max_backlog_items = 50;
+  FakeLeader leader(leader_options);
+  ASSERT_TRUE(slow.WaitUntil([&] { return slow.ups.size() == 1; }));
+  ASSERT_TRUE(quick.WaitUntil([&] { return quick.ups.size() == 1; }));
+  slow_router->Send(slow.ups[0].id, Request(1));
+  quick_router->Send(quick.ups[0].id, Request(1));
+  ASSERT_TRUE(leader.DrainUntil([&] { return leader.Count<engine::Generate>() == 2; }));
+  int sent = 0;
+  while (leader.Count<engine::RouterLost>() == 0 && sent < 100'000) {
+    for (const Nonce nonce : {slow_router->nonce(), quick_router->nonce()}) {
+      leader.link().SendStep(StepWith({nonce, 1, 0, 0}, sent, 1));
+    }
+    ++sent;
+    // Never further ahead of the quick router than it reads.
+    ASSERT_TRUE(quick.WaitUntil([&] { return std::ssize(quick.tokens) == sent; }));
+    leader.link().Drain(leader.inbound);
+  }
+  ASSERT_EQ(leader.Count<engine::RouterLost>(), 1);
+  EXPECT_EQ(std::get<engine::RouterLost>(leader.inbound.back()).router, slow_router->nonce());
+  EXPECT_GT(leader.link().stats().coalesced, 0u);
+  EXPECT_TRUE(quick.losses.empty());
+  held = false;
+  // It comes back as a new session.
+  EXPECT_TRUE(slow.WaitUntil([&] { return slow.ups.size() == 2 && slow.losses.size() == 1; }));
+}
+
+TEST(Link, ANewIncarnationReplacesTheGroup) {
+  RecordingListener listener;
+  auto router = OpenRouter(listener);
+  FakeLeader first(LeaderOptionsFor(router->endpoint(), "g0", 1));
+  ASSERT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 1; }));
+  auto other = LeaderOptionsFor(router->endpoint(), "g1", 5);
+  FakeLeader bystander(other);
+  ASSERT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 2; }));
+  auto options = LeaderOptionsFor(router->endpoint(), "g0", 2);
+  FakeLeader second(options);
+  // The first one still runs and comes back in turn, so look before it does.
+  EXPECT_TRUE(listener.WaitUntil([&] {
+    return listener.ups.size() >= 3 && listener.losses[0].first == listener.ups[0].id &&
+           listener.ups[2].incarnation == 2 && listener.ups[2].id != listener.ups[0].id;
+  }));
+}
+
+TEST(Link, ALeaderThatGoesIsNoticedAndGoodbyeSaysWhy) {
+  RecordingListener listener;
+  auto router = OpenRouter(listener);
+  {
+    FakeLeader leader(LeaderOptionsFor(router->endpoint()));
+    ASSERT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 1; }));
+  }
+  ASSERT_TRUE(listener.WaitUntil([&] { return listener.losses.size() == 1; }));
+  EXPECT_NE(listener.losses[0].second.find("closed"), std::string::npos);
+
+  FakeLeader leader(LeaderOptionsFor(router->endpoint(), "g0", 2));
+  ASSERT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 2; }));
+  leader.link().StartDraining();
+  ASSERT_TRUE(listener.WaitUntil([&] { return listener.draining.size() == 1; }));
+  leader.link().Goodbye("rank 1 has ended", kSecond);
+  ASSERT_TRUE(listener.WaitUntil([&] { return listener.losses.size() == 2; }));
+  EXPECT_EQ(listener.losses[1].second, "rank 1 has ended");
+}
+
+TEST(Link, SilenceBeyondItsOwnWordLosesAGroup) {
+  RecordingListener listener;
+  auto options = RouterOptions();
+  options.silence_slack = 100 * kMillisecond;
+  auto router = OpenRouter(listener, options);
+  auto leader_options = LeaderOptionsFor(router->endpoint());
+  leader_options.self.watchdog = 100 * kMillisecond;
+  FakeLeader leader(leader_options);
+  ASSERT_TRUE(listener.WaitUntil([&] { return listener.losses.size() == 1; }));
+  EXPECT_NE(listener.losses[0].second.find("no step was reported"), std::string::npos);
+}
+
+TEST(Link, ARouterThatComesLaterGetsASnapshotAndThenTheEvents) {
+  RecordingListener early, late;
+  auto first = OpenRouter(early);
+  auto reserved = OpenRouter(late);
+  const std::string late_endpoint = reserved->endpoint();
+  reserved.reset();
+  auto options = LeaderOptionsFor(first->endpoint());
+  options.endpoints.push_back(late_endpoint);
+  FakeLeader leader(options);
+  ASSERT_TRUE(early.WaitUntil([&] { return early.ups.size() == 1; }));
+  // More than one chunk: block i has parent i - 1; then the last one goes.
+  constexpr uint64_t kBlocks = 5000;
+  link::StepOut step = testing::EmptyStep();
+  for (uint64_t i = 1; i <= kBlocks; ++i) step.kv_events.push_back(Stored(i, i, i - 1));
+  step.kv_events.push_back({kBlocks + 1, engine::KvEvent::Kind::kRemoved, {kBlocks, kBlocks}, {}});
+  leader.link().SendStep(std::move(step));
+  ASSERT_TRUE(early.WaitUntil([&] { return early.events.size() == kBlocks + 1; }));
+  EXPECT_EQ(first->stats().snapshots, 0u);
+
+  auto second = OpenRouter(late, RouterOptions(late_endpoint));
+  ASSERT_TRUE(late.WaitUntil([&] { return late.ups.size() == 1; }));
+  for (uint64_t i = 0; i < 10; ++i) {
+    link::StepOut more = testing::EmptyStep();
+    more.kv_events.push_back(Stored(kBlocks + 2 + i, kBlocks + i, kBlocks + i - 1));
+    leader.link().SendStep(std::move(more));
+  }
+  ASSERT_TRUE(late.WaitUntil(
+      [&] { return !late.events.empty() && late.events.back().second.hash.low == kBlocks + 9; }));
+  ASSERT_EQ(late.events.size(), 1 + kBlocks - 1 + 10);
+  EXPECT_EQ(late.events[0].second.kind, routing::KvEvent::Kind::kCleared);
+  for (uint64_t i = 0; i < late.events.size(); ++i) {
+    EXPECT_EQ(late.events[i].second.number, i + 1);
+    EXPECT_EQ(late.events[i].second.hash.low, i);
+    EXPECT_EQ(late.events[i].second.parent.low, i == 0 ? 0 : i - 1);
+  }
+  EXPECT_EQ(second->stats().snapshots, 1u);
+}
+
+// A peer that is not ours: raw bytes, a wrong session, numbers that jump.
+class RawWorker {
+ public:
+  explicit RawWorker(const std::string& endpoint) {
+    context_ = zmq_ctx_new();
+    socket_ = zmq_socket(context_, ZMQ_DEALER);
+    const int linger = 0, patience = 60'000;
+    zmq_setsockopt(socket_, ZMQ_LINGER, &linger, sizeof(linger));
+    zmq_setsockopt(socket_, ZMQ_RCVTIMEO, &patience, sizeof(patience));
+    zmq_connect(socket_, endpoint.c_str());
+  }
+  ~RawWorker() {
+    zmq_close(socket_);
+    zmq_ctx_term(context_);
+  }
+  void Send(const std::string& bytes) { zmq_send(socket_, bytes.data(), bytes.size(), 0); }
+  void Send(const wire::FromWorker& message) { Send(message.SerializeAsString()); }
+  wire::FromRouter Receive(wire::FromRouter::BodyCase wanted) {
+    wire::FromRouter message;
+    do {
+      char buffer[4096];
+      const int n = zmq_recv(socket_, buffer, sizeof(buffer), 0);
+      if (n < 0 || !message.ParseFromArray(buffer, n)) {
+        ADD_FAILURE() << "no answer";
+        break;
+      }
+    } while (message.body_case() != wanted);
+    return message;
+  }
+  wire::FromRouter Hello(uint32_t major = 1) {
+    wire::FromWorker message;
+    wire::Hello& hello = *message.mutable_hello();
+    hello.set_major(major);
+    hello.set_group("raw");
+    hello.set_fingerprint("fp");
+    hello.set_attempt(1);
+    hello.set_block_size(16);
+    hello.set_max_context(64);
+    hello.set_watchdog(60 * kSecond);
+    Send(message);
+    return Receive(major == 1 ? wire::FromRouter::kWelcome : wire::FromRouter::kRefuse);
+  }
+
+ private:
+  void* context_;
+  void* socket_;
+};
+
+TEST(Link, ARouterAnswersAWrongSessionWithReset) {
+  RecordingListener listener;
+  auto router = OpenRouter(listener);
+  RawWorker worker(router->endpoint());
+  worker.Send("not a message");
+  worker.Send("");
+  wire::FromWorker message;
+  message.set_session(99);
+  message.set_number(1);
+  message.mutable_step();
+  worker.Send(message);
+  EXPECT_EQ(worker.Receive(wire::FromRouter::kReset).session(), 99u);
+  EXPECT_EQ(router->stats().malformed, 2u);
+  EXPECT_EQ(router->stats().wrong_session, 1u);
+
+  const uint64_t session = worker.Hello().session();
+  EXPECT_EQ(worker.Hello().session(), session) << "a Hello sent twice makes one session";
+  EXPECT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 1; }));
+  message.set_session(session);
+  worker.Send(message);
+  message.set_number(3);
+  worker.Send(message);
+  EXPECT_TRUE(listener.WaitUntil([&] { return listener.losses.size() == 1; }));
+  EXPECT_EQ(listener.num_steps, 1);
+}
+
+TEST(Link, ARouterRefusesAnotherProtocol) {
+  RecordingListener listener;
+  auto router = OpenRouter(listener);
+  RawWorker worker(router->endpoint());
+  const std::string reason = worker.Hello(/*major=*/2).refuse().reason();
+  EXPECT_NE(reason.find("protocol 2"), std::string::npos) << reason;
+}
+
+TEST(Link, ARouterEndsASessionThatSendsMalformedEvents) {
+  RecordingListener listener;
+  auto router = OpenRouter(listener);
+  RawWorker worker(router->endpoint());
+  wire::FromWorker message;
+  message.set_session(worker.Hello().session());
+  message.set_number(1);
+  wire::KvEvents& events = *message.mutable_step()->mutable_kv_events();
+  events.set_first_number(1);
+  events.set_kinds(std::string(3, '\0'));
+  events.add_words(5);
+  worker.Send(message);
+  EXPECT_TRUE(listener.WaitUntil([&] { return listener.losses.size() == 1; }));
+}
+
+}  // namespace
+}  // namespace tandem

@@ -1,0 +1,224 @@
+#include "worker/link/rank_link.h"
+
+#include <gtest/gtest.h>
+#include <sys/eventfd.h>
+
+#include <filesystem>
+#include <thread>
+#include <vector>
+
+#include "tests/support/fork_rank.h"
+#include "tests/support/group_in_a_folder.h"
+
+namespace tandem::link {
+namespace {
+
+using testing::ForkedRank;
+using testing::kSmallLimits;
+using testing::RankOptions;
+using testing::ShardWith;
+using testing::TakePlans;
+using testing::TempFolder;
+
+std::unique_ptr<RankLink> OpenLeader(const TempFolder& folder, int tp) {
+  auto leader = RankLink::Open(RankOptions(folder.path(), 0, tp));
+  TANDEM_CHECK(leader.ok()) << Message(leader.status());
+  return std::move(leader).value();
+}
+
+// Waits for `peer` to be seen gone.
+::testing::AssertionResult SeenGone(RankLink& leader, int peer) {
+  const int gone = leader.PollPeers(60 * kSecond, -1);
+  if (gone == peer) return ::testing::AssertionSuccess();
+  return ::testing::AssertionFailure() << "saw " << gone;
+}
+
+TEST(RankLink, RanksMeetAndTakeTheSamePlansInOrder) {
+  TempFolder folder;
+  std::vector<ForkedRank> ranks;
+  for (int r = 1; r < 3; ++r) {
+    ranks.emplace_back([&] { return TakePlans(RankOptions(folder.path(), r, 3)); });
+  }
+  auto leader = OpenLeader(folder, 3);
+  ASSERT_TRUE(leader->WaitForRanks().ok());
+  EXPECT_EQ(leader->pid_of(1), ranks[0].pid());
+  const auto blocks = leader->Agree(ShardWith(200), kSmallLimits);
+  ASSERT_TRUE(blocks.ok()) << Message(blocks.status());
+  EXPECT_EQ(*blocks, 101);
+
+  PlanRing& ring = leader->ring();
+  for (uint64_t step = 1; step <= 1000; ++step) {
+    StepPlan plan;
+    plan.step = step;
+    const std::vector<TokenId> tokens(step % 17, static_cast<TokenId>(step));
+    std::vector<PlanRow> rows(step % 5);
+    for (PlanRow& row : rows) row.slot = static_cast<int32_t>(tokens.size());
+    plan.rows = rows;
+    plan.tokens = tokens;
+    ASSERT_TRUE(ring.Publish(plan, kSecond));
+    StepPlan own;
+    ASSERT_EQ(ring.WaitNext(0, own), PlanRing::Next::kPlan);
+    ring.Done(0);
+  }
+  ring.Shutdown();
+  for (ForkedRank& rank : ranks) EXPECT_EQ(rank.Wait(), 0);
+}
+
+TEST(RankLink, ARankThatDoesNotFitIsRefusedAndTheOthersGoOn) {
+  TempFolder folder;
+  auto wrong_build = RankOptions(folder.path(), 1, 2);
+  wrong_build.build = "test-2";
+  auto wrong_tp = RankOptions(folder.path(), 1, 3);
+  auto wrong_settings = RankOptions(folder.path(), 1, 2);
+  wrong_settings.settings = "int8/bf16";
+  auto leader = OpenLeader(folder, 2);
+  std::vector<ForkedRank> refused;
+  for (const auto& options : {wrong_build, wrong_tp, wrong_settings}) {
+    refused.emplace_back([&] { return TakePlans(options); });
+  }
+  int go[2];
+  ASSERT_EQ(::pipe(go), 0);
+  ForkedRank fits([&] {
+    char byte;
+    return ::read(go[0], &byte, 1) == 1 ? TakePlans(RankOptions(folder.path(), 1, 2)) : 9;
+  });
+  std::thread waits([&] { EXPECT_TRUE(leader->WaitForRanks().ok()); });
+  for (ForkedRank& rank : refused) EXPECT_EQ(rank.Wait(), 2);
+  EXPECT_EQ(::write(go[1], "x", 1), 1);
+  waits.join();
+  ::close(go[0]);
+  ::close(go[1]);
+  ASSERT_TRUE(leader->Agree(ShardWith(1), kSmallLimits).ok());
+  leader->ring().Shutdown();
+  EXPECT_EQ(fits.Wait(), 0);
+}
+
+TEST(RankLink, ShardsOfDifferentModelsAreRefused) {
+  TempFolder folder;
+  ForkedRank rank([&] { return TakePlans(RankOptions(folder.path(), 1, 2)); });
+  auto leader = OpenLeader(folder, 2);
+  ASSERT_TRUE(leader->WaitForRanks().ok());
+  const auto agreed = leader->Agree({"another", "reference", 1}, kSmallLimits);
+  ASSERT_EQ(agreed.status().code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(Message(agreed.status()).find("rank 1 has loaded another model"),
+            std::string_view::npos);
+  EXPECT_EQ(rank.Wait(), 2);
+}
+
+TEST(RankLink, AKilledRankIsSeenAtOnce) {
+  TempFolder folder;
+  ForkedRank rank([&] { return TakePlans(RankOptions(folder.path(), 1, 2)); });
+  auto leader = OpenLeader(folder, 2);
+  ASSERT_TRUE(leader->WaitForRanks().ok());
+  ASSERT_TRUE(leader->Agree(ShardWith(1), kSmallLimits).ok());
+  EXPECT_EQ(leader->PollPeers(0, -1), -1);
+  rank.Signal(SIGKILL);
+  EXPECT_TRUE(SeenGone(*leader, 1));
+  EXPECT_TRUE(leader->LivePeers().empty());
+  EXPECT_EQ(rank.Wait(), -SIGKILL);
+}
+
+TEST(RankLink, ARankThatDiesWhileLoadingEndsTheAgreement) {
+  TempFolder folder;
+  ForkedRank rank([&] {
+    auto link = RankLink::Open(RankOptions(folder.path(), 1, 2));
+    return link.ok() ? 9 : 1;  // joined, and gone
+  });
+  auto leader = OpenLeader(folder, 2);
+  ASSERT_TRUE(leader->WaitForRanks().ok());
+  EXPECT_EQ(rank.Wait(), 9);
+  EXPECT_EQ(leader->Agree(ShardWith(1), kSmallLimits).status().code(), StatusCode::kUnavailable);
+}
+
+TEST(RankLink, ALeaderReplacesWhatADeadOneLeftButNotALivingOne) {
+  TempFolder folder;
+  const std::string socket = folder.path() + "/run/g0.sock";
+  int ready[2];
+  ASSERT_EQ(::pipe(ready), 0);
+  ForkedRank first([&] {
+    auto leader = RankLink::Open(RankOptions(folder.path(), 0, 1));
+    (void)!::write(ready[1], "x", 1);
+    for (;;) ::pause();
+    return 0;
+  });
+  char byte;
+  ASSERT_EQ(::read(ready[0], &byte, 1), 1);
+  const auto second = RankLink::Open(RankOptions(folder.path(), 0, 1));
+  ASSERT_EQ(second.status().code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(Message(second.status()).find("has a leader on this machine already"),
+            std::string_view::npos);
+  first.Signal(SIGKILL);
+  first.Wait();
+  EXPECT_TRUE(std::filesystem::exists(socket));
+  {
+    const auto third = RankLink::Open(RankOptions(folder.path(), 0, 1));
+    EXPECT_TRUE(third.ok()) << Message(third.status());
+  }
+  EXPECT_FALSE(std::filesystem::exists(socket));
+  ::close(ready[0]);
+  ::close(ready[1]);
+}
+
+TEST(RankLink, WaitingEndsWhenToldTo) {
+  TempFolder folder;
+  const UniqueFd stop(::eventfd(1, EFD_CLOEXEC));
+  auto options = RankOptions(folder.path(), 1, 2);
+  options.stop_fd = stop.get();
+  EXPECT_EQ(RankLink::Open(options).status().code(), StatusCode::kCancelled);
+  options.rank = 0;
+  auto leader = RankLink::Open(options);
+  ASSERT_TRUE(leader.ok());
+  EXPECT_EQ((*leader)->WaitForRanks().code(), StatusCode::kCancelled);
+}
+
+TEST(RankLink, AFolderThatOthersCanWriteIsRefused) {
+  TempFolder folder;
+  auto options = RankOptions(folder.path(), 0, 1);
+  std::filesystem::create_directory(options.runtime_dir);
+  std::filesystem::permissions(options.runtime_dir, std::filesystem::perms::all);
+  EXPECT_EQ(RankLink::Open(options).status().code(), StatusCode::kInvalidArgument);
+  options.runtime_dir = folder.path() + "/" + std::string(120, 'x');
+  EXPECT_EQ(RankLink::Open(options).status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST(PlanRing, AbortWakesWhoeverWaits) {
+  TempFolder folder;
+  auto leader = OpenLeader(folder, 1);
+  ASSERT_TRUE(leader->Agree(ShardWith(1), kSmallLimits).ok());
+  PlanRing& ring = leader->ring();
+  std::thread model([&] {
+    StepPlan plan;
+    EXPECT_EQ(ring.WaitNext(0, plan), PlanRing::Next::kAborted);
+  });
+  ring.Abort();
+  model.join();
+  // Nobody takes the plans, so a slot would be used again.
+  EXPECT_FALSE(ring.Publish(StepPlan{}, kSecond));
+}
+
+TEST(PlanRing, PublishWaitsForTheSlowestRank) {
+  TempFolder folder;
+  auto leader = OpenLeader(folder, 1);
+  ASSERT_TRUE(leader->Agree(ShardWith(1), kSmallLimits).ok());
+  PlanRing& ring = leader->ring();
+  std::thread engine([&] {
+    for (uint64_t step = 1; step <= 100; ++step) {
+      StepPlan plan;
+      plan.step = step;
+      ASSERT_TRUE(ring.Publish(plan, kSecond));
+    }
+    ring.Shutdown();
+  });
+  uint64_t taken = 0;
+  StepPlan plan;
+  while (ring.WaitNext(0, plan) == PlanRing::Next::kPlan) {
+    EXPECT_EQ(plan.step, ++taken);
+    EXPECT_LE(ring.num_published() - ring.num_done(0), uint32_t{PlanRing::kSlots});
+    ring.Done(0);
+  }
+  EXPECT_EQ(taken, 100u);  // those published before the shutdown are run
+  engine.join();
+}
+
+}  // namespace
+}  // namespace tandem::link

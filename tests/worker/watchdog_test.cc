@@ -1,0 +1,148 @@
+#include "worker/watchdog.h"
+
+#include <gtest/gtest.h>
+
+#include "common/mutex.h"
+#include "tests/support/fork_rank.h"
+#include "tests/support/group_in_a_folder.h"
+
+namespace tandem::worker {
+namespace {
+
+using testing::ForkedRank;
+using testing::kSmallLimits;
+using testing::RankOptions;
+using testing::ShardWith;
+using testing::TakePlans;
+using testing::TempFolder;
+
+// Why the group was lost, once the watchdog says so.
+class Verdict {
+ public:
+  WatchdogOptions Options(Nanos idle_limit) {
+    WatchdogOptions options;
+    options.idle_limit = idle_limit;
+    options.tick = 5 * kMillisecond;
+    options.on_signal = [this] {
+      MutexLock lock(mutex_);
+      ++signals_;
+      changed_.NotifyAll();
+    };
+    options.on_lost = [this](const std::string& reason) {
+      MutexLock lock(mutex_);
+      reason_ = reason;
+      changed_.NotifyAll();
+    };
+    return options;
+  }
+  std::string Wait() {
+    MutexLock lock(mutex_);
+    while (reason_.empty()) changed_.Wait(mutex_);
+    return reason_;
+  }
+  void WaitForSignal() {
+    MutexLock lock(mutex_);
+    while (signals_ == 0) changed_.Wait(mutex_);
+  }
+  std::string now() {
+    MutexLock lock(mutex_);
+    return reason_;
+  }
+
+ private:
+  Mutex mutex_;
+  CondVar changed_;
+  std::string reason_ TANDEM_GUARDED_BY(mutex_);
+  int signals_ TANDEM_GUARDED_BY(mutex_) = 0;
+};
+
+struct Pair {
+  TempFolder folder;
+  ForkedRank rank{[this] { return TakePlans(RankOptions(folder.path(), 1, 2)); }};
+  std::unique_ptr<link::RankLink> leader;
+  uint64_t step = 0;
+
+  Pair() {
+    leader = std::move(link::RankLink::Open(RankOptions(folder.path(), 0, 2))).value();
+    TANDEM_CHECK(leader->WaitForRanks().ok());
+    TANDEM_CHECK(leader->Agree(ShardWith(1), kSmallLimits).ok());
+  }
+  link::PlanRing& ring() { return leader->ring(); }
+  void Publish(Nanos limit) {
+    StepPlan plan;
+    plan.step = ++step;
+    TANDEM_CHECK(ring().Publish(plan, limit));
+  }
+  // Rank 0's part of a step; waits for rank 1's.
+  void RunStep(Nanos limit) {
+    Publish(limit);
+    StepPlan own;
+    TANDEM_CHECK(ring().WaitNext(0, own) == link::PlanRing::Next::kPlan);
+    ring().Done(0);
+    while (ring().num_done(1) != ring().num_published()) std::this_thread::yield();
+  }
+};
+
+TEST(Watchdog, AStoppedRankIsNamedAndKilled) {
+  Pair pair;
+  Verdict verdict;
+  Watchdog watchdog(verdict.Options(60 * kSecond), *pair.leader);
+  for (int i = 0; i < 10; ++i) pair.RunStep(60 * kSecond);
+  pair.rank.Signal(SIGSTOP);
+  const int pid = pair.rank.pid();
+  pair.Publish(300 * kMillisecond);
+  StepPlan own;
+  ASSERT_EQ(pair.ring().WaitNext(0, own), link::PlanRing::Next::kPlan);
+  EXPECT_NE(verdict.Wait().find(fmt::format("rank 1 (process {}) did not finish a step", pid)),
+            std::string::npos)
+      << verdict.now();
+  EXPECT_EQ(pair.rank.Wait(), -SIGKILL);
+}
+
+TEST(Watchdog, AKilledRankIsNamed) {
+  Pair pair;
+  Verdict verdict;
+  Watchdog watchdog(verdict.Options(60 * kSecond), *pair.leader);
+  pair.RunStep(60 * kSecond);
+  pair.rank.Signal(SIGKILL);
+  EXPECT_NE(verdict.Wait().find("rank 1"), std::string::npos);
+}
+
+TEST(Watchdog, AnEngineThatPlansNothingIsNoticed) {
+  Pair pair;
+  Verdict verdict;
+  Watchdog watchdog(verdict.Options(300 * kMillisecond), *pair.leader);
+  pair.RunStep(60 * kSecond);
+  EXPECT_NE(verdict.Wait().find("planned no step"), std::string::npos);
+}
+
+TEST(Watchdog, AnOrderlyShutdownIsNoLoss) {
+  Pair pair;
+  Verdict verdict;
+  {
+    Watchdog watchdog(verdict.Options(60 * kSecond), *pair.leader);
+    pair.RunStep(60 * kSecond);
+    pair.ring().Shutdown();
+    EXPECT_EQ(pair.rank.Wait(), 0);
+  }
+  EXPECT_EQ(verdict.now(), "");
+}
+
+TEST(Watchdog, ADrainAskedForByAnyRankReachesTheLeader) {
+  Pair pair;
+  Verdict verdict;
+  Watchdog watchdog(verdict.Options(60 * kSecond), *pair.leader);
+  pair.ring().RequestDrain();
+  verdict.WaitForSignal();
+}
+
+TEST(Watchdog, AReportEndsTheGroupWithItsReason) {
+  Pair pair;
+  Verdict verdict;
+  Watchdog watchdog(verdict.Options(60 * kSecond), *pair.leader);
+  watchdog.Report("collectives differ");
+  EXPECT_EQ(verdict.Wait(), "collectives differ");
+}
+
+}  // namespace
+}  // namespace tandem::worker
