@@ -68,8 +68,8 @@ void Connection::Wake() { wake_.cancel(); }
 
 // Called out of the service, which is in the middle of this generation: so not at once.
 void Connection::CutOff() {
-  asio::post(socket_.get_executor(), [this, self = shared_from_this()] {
-    if (generation_ == nullptr || gone_) return;
+  asio::post(socket_.get_executor(), [this, self = shared_from_this(), late = generation_] {
+    if (generation_ != late || gone_) return;
     gone_why_ = "slow_reader";
     service_.Abandon(*generation_, gone_why_);
     Close();
@@ -260,12 +260,12 @@ asio::awaitable<bool> Connection::Generate(Endpoint endpoint, const HttpRequest&
   Watch();
   service_.Submit(generation);
   const bool written = co_await WriteReply(reply, generation);
+  generation_.reset();  // from here on the watch does not begin again
   StopWatch();
   while (watching_) {
     const auto [ignored] = co_await wake_.async_wait(kAwait);
     (void)ignored;
   }
-  generation_.reset();
   co_return written && !reply.close() && !gone_;
 }
 

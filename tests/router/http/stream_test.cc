@@ -317,6 +317,19 @@ TEST_F(StreamTest, ManyStreamsAtOnceKeepTheirTokensApart) {
   }
 }
 
+// The next request may arrive while the watch for the client's end is being stopped.
+TEST_F(StreamTest, ManyRequestsOnOneConnection) {
+  StartWithGroup();
+  RawClient client(port());
+  for (int i = 0; i < 300; ++i) {
+    client.Send(ChatPost("again", i % 2 == 0 ? R"(,"stream":true)" : ""));
+    groups_->Answer(groups_->WaitSent(), Tokens("x"), 0, FinishReason::kLength);
+    const RawResponse response = client.Read();
+    ASSERT_EQ(response.status, 200) << i;
+    ASSERT_THAT(response.body, HasSubstr("\"content\":\"x\""));
+  }
+}
+
 TEST_F(StreamTest, APrefixThatAGroupHoldsIsSentThere) {
   Start();
   const GroupId a = groups_->Up("g0", 4096), b = groups_->Up("g1", 4096);
