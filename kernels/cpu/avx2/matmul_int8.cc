@@ -4,6 +4,8 @@
 // 127 = 32,512 fits).
 
 #include "kernels/cpu/avx2/simd.h"
+// Above: the lanes that the code below is made of.
+#include "kernels/cpu/prefetch.inc"
 
 namespace tandem::kernels::cpu {
 namespace {
@@ -67,7 +69,7 @@ TANDEM_SIMD void DotBytes(const uint8_t* q, const uint8_t* x, int64_t x_stride, 
 
 template <PanelFormat kFormat, int kRows>
 TANDEM_SIMD void PanelRows(const uint8_t* panel, int64_t pairs, const uint8_t* x, int64_t x_stride,
-                           bool prefetch, float* tile) {
+                           Prefetch prefetch, float* tile) {
   constexpr bool kHasMin = kFormat == PanelFormat::kQ4_1;
   constexpr int kScaleBytes = kHasMin ? 128 : 64;
   constexpr int kBlockBytes = kFormat == PanelFormat::kQ8_0 ? 512 : 256;
@@ -75,11 +77,7 @@ TANDEM_SIMD void PanelRows(const uint8_t* panel, int64_t pairs, const uint8_t* x
   Vec acc[kRows];
   for (int r = 0; r < kRows; ++r) acc[r] = Zero();
   for (int64_t pair = 0; pair < pairs; ++pair) {
-    if (prefetch) {
-      for (int line = 0; line < kPairBytes; line += 64) {
-        _mm_prefetch(reinterpret_cast<const char*>(panel + 8192 + line), _MM_HINT_T0);
-      }
-    }
+    PrefetchPair<kPairBytes>(panel, prefetch);
     for (int half = 0; half < 2; ++half) {
       Sum sums[kRows];
       const uint8_t* q = panel + kScaleBytes + kBlockBytes * half;

@@ -3,6 +3,8 @@
 // 470-530 GOP/s with it, 863-873 with assembly, one Zen 5 core).
 
 #include "kernels/cpu/avx512/simd.h"
+// Above: the lanes that the code below is made of.
+#include "kernels/cpu/prefetch.inc"
 
 namespace tandem::kernels::cpu {
 namespace {
@@ -43,7 +45,7 @@ TANDEM_SIMD __m512i InitialSum(const QuantizedBlock& x) {
 
 template <PanelFormat kFormat, int kRows>
 TANDEM_SIMD void PanelRows(const uint8_t* panel, int64_t pairs, const uint8_t* x, int64_t x_stride,
-                           bool prefetch, float* tile) {
+                           Prefetch prefetch, float* tile) {
   constexpr bool kHasMin = kFormat == PanelFormat::kQ4_1;
   constexpr int kScaleBytes = kHasMin ? 128 : 64;
   constexpr int kBlockBytes = kFormat == PanelFormat::kQ8_0 ? 512 : 256;
@@ -51,11 +53,7 @@ TANDEM_SIMD void PanelRows(const uint8_t* panel, int64_t pairs, const uint8_t* x
   Vec acc[kRows];
   for (int r = 0; r < kRows; ++r) acc[r] = Zero();
   for (int64_t pair = 0; pair < pairs; ++pair) {
-    if (prefetch) {
-      for (int line = 0; line < kPairBytes; line += 64) {
-        _mm_prefetch(reinterpret_cast<const char*>(panel + 8192 + line), _MM_HINT_T0);
-      }
-    }
+    PrefetchPair<kPairBytes>(panel, prefetch);
     for (int half = 0; half < 2; ++half) {
       const Vec d = LoadHalfs(panel + 32 * half);
       const Vec m = kHasMin ? LoadHalfs(panel + 64 + 32 * half) : Zero();
