@@ -140,7 +140,7 @@ Status Process::Load() {
   options.model_path = cluster_.model.path;
   options.threads = group_.threads;
   options.block_size = group_.block_size;
-  options.kv_memory_bytes = group_.kv_memory_bytes / group_.tp;
+  options.kv_memory_bytes = group_.kv_memory_bytes;
   options.max_seqs = group_.max_seqs;
   options.max_step_tokens = group_.max_step_tokens;
   options.max_context = cluster_.model.max_context;

@@ -87,9 +87,7 @@ StatusOr<int> BenchGroup::LoadRank(const model::ShardOptions& shard, int rank, i
   }
   TANDEM_ASSIGN_OR_RETURN(link::PlanRing ring, link::PlanRing::Attach(ring_memory_.bytes(), tp));
   ring_.emplace(ring);
-  model::ShardOptions own = shard;
-  own.kv_memory_bytes /= tp;
-  auto runner = model::ModelRunner::Load(own, *comm_);
+  auto runner = model::ModelRunner::Load(shard, *comm_);
   if (!runner.ok()) {
     comm_->Abort();
     return runner.status();

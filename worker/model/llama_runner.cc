@@ -107,12 +107,14 @@ Status LlamaRunner::Load() {
   info_.instruction_set = ops_->name();
   info_.fingerprint = file_->Fingerprint();
   const int64_t block_bytes = ops_->KvBlockBytes(kv_spec);
-  info_.num_blocks =
-      static_cast<int>(std::min<int64_t>(options_.kv_memory_bytes / block_bytes, 1 << 30));
+  // By KV heads, not by ranks: shards need not be equal, and the group has the least of its ranks.
+  const int64_t kv_memory_bytes =
+      options_.kv_memory_bytes * shard_.kv_heads.size() / config_.num_kv_heads;
+  info_.num_blocks = static_cast<int>(std::min<int64_t>(kv_memory_bytes / block_bytes, 1 << 30));
   if (info_.num_blocks < 1) {
     return ResourceExhausted(
         "{} bytes of KV memory are less than one block of {} tokens, which takes {}",
-        options_.kv_memory_bytes, options_.block_size, block_bytes);
+        kv_memory_bytes, options_.block_size, block_bytes);
   }
   weights_ = LoadLlamaWeights(*file_, config_, shard_, *ops_);
   kernels::RopeSpec rope;

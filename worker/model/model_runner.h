@@ -17,7 +17,7 @@ struct ShardOptions {
   std::string model_path;
   int threads = 1;
   int block_size = 16;
-  int64_t kv_memory_bytes = 0;  // of this rank
+  int64_t kv_memory_bytes = 0;  // of the whole group; a rank has its KV heads' share
   int max_seqs = 64;
   int max_step_tokens = 256;
   int max_context = 0;                    // 0: the model's own
