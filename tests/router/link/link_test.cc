@@ -68,7 +68,7 @@ TEST(Link, CarriesARequestAndItsTokens) {
 
   router->Send(info.id, Request(11));
   ASSERT_TRUE(leader.DrainUntil([&] { return leader.inbound.size() == 1; }));
-  const auto& generate = std::get<engine::Generate>(leader.inbound[0]);
+  const auto generate = std::get<engine::Generate>(leader.inbound[0]);
   EXPECT_EQ(generate.key, (SequenceKey{router->nonce(), 11, 0, 0}));
   EXPECT_EQ(generate.prompt, (std::vector<TokenId>{1, 2, 3}));
   EXPECT_EQ(generate.sampling.temperature, 0.5f);
