@@ -104,10 +104,11 @@ class World {
   void Poison(const KvCacheSpec& spec) {
     std::vector<float> nan(int64_t{spec.block_size} * row_floats(),
                            std::numeric_limits<float>::quiet_NaN());
+    std::vector<float> q = nan;  // rotated in place
     const int32_t query_start[] = {0, spec.block_size}, length = spec.block_size;
     for (int layer = 0; layer < spec.num_layers; ++layer) {
       for (int32_t block = 0; block < spec.num_blocks; ++block) {
-        Store({spec.block_size, 1, query_start, &length, &block, 1}, layer, nan, nan, nan);
+        Store({spec.block_size, 1, query_start, &length, &block, 1}, layer, q, nan, nan);
       }
     }
   }
