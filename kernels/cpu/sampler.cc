@@ -182,8 +182,7 @@ int32_t Sampler::Draw(std::span<const float> logits, const SamplingParams& param
 std::span<uint64_t> Sampler::SortedBin(std::span<const float> logits, size_t bin) {
   size_t count = 0;
   for (size_t i = 0; i < logits.size(); ++i) {
-    keys_[count] = KeyOf(logits[i], i);
-    count += bin_of_[i] == bin;
+    if (bin_of_[i] == bin) keys_[count++] = KeyOf(logits[i], i);
   }
   const std::span<uint64_t> keys(keys_.data(), count);
   std::sort(keys.begin(), keys.end(), std::greater<>());
