@@ -107,6 +107,15 @@ int32_t ArgMax(std::span<const float> logits) {
   return static_cast<int32_t>(best);
 }
 
+// Zeroes the p of all tokens that come after the one with key `threshold`.
+void CutBelow(std::span<const float> logits, std::span<float> p, uint64_t threshold) {
+  if (threshold == 0) return;
+  const auto last = static_cast<size_t>(IdOf(threshold));
+  const float lowest = OrLowest(logits[last]);
+  for (size_t i = 0; i < p.size(); ++i) p[i] = logits[i] < lowest ? 0 : p[i];
+  for (size_t i = last + 1; i < p.size(); ++i) p[i] = logits[i] == lowest ? 0 : p[i];
+}
+
 // The first id at which the running sum of `p` exceeds u times its total. Sums go block by block,
 // so that only one block is walked.
 int32_t Invert(std::span<const float> p, double u) {
@@ -169,8 +178,7 @@ int32_t Sampler::Draw(std::span<const float> logits, const SamplingParams& param
   for (size_t i = 0; i < p.size(); ++i) p[i] = ExpNegative((logits[i] - max) * inverse);
   if (params.top_k > 0 || params.top_p < 1) {
     for (size_t i = 0; i < p.size(); ++i) bin_of_[i] = BinOf((logits[i] - max) * inverse);
-    const uint64_t threshold = Threshold(logits, params);
-    for (size_t i = 0; i < p.size(); ++i) p[i] = KeyOf(logits[i], i) < threshold ? 0 : p[i];
+    CutBelow(logits, p, Threshold(logits, params));
   }
   if (params.min_p > 0) {  // the greatest p is 1
     for (float& value : p) value = value < params.min_p ? 0 : value;
