@@ -20,39 +20,44 @@ namespace tandem::testing {
 // Generous: reached only when the test fails.
 inline constexpr std::chrono::seconds kPatience{60};
 
-// Everything a router is told, in order, and a way to wait for it.
+// Everything a router is told, in order, and a way to wait for it. The members below belong to the
+// test's thread and change only within WaitUntil.
 class RecordingListener : public routing::GroupListener {
  public:
   void OnGroupUp(const routing::GroupInfo& info) override {
-    Change([&] { ups.push_back(info); });
+    Change([this, info] { ups.push_back(info); });
   }
   void OnStep(routing::StepReport report) override {
     if (on_step) on_step();
-    Change([&] {
+    Change([this, report = std::move(report)] {
       ++num_steps;
-      for (auto& sequence : report.sequences) {
-        tokens.emplace_back(report.group, std::move(sequence));
-      }
+      for (const auto& sequence : report.sequences) tokens.emplace_back(report.group, sequence);
       for (const auto& event : report.kv_events) events.emplace_back(report.group, event);
       last_load = report.load;
     });
   }
   void OnGroupLost(GroupId group, const std::string& reason) override {
-    Change([&] { losses.emplace_back(group, reason); });
+    Change([this, group, reason] { losses.emplace_back(group, reason); });
   }
   void OnGroupDraining(GroupId group) override {
-    Change([&] { draining.push_back(group); });
+    Change([this, group] { draining.push_back(group); });
   }
 
-  // Waits until `condition` (which may read the members) holds. False: it never did.
+  // Takes in what was told until `condition` holds. False: it never did.
   [[nodiscard]] bool WaitUntil(const std::function<bool()>& condition) {
     const auto until = std::chrono::steady_clock::now() + kPatience;
-    MutexLock lock(mutex_);
-    while (!condition()) {
+    for (;;) {
+      std::vector<std::function<void()>> changes;
+      {
+        MutexLock lock(mutex_);
+        changes.swap(changes_);
+      }
+      for (const auto& change : changes) change();
+      if (condition()) return true;
       if (std::chrono::steady_clock::now() > until) return false;
-      changed_.WaitFor(mutex_, std::chrono::milliseconds(100));
+      MutexLock lock(mutex_);
+      if (changes_.empty()) changed_.WaitFor(mutex_, std::chrono::milliseconds(100));
     }
-    return true;
   }
 
   std::vector<routing::GroupInfo> ups;
@@ -65,13 +70,14 @@ class RecordingListener : public routing::GroupListener {
   std::function<void()> on_step;  // link's thread; set before the link opens
 
  private:
-  void Change(const std::function<void()>& change) {
+  void Change(std::function<void()> change) {
     MutexLock lock(mutex_);
-    change();
+    changes_.push_back(std::move(change));
     changed_.NotifyAll();
   }
   Mutex mutex_;
   CondVar changed_;
+  std::vector<std::function<void()>> changes_ TANDEM_GUARDED_BY(mutex_);
 };
 
 // A leader's end, driven by the test instead of an engine.
