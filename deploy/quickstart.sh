@@ -44,7 +44,7 @@ echo "$model"
 
 step "start"
 bin=build/release/bin config=configs/quickstart.yaml log=build/quickstart.log
-"$bin/tandem" check "$config" --model "$model"
+"$bin/tandem" check "$config" --model "$model" --port "$port"
 
 up=
 stop() {

@@ -81,6 +81,9 @@ void AddFileOptions(CLI::App* command, UpOptions* options) {
   command->add_option("file", options->file, "Cluster file (YAML)")->required();
   command->add_option("--model", options->overrides.model_path,
                       "GGUF file, before model.path of the cluster file");
+  command
+      ->add_option("--port", options->overrides.listen_port, "Port, before that of router.listen")
+      ->check(CLI::Range(0, 65535));
 }
 
 int Main(int argc, char** argv) {
@@ -100,8 +103,6 @@ int Main(int argc, char** argv) {
   CLI::App* up = app.add_subcommand(
       "up", "Start the router and all ranks on this machine and keep them running");
   AddFileOptions(up, &options);
-  up->add_option("--port", options.overrides.listen_port, "Port, before that of router.listen")
-      ->check(CLI::Range(0, 65535));
   up->add_option("--bin-dir", options.bin_dir,
                  "Folder of tandem-router and tandem-worker; default: that of this command");
   CLI::App* keys = app.add_subcommand("keys", "Every key of the cluster file");
