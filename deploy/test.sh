@@ -54,7 +54,7 @@ part_tsan() {
     ctest --preset tsan --show-only=json-v1 |
       python3 -c 'import json, sys; [print(t["name"]) for t in json.load(sys.stdin)["tests"]]' |
       grep -Fx -f <(echo "$known") || true
-    printf '%s\n' tandem tandem-router tandem-worker tandem-make-tiny-model
+    printf '%s\n' tandem tandem-router tandem-worker e2e_tiny_model
   )
   cmake --build --preset tsan -j "$jobs" --target "${targets[@]}"
   run_ctest tsan
