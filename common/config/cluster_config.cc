@@ -121,8 +121,8 @@ std::string Reference() {
                    SectionTitle(section), section.help);
     for (const Key& key : Keys()) {
       if (key.section != section.path) continue;
-      fmt::format_to(std::back_inserter(text), "| `{}` | {} | {} | {} |\n", key.name,
-                     TypeText(key), DefaultText(key), key.help);
+      fmt::format_to(std::back_inserter(text), "| `{}` | {} | {} | {} |\n", key.name, TypeText(key),
+                     DefaultText(key), key.help);
     }
     text += '\n';
   }
