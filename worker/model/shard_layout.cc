@@ -55,6 +55,7 @@ StatusOr<std::vector<RankShard>> MakeShardLayout(const LlamaConfig& config, int 
   // Work in weights read, divided by `hidden`: Q, O and K, V of a KV head's group; gate, up, down.
   const int64_t kv_head_work = static_cast<int64_t>(2 * group + 2) * config.head_dim;
   std::vector<int64_t> work;
+  work.reserve(kv_shares.size());
   for (const int share : kv_shares) work.push_back(share * kv_head_work);
   const std::vector<int> ffn_shares = LevelShares(ffn_units, work, 3 * kFfnUnit);
 
