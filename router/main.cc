@@ -1,5 +1,6 @@
 // tandem-router: text in, text out. Wires the rooms together; decides nothing itself.
 #include <fmt/format.h>
+#include <signal.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -64,7 +65,9 @@ Status CheckIndex(const config::Cluster& cluster, int index) {
 }
 
 int Run(const Options& options) {
-  StatusOr<config::Cluster> loaded = config::Load(options.config);
+  ::signal(SIGPIPE, SIG_IGN);  // whoever reads the log may go away
+  StatusOr<config::Cluster> loaded =
+      config::Load(options.config, {.model_path = options.model, .listen_port = options.port});
   if (!loaded.ok()) return Refuse(loaded.status());
   const config::Cluster& cluster = *loaded;
   const std::string process =
@@ -79,7 +82,7 @@ int Run(const Options& options) {
     if (!from_file.ok()) return Refuse(from_file.status());
     keys = *std::move(from_file);
   }
-  StatusOr<Text> text = LoadText(options.model.empty() ? cluster.model.path : options.model);
+  StatusOr<Text> text = LoadText(cluster.model.path);
   if (!text.ok()) return Refuse(text.status());
   if (text->chat_template == nullptr) {
     observe::LogWarn("the model has no chat template: /v1/chat/completions takes no messages");
@@ -90,7 +93,6 @@ int Run(const Options& options) {
                                      .port = cluster.router.listen_port,
                                      .limits = cluster.router.limits,
                                      .handle_signals = true};
-  if (options.port >= 0) server_options.port = options.port;
   http::ServiceOptions service_options;
   service_options.model = cluster.model.name;
   for (const config::Group& group : cluster.groups) service_options.groups.push_back(group.name);

@@ -1,6 +1,6 @@
 // How long a step may take before the group counts as lost: the larger of a floor and ten times
-// what steps like it have taken.
-// Thread: engine.
+// what steps like it have taken. Short steps (decodes) and long ones (chunks of prompts) are kept
+// apart: their cost a token differs by a factor that would make a limit useless. Thread: engine.
 #pragma once
 
 #include <algorithm>
@@ -14,21 +14,41 @@ class StepLimit {
   explicit StepLimit(Nanos floor) : floor_(floor) {}
 
   Nanos For(int num_tokens) const {
-    const double predicted = std::max(step_, per_token_ * num_tokens);
-    return std::max(floor_, static_cast<Nanos>(10 * predicted));
+    // Nothing known: as long as a slow machine may take.
+    if (short_step_ == 0 && long_token_ == 0) return std::max(floor_, kUnknown);
+    if (num_tokens <= kShortTokens && short_step_ > 0) return Limit(short_step_);
+    if (long_token_ > 0) return Limit(short_step_ + long_token_ * num_tokens);
+    // No chunk was seen yet; a chunk costs at most what as many decodes do.
+    return std::max(floor_, std::min(kUnknown, Limit(short_step_ * num_tokens)));
   }
 
   // Of a step that computed `num_tokens` > 0.
   void Observe(int num_tokens, Nanos duration) {
-    constexpr double kWeight = 0.1;  // of the newest: a slower machine is believed in ten steps
-    step_ += kWeight * (static_cast<double>(duration) - step_);
-    per_token_ += kWeight * (static_cast<double>(duration) / num_tokens - per_token_);
+    const auto took = static_cast<double>(duration);
+    if (num_tokens <= kShortTokens) {
+      Average(short_step_, took);
+    } else {
+      Average(long_token_, took / num_tokens);
+    }
   }
 
  private:
-  Nanos floor_;
-  double step_ = 0;
-  double per_token_ = 0;
+  static constexpr int kShortTokens = 32;
+  static constexpr Nanos kUnknown = 60 * kSecond;
+
+  // The first is taken whole; later a slower machine is believed in ten steps.
+  static void Average(double& mean, double value) {
+    constexpr double kWeight = 0.1;
+    mean = mean == 0 ? value : mean + kWeight * (value - mean);
+  }
+
+  Nanos Limit(double predicted) const {
+    return std::max(floor_, static_cast<Nanos>(10 * predicted));
+  }
+
+  const Nanos floor_;
+  double short_step_ = 0;  // nanoseconds; 0: none seen
+  double long_token_ = 0;  // of a token in a long step
 };
 
 }  // namespace tandem::worker

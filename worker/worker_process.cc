@@ -4,6 +4,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <random>
@@ -29,6 +30,7 @@ namespace {
 // values fits.
 constexpr size_t kCommBytes = 2 << 20;
 constexpr Nanos kFollowerSlack = kSecond;
+constexpr Nanos kMinIdleLimit = kSecond;  // several idle steps
 constexpr Nanos kGoodbyeFlush = 200 * kMillisecond;
 constexpr Nanos kPeersEnd = kSecond;  // before ranks that have not ended are killed
 
@@ -205,7 +207,7 @@ link::RouterLinkOptions Process::RouterOptions(link::Bell& bell) const {
 WatchdogOptions Process::WatchdogFor(std::function<void()> on_signal) {
   WatchdogOptions options;
   options.signal_fd = signals_.get();
-  options.idle_limit = group_.min_watchdog;
+  options.idle_limit = std::max(group_.min_watchdog, kMinIdleLimit);
   options.on_signal = std::move(on_signal);
   options.on_lost = [this](const std::string& reason) { EndLost(reason); };
   return options;

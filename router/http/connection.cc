@@ -326,7 +326,8 @@ void Connection::Watch() {
                             watching_ = false;
                             if (!error) {
                               in_.append(chunk_.data(), count);
-                              Watch();
+                              // Not after StopWatch: this read may have been past cancelling.
+                              if (generation_ != nullptr) Watch();
                             } else if (error != asio::error::operation_aborted) {
                               // The client is gone: its sequence is freed now, not when a write
                               // fails.

@@ -89,7 +89,9 @@ void Service::Handle(Lost& lost) {
     Generation& g = *generation;
     index_.Settle(g.id);
     g.group = GroupId{};
-    if (g.num_output_tokens == 0) {  // nothing was seen of it: another group may start over
+    // Nothing was seen of it: another group may start over. Once, or a prompt that brings groups
+    // down would bring down all of them.
+    if (g.num_output_tokens == 0 && g.attempt == 0) {
       g.account.lost += MonotonicNow() - g.account.sent;
       ++g.attempt;
       if (Dispatch(generation)) {

@@ -315,6 +315,8 @@ TEST(Link, ARouterThatComesLaterGetsASnapshotAndThenTheEvents) {
   options.endpoints.push_back(late_endpoint);
   FakeLeader leader(options);
   ASSERT_TRUE(early.WaitUntil([&] { return early.ups.size() == 1; }));
+  // The router is up before its Welcome is here; events before that are for a snapshot.
+  while (leader.link().stats().sessions_opened == 0) std::this_thread::yield();
   // More than one chunk: block i has parent i - 1; then the last one goes.
   constexpr uint64_t kBlocks = 5000;
   link::StepOut step = testing::EmptyStep();
