@@ -170,6 +170,12 @@ asio::awaitable<bool> Connection::ReadRequest(HttpRequest& request) {
   co_return true;
 }
 
+Answer Connection::Refused(const HttpRequest& request) const {
+  Answer answer = Handler::ErrorAnswer(*refusal_);
+  answer.head_only = request.method == "HEAD";
+  return answer;
+}
+
 asio::awaitable<bool> Connection::HeaderRead() {
   const HttpRequest& request = reader_.request();
   deadline_ = MonotonicNow() + context_.limits.body_timeout;
@@ -179,7 +185,7 @@ asio::awaitable<bool> Connection::HeaderRead() {
     const bool small = !request.chunked && request.content_length.value_or(0) <= kReadAnywayBytes;
     if (small && !request.expects_continue) co_return true;
     service_.probe().Failed(refusal_->code);
-    const bool written = co_await WriteAnswer(Handler::ErrorAnswer(*refusal_), false);
+    const bool written = co_await WriteAnswer(Refused(request), false);
     (void)written;
     co_return false;
   }
@@ -226,7 +232,7 @@ asio::awaitable<bool> Connection::WriteAnswer(const Answer& answer, bool keep_al
 asio::awaitable<bool> Connection::Respond(HttpRequest request) {
   if (refusal_) {
     service_.probe().Failed(refusal_->code);
-    co_return co_await WriteAnswer(Handler::ErrorAnswer(*refusal_), request.keep_alive);
+    co_return co_await WriteAnswer(Refused(request), request.keep_alive);
   }
   const std::variant<Answer, Endpoint> handled = context_.handler.Handle(request);
   if (const Answer* answer = std::get_if<Answer>(&handled)) {

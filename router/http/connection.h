@@ -53,6 +53,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Awaitable<bool> ReadRequest(HttpRequest& request);
   Awaitable<bool> ReadMore();
   Awaitable<bool> HeaderRead();
+  Answer Refused(const HttpRequest& request) const;
   Awaitable<bool> WriteAll(std::string_view bytes);
   Awaitable<bool> WriteAnswer(const Answer& answer, bool keep_alive);
   Awaitable<bool> Respond(HttpRequest request);

@@ -17,6 +17,8 @@ struct RequestReader::Parser {
 
 namespace {
 
+constexpr size_t kMaxReadBytes = 256 << 10;  // more than one read of a connection brings
+
 std::string ToString(beast::string_view s) { return std::string(s.data(), s.size()); }
 
 ApiError ParseFailure(const boost::system::error_code& ec, int max_header, int64_t max_body) {
@@ -53,6 +55,14 @@ void RequestReader::Reset() {
   request_ = {};
 }
 
+// Beast bounds header and body, but neither a chunk's extension nor the trailers, of which nothing
+// is consumed until they are complete.
+RequestReader::State RequestReader::NeedMore(size_t unconsumed) {
+  if (unconsumed <= static_cast<size_t>(max_header_bytes_) + kMaxReadBytes) return State::kNeedMore;
+  error_ = ParseFailure(beast::http::error::header_limit, max_header_bytes_, max_body_bytes_);
+  return State::kFailed;
+}
+
 RequestReader::State RequestReader::Put(std::string_view bytes, size_t& consumed) {
   auto& parser = *parser_->beast;
   consumed = 0;
@@ -72,9 +82,9 @@ RequestReader::State RequestReader::Put(std::string_view bytes, size_t& consumed
       return State::kHeader;
     }
     if (parser.is_done()) break;
-    if (ec == beast::http::error::need_more || used == 0) return State::kNeedMore;
+    if (ec == beast::http::error::need_more || used == 0) break;
   }
-  if (!parser.is_done()) return State::kNeedMore;
+  if (!parser.is_done()) return NeedMore(bytes.size() - consumed);
   request_.body = std::move(parser.get().body());
   return State::kDone;
 }

@@ -52,6 +52,7 @@ class RequestReader {
  private:
   struct Parser;
   void ReadHeader();
+  State NeedMore(size_t unconsumed);
 
   const int max_header_bytes_;
   const int64_t max_body_bytes_;

@@ -1,6 +1,7 @@
 // Requests and their answers over real sockets: status codes, errors, keep-alive, limits.
 #include "router/http/server.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -226,6 +227,44 @@ TEST_F(ServerTest, BytesThatAreNoHttpAndLimits) {
         "Transfer-Encoding: chunked\r\n\r\n2000\r\n" +
         std::string(8192, ' ') + "\r\n");
     EXPECT_EQ(client.Read().status, 413);
+  }
+}
+
+TEST_F(ServerTest, ChunkExtensionsAndTrailersAreBounded) {
+  StartWithGroup();
+  const std::string head =
+      "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+      "Transfer-Encoding: chunked\r\n\r\n";
+  const std::string much(1 << 20, 'a');
+  for (const std::string& body : {"5;" + much, "0\r\nX: " + much}) {
+    RawClient client(port());
+    client.Send(head + body);  // may fail half-way: the answer comes before all was taken
+    EXPECT_EQ(client.Read().status, 431);
+  }
+}
+
+TEST_F(ServerTest, RefusalsOfHeadHaveNoBody) {
+  StartWithGroup();
+  RawClient client(port());
+  for (const char* path : {"/nothing", "/v1/completions"}) {
+    client.Send(fmt::format("HEAD {} HTTP/1.1\r\nHost: x\r\n\r\n", path));
+    EXPECT_GE(client.Read(/*head_only=*/true).status, 400);
+    client.Send(RawClient::Get("/health"));
+    EXPECT_EQ(client.Read().status, 200);
+  }
+}
+
+TEST_F(ServerTest, ALongPipelinedRequestAfterARefusalIsAnswered) {
+  StartWithGroup();
+  const std::string refused = R"({"model": "no-such", "prompt": "a"})";
+  const std::string body =
+      R"({"model": "no-such", "prompt": ")" + std::string(40 << 10, 'a') + R"("})";
+  for (int i = 0; i < 20; ++i) {
+    RawClient client(port());
+    client.Send(RawClient::Post("/v1/completions", refused) +
+                RawClient::Post("/v1/completions", body));
+    EXPECT_EQ(client.Read().status, 404);
+    EXPECT_EQ(client.Read().status, 404);
   }
 }
 
