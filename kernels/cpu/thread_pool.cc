@@ -5,7 +5,10 @@
 namespace tandem::kernels::cpu {
 namespace {
 
-constexpr int kSpins = 1000;
+// About half a millisecond: longer than what one thread does alone between two calls of a step.
+// With 1,000 the team slept at every call, and two threads decoded at a fifth of what they do
+// (bench/engine).
+constexpr int kSpins = 20000;
 
 // Returns the value once it is no longer `old`.
 uint32_t WaitWhile(const std::atomic<uint32_t>& value, uint32_t old) {
