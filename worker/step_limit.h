@@ -14,12 +14,12 @@ class StepLimit {
   explicit StepLimit(Nanos floor) : floor_(floor) {}
 
   Nanos For(int num_tokens) const {
-    // Nothing known: as long as a slow machine may take.
-    if (short_step_ == 0 && long_token_ == 0) return std::max(floor_, kUnknown);
-    if (num_tokens <= kShortTokens && short_step_ > 0) return Limit(short_step_);
+    if (num_tokens <= kShortTokens) return Limit(short_step_);
     if (long_token_ > 0) return Limit(short_step_ + long_token_ * num_tokens);
-    // No chunk was seen yet; a chunk costs at most what as many decodes do.
-    return std::max(floor_, std::min(kUnknown, Limit(short_step_ * num_tokens)));
+    // No chunk was seen yet: a chunk costs at most what as many decodes do; nothing seen at all:
+    // as long as a slow machine may take.
+    const Nanos unknown = kUnknownFloors * floor_;
+    return short_step_ > 0 ? std::min(unknown, Limit(short_step_ * num_tokens)) : unknown;
   }
 
   // Of a step that computed `num_tokens` > 0.
@@ -34,7 +34,7 @@ class StepLimit {
 
  private:
   static constexpr int kShortTokens = 32;
-  static constexpr Nanos kUnknown = 60 * kSecond;
+  static constexpr int kUnknownFloors = 4;
 
   // The first is taken whole; later a slower machine is believed in ten steps.
   static void Average(double& mean, double value) {

@@ -7,9 +7,9 @@ namespace {
 
 constexpr Nanos kFloor = 5 * kSecond;
 
-TEST(StepLimit, IsGenerousUntilAStepWasSeen) {
-  EXPECT_EQ(StepLimit(kFloor).For(1), 60 * kSecond);
-  EXPECT_EQ(StepLimit(90 * kSecond).For(1), 90 * kSecond);
+TEST(StepLimit, IsGenerousToAFirstChunkOnly) {
+  EXPECT_EQ(StepLimit(kFloor).For(1), kFloor);
+  EXPECT_EQ(StepLimit(kFloor).For(256), 4 * kFloor);
 }
 
 TEST(StepLimit, DecodesDoNotStretchTheLimitOfAChunk) {
@@ -32,9 +32,9 @@ TEST(StepLimit, AFirstChunkIsBoundedByWhatDecodesTake) {
   StepLimit limit(kFloor);
   limit.Observe(1, 4 * kMillisecond);
   EXPECT_GT(limit.For(256), kFloor);
-  EXPECT_LT(limit.For(256), 20 * kSecond);
+  EXPECT_LT(limit.For(256), 4 * kFloor);
   limit.Observe(1, 40 * kSecond);
-  EXPECT_LE(limit.For(256), 60 * kSecond);
+  EXPECT_EQ(limit.For(256), 4 * kFloor);
 }
 
 }  // namespace
