@@ -328,6 +328,7 @@ TEST(Link, ARouterThatComesLaterGetsASnapshotAndThenTheEvents) {
 
   auto second = OpenRouter(late, RouterOptions(late_endpoint));
   ASSERT_TRUE(late.WaitUntil([&] { return late.ups.size() == 1; }));
+  while (leader.link().stats().sessions_opened < 2) std::this_thread::yield();
   for (uint64_t i = 0; i < 10; ++i) {
     link::StepOut more = testing::EmptyStep();
     more.kv_events.push_back(Stored(kBlocks + 2 + i, kBlocks + i, kBlocks + i - 1));
