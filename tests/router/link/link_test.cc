@@ -55,11 +55,18 @@ engine::KvEvent Stored(uint64_t number, uint64_t hash, uint64_t parent) {
   return {number, engine::KvEvent::Kind::kStored, {hash, hash}, {parent, parent}};
 }
 
+// A router counts a group as up before its Welcome has arrived there; what the leader sends before
+// that is not of the session.
+void WaitForSessions(FakeLeader& leader, uint64_t count) {
+  while (leader.link().stats().sessions_opened < count) std::this_thread::yield();
+}
+
 TEST(Link, CarriesARequestAndItsTokens) {
   RecordingListener listener;
   auto router = OpenRouter(listener);
   FakeLeader leader(LeaderOptionsFor(router->endpoint()));
   ASSERT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 1; }));
+  WaitForSessions(leader, 1);
   const routing::GroupInfo info = listener.ups[0];
   EXPECT_EQ(info.name, "g0");
   EXPECT_EQ(info.incarnation, 7u);
@@ -116,6 +123,7 @@ TEST(Link, KeepsTheOrderOfThousands) {
   auto router = OpenRouter(listener);
   FakeLeader leader(LeaderOptionsFor(router->endpoint()));
   ASSERT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 1; }));
+  WaitForSessions(leader, 1);
   for (int i = 0; i < kCount; ++i) router->Send(listener.ups[0].id, Request(i));
   ASSERT_TRUE(leader.DrainUntil([&] { return leader.Count<engine::Generate>() == kCount; }));
   for (int i = 0; i < kCount; ++i) {
@@ -138,6 +146,7 @@ TEST(Link, DropsDuplicateTokensAndEndsASequenceWithAGap) {
   auto router = OpenRouter(listener);
   FakeLeader leader(LeaderOptionsFor(router->endpoint()));
   ASSERT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 1; }));
+  WaitForSessions(leader, 1);
   router->Send(listener.ups[0].id, Request(1));
   ASSERT_TRUE(leader.DrainUntil([&] { return leader.inbound.size() == 1; }));
   const SequenceKey key = std::get<engine::Generate>(leader.inbound[0]).key;
@@ -161,6 +170,7 @@ TEST(Link, ALostRouterIsToldToTheEngineAndARestartedOneIsFound) {
   options.router_silence = 500 * kMillisecond;
   FakeLeader leader(options);
   ASSERT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 1; }));
+  WaitForSessions(leader, 1);
   router->Send(listener.ups[0].id, Request(1));
   ASSERT_TRUE(leader.DrainUntil([&] { return leader.inbound.size() == 1; }));
   const SequenceKey key = std::get<engine::Generate>(leader.inbound[0]).key;
@@ -189,6 +199,7 @@ TEST(Link, ARouterRestartedUnseenSendsReset) {
   const std::string endpoint = router->endpoint();
   FakeLeader leader(LeaderOptionsFor(endpoint));  // would wait a minute before calling it lost
   ASSERT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 1; }));
+  WaitForSessions(leader, 1);
   router.reset();
   RecordingListener after;
   auto again = OpenRouter(after, RouterOptions(endpoint));
@@ -235,6 +246,7 @@ TEST(Link, ARouterThatDoesNotReadLosesItsSessionAndNoOther) {
   FakeLeader leader(leader_options);
   ASSERT_TRUE(slow.WaitUntil([&] { return slow.ups.size() == 1; }));
   ASSERT_TRUE(quick.WaitUntil([&] { return quick.ups.size() == 1; }));
+  WaitForSessions(leader, 2);
   slow_router->Send(slow.ups[0].id, Request(1));
   quick_router->Send(quick.ups[0].id, Request(1));
   ASSERT_TRUE(leader.DrainUntil([&] { return leader.Count<engine::Generate>() == 2; }));
@@ -262,9 +274,11 @@ TEST(Link, ANewIncarnationReplacesTheGroup) {
   auto router = OpenRouter(listener);
   FakeLeader first(LeaderOptionsFor(router->endpoint(), "g0", 1));
   ASSERT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 1; }));
+  WaitForSessions(first, 1);
   auto other = LeaderOptionsFor(router->endpoint(), "g1", 5);
   FakeLeader bystander(other);
   ASSERT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 2; }));
+  WaitForSessions(bystander, 1);
   auto options = LeaderOptionsFor(router->endpoint(), "g0", 2);
   FakeLeader second(options);
   // The first one still runs and comes back in turn, so look before it does.
@@ -280,12 +294,14 @@ TEST(Link, ALeaderThatGoesIsNoticedAndGoodbyeSaysWhy) {
   {
     FakeLeader leader(LeaderOptionsFor(router->endpoint()));
     ASSERT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 1; }));
+    WaitForSessions(leader, 1);
   }
   ASSERT_TRUE(listener.WaitUntil([&] { return listener.losses.size() == 1; }));
   EXPECT_NE(listener.losses[0].second.find("closed"), std::string::npos);
 
   FakeLeader leader(LeaderOptionsFor(router->endpoint(), "g0", 2));
   ASSERT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 2; }));
+  WaitForSessions(leader, 1);
   leader.link().StartDraining();
   ASSERT_TRUE(listener.WaitUntil([&] { return listener.draining.size() == 1; }));
   leader.link().Goodbye("rank 1 has ended", kSecond);
@@ -315,8 +331,7 @@ TEST(Link, ARouterThatComesLaterGetsASnapshotAndThenTheEvents) {
   options.endpoints.push_back(late_endpoint);
   FakeLeader leader(options);
   ASSERT_TRUE(early.WaitUntil([&] { return early.ups.size() == 1; }));
-  // The router is up before its Welcome is here; events before that are for a snapshot.
-  while (leader.link().stats().sessions_opened == 0) std::this_thread::yield();
+  WaitForSessions(leader, 1);
   // More than one chunk: block i has parent i - 1; then the last one goes.
   constexpr uint64_t kBlocks = 5000;
   link::StepOut step = testing::EmptyStep();
@@ -328,7 +343,7 @@ TEST(Link, ARouterThatComesLaterGetsASnapshotAndThenTheEvents) {
 
   auto second = OpenRouter(late, RouterOptions(late_endpoint));
   ASSERT_TRUE(late.WaitUntil([&] { return late.ups.size() == 1; }));
-  while (leader.link().stats().sessions_opened < 2) std::this_thread::yield();
+  WaitForSessions(leader, 2);
   for (uint64_t i = 0; i < 10; ++i) {
     link::StepOut more = testing::EmptyStep();
     more.kv_events.push_back(Stored(kBlocks + 2 + i, kBlocks + i, kBlocks + i - 1));
