@@ -69,6 +69,18 @@ ApiError FromStatus(const Status& status) {
   }
 }
 
+ApiError FromGroup(routing::ErrorKind kind, const std::string& why) {
+  switch (kind) {
+    case routing::ErrorKind::kInvalid:
+      return InvalidRequest({}, "The request cannot be served: " + why, "invalid_value");
+    case routing::ErrorKind::kBusy:
+      return TooManyRequests("the group's queue is full: " + why + "; try again");
+    case routing::ErrorKind::kInternal:
+      break;
+  }
+  return ServerError(500, "generation_failed", "the request could not be finished: " + why);
+}
+
 std::string ErrorJson(const ApiError& error) {
   std::string out = "{\"error\":{\"message\":";
   AppendJsonString(out, error.message);
@@ -112,6 +124,8 @@ std::string_view ReasonPhrase(int status) {
       return "Request Header Fields Too Large";
     case 500:
       return "Internal Server Error";
+    case 501:
+      return "Not Implemented";
     case 503:
       return "Service Unavailable";
     default:

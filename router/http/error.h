@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "common/status.h"
+#include "router/routing/messages.h"
 
 namespace tandem::http {
 
@@ -29,6 +30,9 @@ ApiError ServerError(int status, std::string code, std::string message);   // 5x
 
 // A Status of another room. kInvalidArgument is the client's mistake; the rest are ours.
 ApiError FromStatus(const Status& status);
+
+// A sequence that its group ended with FinishReason::kError.
+ApiError FromGroup(routing::ErrorKind kind, const std::string& why);
 
 // {"error":{"message":...,"type":...,"param":...,"code":...}}
 std::string ErrorJson(const ApiError& error);

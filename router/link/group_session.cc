@@ -31,6 +31,17 @@ routing::FinishReason FromWire(wire::Finish finish) {
   }
 }
 
+routing::ErrorKind FromWire(wire::ErrorKind kind) {
+  switch (kind) {
+    case wire::INVALID:
+      return routing::ErrorKind::kInvalid;
+    case wire::BUSY:
+      return routing::ErrorKind::kBusy;
+    default:  // a later minor version may know others
+      return routing::ErrorKind::kInternal;
+  }
+}
+
 routing::WorkerTimings FromWire(const wire::Timings& from, Nanos outbox) {
   routing::WorkerTimings to;
   to.queue = from.queue();
@@ -276,6 +287,7 @@ bool GroupSession::TakeSequence(const wire::Sequence& from, Nanos outbox,
   }
   to.finish = FromWire(from.finish());
   to.error = from.error();
+  to.error_kind = FromWire(from.error_kind());
   it->second += static_cast<int32_t>(to.tokens.size());
   if (to.finish == routing::FinishReason::kNone) return !to.tokens.empty();
   next_index_.erase(it);

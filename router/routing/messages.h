@@ -50,6 +50,9 @@ struct GroupInfo {
 
 enum class FinishReason : uint8_t { kNone, kStop, kLength, kCancelled, kDeadline, kError };
 
+// Whose fault a kError is: the group's, the client's, or nobody's (its queue is full).
+enum class ErrorKind : uint8_t { kInternal, kInvalid, kBusy };
+
 // Worker-side part of the latency account; see docs/architecture.md.
 struct WorkerTimings {
   Nanos queue = 0, prefill = 0, waiting = 0, decode = 0, preempted = 0;
@@ -76,7 +79,8 @@ struct SequenceTokens {
   std::vector<TokenLogprob> logprobs;  // empty, or parallel to tokens
   FinishReason finish = FinishReason::kNone;
   WorkerTimings timings;
-  std::string error;
+  std::string error;  // one line, with kError
+  ErrorKind error_kind = ErrorKind::kInternal;
 };
 
 // Numbered 1, 2, 3, ... for each GroupId by the link, which repairs gaps itself: after one comes a

@@ -12,10 +12,12 @@ void Engine::Add(Generate&& request, Nanos now) {
     ++num_duplicates_;
     return;
   }
-  if (std::string refusal = Refusal(request); !refusal.empty()) {
+  ErrorKind kind{};
+  if (std::string refusal = Refusal(request, kind); !refusal.empty()) {
     Output& output = NewOutput(request.key);
     output.finish = FinishReason::kError;
     output.error = std::move(refusal);
+    output.error_kind = kind;
     return;
   }
   auto owned = std::make_unique<Sequence>();
@@ -40,7 +42,8 @@ void Engine::Add(Generate&& request, Nanos now) {
   sequences_.push_back(std::move(owned));
 }
 
-std::string Engine::Refusal(const Generate& request) const {
+std::string Engine::Refusal(const Generate& request, ErrorKind& kind) const {
+  kind = ErrorKind::kInvalid;
   const size_t length = request.prompt.size();
   if (length == 0) return "the prompt is empty";
   if (length >= static_cast<size_t>(context_)) {
@@ -50,9 +53,11 @@ std::string Engine::Refusal(const Generate& request) const {
   if (request.max_tokens < 1)
     return fmt::format("max_tokens is {}, not 1 or more", request.max_tokens);
   if (!InVocabulary(request.prompt) || !InVocabulary(request.forced)) {
+    kind = ErrorKind::kInternal;  // clients send text: the router's tokenizer made this
     return fmt::format("a token id is outside the vocabulary of {}", options_.vocab_size);
   }
   if (waiting_.size() >= static_cast<size_t>(options_.max_queued)) {
+    kind = ErrorKind::kBusy;
     return fmt::format("{} sequences are waiting already", waiting_.size());
   }
   return "";

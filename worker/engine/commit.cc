@@ -81,6 +81,7 @@ Output& Engine::NewOutput(const SequenceKey& key) {
   output.finish = FinishReason::kNone;
   output.timings = {};
   output.error.clear();
+  output.error_kind = ErrorKind::kInternal;
   return output;
 }
 

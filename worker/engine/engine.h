@@ -118,7 +118,8 @@ class Engine {
 
   // admission.cc
   void Add(Generate&& request, Nanos now);
-  std::string Refusal(const Generate& request) const;  // empty: can be served
+  // Why it cannot be served, and whose fault that is; empty: it can.
+  std::string Refusal(const Generate& request, ErrorKind& kind) const;
   bool InVocabulary(std::span<const TokenId> tokens) const;
   void CancelKey(const SequenceKey& key, Nanos now);
   void CancelRouter(Nonce router, Nanos now);

@@ -22,6 +22,13 @@ enum class FinishReason : uint8_t {
   kError,      // see Output::error
 };
 
+// Whose fault a kError is.
+enum class ErrorKind : uint8_t {
+  kInternal,  // the group's, or its router's
+  kInvalid,   // the client's: nobody can serve this
+  kBusy,      // the queue is full: later, or elsewhere
+};
+
 struct Generate {
   SequenceKey key;
   std::vector<TokenId> prompt;  // >= 1 token
@@ -68,6 +75,7 @@ struct Output {
   FinishReason finish = FinishReason::kNone;
   SequenceTimings timings;  // as of this step
   std::string error;        // one line, with finish == kError
+  ErrorKind error_kind = ErrorKind::kInternal;
 };
 
 // One numbered change of the prefix cache: Stored after the block is computed, Removed when its

@@ -21,6 +21,18 @@ wire::Finish ToWire(engine::FinishReason reason) {
   return wire::ERROR;
 }
 
+wire::ErrorKind ToWire(engine::ErrorKind kind) {
+  switch (kind) {
+    case engine::ErrorKind::kInternal:
+      return wire::INTERNAL;
+    case engine::ErrorKind::kInvalid:
+      return wire::INVALID;
+    case engine::ErrorKind::kBusy:
+      return wire::BUSY;
+  }
+  return wire::INTERNAL;
+}
+
 template <class Words>
 void AddHash(const BlockHash& hash, Words& words) {
   words.Add(hash.low);
@@ -74,6 +86,7 @@ void Encode(const engine::Output& output, Nanos inbox, wire::Sequence& to) {
   t.set_num_cached_tokens(from.num_cached_tokens);
   t.set_num_computed_tokens(from.num_computed_tokens);
   if (!output.error.empty()) to.set_error(output.error);
+  to.set_error_kind(ToWire(output.error_kind));
 }
 
 void Encode(std::span<const engine::KvEvent> events, wire::KvEvents& to) {

@@ -86,6 +86,16 @@ class FakeGroups : public routing::GroupPort {
     if (finish == routing::FinishReason::kError) sequence.error = "a step failed";
     Report(to.group, {sequence});
   }
+  // Ends it with an error before the first token.
+  void Refuse(const Sent& to, routing::ErrorKind kind, std::string why) {
+    routing::SequenceTokens sequence;
+    sequence.request = to.request.request;
+    sequence.attempt = to.request.attempt;
+    sequence.finish = routing::FinishReason::kError;
+    sequence.error = std::move(why);
+    sequence.error_kind = kind;
+    Report(to.group, {sequence});
+  }
   void Report(GroupId group, std::vector<routing::SequenceTokens> sequences,
               std::vector<routing::KvEvent> events = {}) {
     routing::StepReport report;

@@ -117,6 +117,31 @@ TEST(Link, CarriesARequestAndItsTokens) {
   EXPECT_EQ(leader.link().stats().outputs_dropped, 1u);
 }
 
+TEST(Link, CarriesWhoseFaultAnErrorIs) {
+  RecordingListener listener;
+  auto router = OpenRouter(listener);
+  FakeLeader leader(LeaderOptionsFor(router->endpoint()));
+  ASSERT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 1; }));
+  WaitForSessions(leader, 1);
+  const std::pair<engine::ErrorKind, routing::ErrorKind> kinds[] = {
+      {engine::ErrorKind::kInternal, routing::ErrorKind::kInternal},
+      {engine::ErrorKind::kInvalid, routing::ErrorKind::kInvalid},
+      {engine::ErrorKind::kBusy, routing::ErrorKind::kBusy}};
+  for (size_t i = 0; i < std::size(kinds); ++i) {
+    router->Send(listener.ups[0].id, Request(i));
+    ASSERT_TRUE(leader.DrainUntil([&] { return leader.inbound.size() == i + 1; }));
+    link::StepOut step = StepWith(std::get<engine::Generate>(leader.inbound[i]).key, 0, 0);
+    step.outputs[0].finish = engine::FinishReason::kError;
+    step.outputs[0].error = "why";
+    step.outputs[0].error_kind = kinds[i].first;
+    leader.link().SendStep(std::move(step));
+    ASSERT_TRUE(listener.WaitUntil([&] { return listener.tokens.size() == i + 1; }));
+    EXPECT_EQ(listener.tokens[i].second.finish, routing::FinishReason::kError);
+    EXPECT_EQ(listener.tokens[i].second.error_kind, kinds[i].second);
+    EXPECT_EQ(listener.tokens[i].second.error, "why");
+  }
+}
+
 TEST(Link, KeepsTheOrderOfThousands) {
   constexpr int kCount = 3000;
   RecordingListener listener;

@@ -15,15 +15,26 @@ TEST(Admission, RefusesWhatItCannotServe) {
     int max_tokens;
     std::vector<TokenId> forced;
     const char* error;
+    ErrorKind kind = ErrorKind::kInvalid;
   };
   const Case cases[] = {
       {"empty", {}, 1, {}, "the prompt is empty"},
       {"longer than the context", Prompt(300), 1, {}, "300 tokens does not fit"},
       {"no room for a reply", Prompt(200), 1, {}, "at most 199"},
       {"no tokens wanted", Prompt(3), 0, {}, "max_tokens is 0"},
-      {"past the vocabulary", {1, 1000}, 1, {}, "outside the vocabulary"},
-      {"would be read as kLastSampled", {1, kLastSampled}, 1, {}, "outside the vocabulary"},
-      {"forced past the vocabulary", {1}, 1, {1000}, "outside the vocabulary"},
+      {"past the vocabulary", {1, 1000}, 1, {}, "outside the vocabulary", ErrorKind::kInternal},
+      {"would be read as kLastSampled",
+       {1, kLastSampled},
+       1,
+       {},
+       "outside the vocabulary",
+       ErrorKind::kInternal},
+      {"forced past the vocabulary",
+       {1},
+       1,
+       {1000},
+       "outside the vocabulary",
+       ErrorKind::kInternal},
   };
   for (const Case& c : cases) {
     SCOPED_TRACE(c.name);
@@ -35,6 +46,7 @@ TEST(Admission, RefusesWhatItCannotServe) {
     const Stream& stream = h.stream(h.Add(request));
     EXPECT_EQ(stream.finish, FinishReason::kError);
     EXPECT_THAT(stream.error, HasSubstr(c.error));
+    EXPECT_EQ(stream.error_kind, c.kind);
     EXPECT_EQ(h.Plan(), nullptr);
   }
 }
@@ -68,6 +80,7 @@ TEST(Admission, QueueIsBounded) {
   const RequestId first = h.Add(Prompt(4), 1), second = h.Add(Prompt(4), 1);
   const RequestId third = h.Add(Prompt(4), 1);
   EXPECT_EQ(h.stream(third).finish, FinishReason::kError);
+  EXPECT_EQ(h.stream(third).error_kind, ErrorKind::kBusy);
   EXPECT_THAT(h.stream(third).error, HasSubstr("2 sequences are waiting"));
   h.Drain();
   EXPECT_EQ(h.stream(first).finish, FinishReason::kLength);

@@ -118,6 +118,7 @@ void Harness::CollectOutput(const Output& output) {
   stream.logprobs.insert(stream.logprobs.end(), output.logprobs.begin(), output.logprobs.end());
   stream.finish = output.finish;
   stream.error = output.error;
+  stream.error_kind = output.error_kind;
   stream.timings = output.timings;
   const SequenceTimings& t = output.timings;
   EXPECT_EQ(t.queue + t.prefill + t.waiting + t.decode + t.preempted, now_ - stream.arrival)

@@ -23,6 +23,7 @@ struct Stream {
   FinishReason finish = FinishReason::kNone;
   SequenceTimings timings;
   std::string error;
+  ErrorKind error_kind = ErrorKind::kInternal;
   bool ended() const { return finish != FinishReason::kNone; }
 };
 
