@@ -19,8 +19,7 @@ constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 
 // A refused request's body up to this size is read, so that the connection can stay.
 constexpr int64_t kReadAnywayBytes = 64 << 10;
-// Pipelined bytes that are kept while a reply is made; beyond, they wait in the socket.
-constexpr size_t kMaxPipelinedBytes = 64 << 10;
+constexpr size_t kKeptBytes = 64 << 10;  // of memory for input, between requests
 constexpr Nanos kLingerTime = kSecond;
 
 }  // namespace
@@ -124,8 +123,18 @@ asio::awaitable<bool> Connection::ReadMore() {
     if (!timed_out_) gone_ = true;
     co_return false;
   }
-  in_.append(chunk_.data(), count);
+  Append(count);
   co_return true;
+}
+
+// What is parsed goes once it is the larger part, so that a byte is moved once on average, however
+// many short requests wait.
+void Connection::Append(size_t count) {
+  if (parsed_ * 2 >= in_.size()) {
+    in_.erase(0, parsed_);
+    parsed_ = 0;
+  }
+  in_.append(chunk_.data(), count);
 }
 
 asio::awaitable<bool> Connection::ReadRequest(HttpRequest& request) {
@@ -134,15 +143,19 @@ asio::awaitable<bool> Connection::ReadRequest(HttpRequest& request) {
   request_id_.clear();
   timed_out_ = false;
   deadline_ = MonotonicNow() + context_.limits.idle_timeout;
+  if (num_unparsed() == 0 && in_.capacity() > kKeptBytes) {
+    std::string().swap(in_);
+    parsed_ = 0;
+  }
   while (true) {
-    if (!in_.empty() && received_ == 0) {
+    if (num_unparsed() > 0 && received_ == 0) {
       busy_ = true;
       received_ = MonotonicNow();
       deadline_ = received_ + context_.limits.header_timeout;
     }
     size_t used = 0;
-    const RequestReader::State state = reader_.Put(in_, used);
-    in_.erase(0, used);
+    const RequestReader::State state = reader_.Put(std::string_view(in_).substr(parsed_), used);
+    parsed_ += used;
     if (state == RequestReader::State::kDone) break;
     bool good = true;
     if (state == RequestReader::State::kFailed) {
@@ -263,8 +276,8 @@ asio::awaitable<bool> Connection::Generate(Endpoint endpoint, const HttpRequest&
   generation->sink = &reply;
   generation->account.parse = MonotonicNow() - start;
   generation_ = generation;
-  Watch();
   service_.Submit(generation);
+  Watch();
   const bool written = co_await WriteReply(reply, generation);
   generation_.reset();  // from here on the watch does not begin again
   StopWatch();
@@ -303,11 +316,13 @@ void LogRequest(const Generation& g, const Reply& reply, std::string_view gone) 
 
 asio::awaitable<bool> Connection::WriteReply(Reply& reply, std::shared_ptr<Generation> generation) {
   bool good = true;
+  std::string bytes;
   while (good && !reply.done()) {
-    const std::string bytes = reply.Take();
+    reply.Take(bytes);
     if (!bytes.empty()) {
-      good = co_await WriteAll(bytes) && !gone_;
-      if (good) reply.Flushed(MonotonicNow());
+      const bool written = co_await WriteAll(bytes);
+      if (written) reply.Flushed(MonotonicNow());
+      good = written && (!gone_ || reply.done());  // who leaves with all of it had an answer
     } else if (!reply.done()) {
       const auto [ignored] = co_await wake_.async_wait(kAwait);
       (void)ignored;
@@ -324,14 +339,29 @@ asio::awaitable<bool> Connection::WriteReply(Reply& reply, std::shared_ptr<Gener
   co_return good;
 }
 
+// A client's end is behind what it has sent, so all of that must be read to see it: what does not
+// fit ends the reply instead of leaving it unwatched.
+void Connection::FailForPipelining() {
+  if (generation_->ended) return;  // nothing is made any more
+  ReplySink* const sink = generation_->sink;
+  service_.Abandon(*generation_, "pipelined_too_much");
+  ApiError error = RequestError(400, "pipelined_too_much",
+                                "more than one largest request came behind one that is answered");
+  error.close = true;
+  if (sink != nullptr) sink->OnFailed(error);
+}
+
 void Connection::Watch() {
-  if (watching_ || in_.size() >= kMaxPipelinedBytes) return;
+  if (watching_) return;
+  const config::RouterLimits& limits = context_.limits;
+  const auto most = static_cast<size_t>(limits.max_header_bytes + limits.max_body_bytes);
+  if (num_unparsed() > most) return FailForPipelining();
   watching_ = true;
   socket_.async_read_some(asio::buffer(chunk_),
                           [this, self = shared_from_this()](Error error, size_t count) {
                             watching_ = false;
                             if (!error) {
-                              in_.append(chunk_.data(), count);
+                              Append(count);
                               // Not after StopWatch: this read may have been past cancelling.
                               if (generation_ != nullptr) Watch();
                             } else if (error != asio::error::operation_aborted) {

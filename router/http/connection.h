@@ -52,6 +52,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // False: the connection is of no more use.
   Awaitable<bool> ReadRequest(HttpRequest& request);
   Awaitable<bool> ReadMore();
+  void Append(size_t count);  // from chunk_ to in_
+  size_t num_unparsed() const { return in_.size() - parsed_; }
   Awaitable<bool> HeaderRead();
   Answer Refused(const HttpRequest& request) const;
   Awaitable<bool> WriteAll(std::string_view bytes);
@@ -62,6 +64,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Awaitable<void> Linger();
 
   void Watch();  // reads while a reply is made: pipelined bytes, or the client's end
+  void FailForPipelining();
   void StopWatch();
   void Wake();
   void CutOff();  // a reader so slow that its stream passed the bound
@@ -71,7 +74,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Service& service_;
   boost::asio::steady_timer wake_;  // never expires: cancelled to say that something changed
   RequestReader reader_;
-  std::string in_;  // read and not parsed
+  std::string in_;     // read
+  size_t parsed_ = 0;  // bytes of in_ that the reader has taken
   std::array<char, 16384> chunk_;
   Nanos deadline_ = 0;  // 0: none
   bool timed_out_ = false;

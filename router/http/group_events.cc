@@ -28,14 +28,14 @@ void Service::Queue(Event event) {
 }
 
 void Service::HandleEvents() {
-  std::vector<Event> events;
   {
     MutexLock lock(events_mutex_);
-    events.swap(events_);
+    handled_.swap(events_);
   }
-  for (Event& event : events) {
+  for (Event& event : handled_) {
     std::visit([this](auto& e) { Handle(e); }, event);
   }
+  handled_.clear();
 }
 
 void Service::Handle(routing::GroupInfo& info) {
@@ -53,6 +53,7 @@ void Service::Handle(routing::GroupInfo& info) {
   down_why_.erase(info.name);
   Group group;
   group.info = std::move(info);
+  group.series = probe_.AddGroup(group.info.name);
   group.load.total_blocks = group.load.free_blocks = group.info.num_blocks;
   groups_.insert_or_assign(group.info.id.value, std::move(group));
 }
@@ -118,7 +119,7 @@ void Service::Handle(routing::StepReport& report) {
        .decodes = static_cast<double>(load.step_decodes),
        .context_tokens = static_cast<double>(load.step_context_tokens)},
       load.step_duration);
-  probe_.Step(group.info.name, load);
+  Probe::Step(group.series, load);
   group.load = std::move(report.load);
   group.reported_at = report.received_at;
   for (routing::SequenceTokens& sequence : report.sequences) HandleTokens(report, sequence);
@@ -212,8 +213,10 @@ void Service::Deliver(const GenerationPtr& generation, const routing::SequenceTo
     sink->OnFinished(stop ? "stop" : "length");
   } else if (ends) {
     const std::string why = sequence.error.empty() ? "the group ended it" : sequence.error;
-    Fail(generation, ServerError(sequence.finish == FinishReason::kError ? 500 : 503,
-                                 "generation_failed", "the request could not be finished: " + why));
+    Fail(generation,
+         sequence.finish == FinishReason::kError
+             ? FromGroup(sequence.error_kind, why)
+             : ServerError(503, "generation_failed", "the request could not be finished: " + why));
   }
 }
 

@@ -32,14 +32,25 @@ bool Allows(std::string_view methods, std::string_view method) {
          (at + method.size() == methods.size() || methods[at + method.size()] == ',');
 }
 
+// `wanted`: in lower case.
+bool StartsWithNoCase(std::string_view text, std::string_view wanted) {
+  return text.size() >= wanted.size() &&
+         std::equal(wanted.begin(), wanted.end(), text.begin(), [](char want, char got) {
+           return std::tolower(static_cast<unsigned char>(got)) == want;
+         });
+}
+
 bool IsJson(std::string_view content_type) {
   const std::string_view wanted = "application/json";
-  if (content_type.size() < wanted.size()) return false;
-  for (size_t i = 0; i < wanted.size(); ++i) {
-    if (std::tolower(static_cast<unsigned char>(content_type[i])) != wanted[i]) return false;
-  }
+  if (!StartsWithNoCase(content_type, wanted)) return false;
   const std::string_view rest = content_type.substr(wanted.size());
   return rest.empty() || rest.front() == ';' || rest.front() == ' ';
+}
+
+bool IsIdentity(std::string_view content_encoding) {
+  const std::string_view identity = "identity";
+  return content_encoding.empty() || (content_encoding.size() == identity.size() &&
+                                      StartsWithNoCase(content_encoding, identity));
 }
 
 Answer Json(int status, std::string body) {
@@ -84,6 +95,10 @@ std::optional<ApiError> Handler::Check(const HttpRequest& request) const {
       return NotAuthenticated("No API key: send 'Authorization: Bearer KEY'.");
     }
     if (!keys_.Allows(request.authorization)) return NotAuthenticated("Incorrect API key.");
+  }
+  if (!IsIdentity(request.content_encoding)) {
+    return RequestError(415, "unsupported_content_encoding",
+                        "the body must not be compressed; send it without 'Content-Encoding'");
   }
   if (request.method == "POST" && !IsJson(request.content_type)) {
     return RequestError(415, "unsupported_media_type",

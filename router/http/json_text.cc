@@ -9,7 +9,12 @@ namespace tandem::http {
 void AppendJsonString(std::string& out, std::string_view text) {
   static constexpr char kHex[] = "0123456789abcdef";
   out += '"';
-  for (const char c : text) {
+  size_t plain = 0;  // from here on nothing needs an escape
+  for (size_t at = 0; at < text.size(); ++at) {
+    const char c = text[at];
+    if (static_cast<uint8_t>(c) >= 0x20 && c != '"' && c != '\\') continue;
+    out += text.substr(plain, at - plain);
+    plain = at + 1;
     switch (c) {
       case '"':
         out += "\\\"";
@@ -27,15 +32,12 @@ void AppendJsonString(std::string& out, std::string_view text) {
         out += "\\t";
         break;
       default:
-        if (static_cast<uint8_t>(c) < 0x20) {
-          out += "\\u00";
-          out += kHex[static_cast<uint8_t>(c) >> 4];
-          out += kHex[static_cast<uint8_t>(c) & 15];
-        } else {
-          out += c;
-        }
+        out += "\\u00";
+        out += kHex[static_cast<uint8_t>(c) >> 4];
+        out += kHex[static_cast<uint8_t>(c) & 15];
     }
   }
+  out += text.substr(plain);
   out += '"';
 }
 

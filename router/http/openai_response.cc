@@ -81,9 +81,20 @@ void AppendRoleChunk(std::string& out, const ReplyMeta& meta) {
   out += "}\n\n";
 }
 
-void AppendTextChunk(std::string& out, const ReplyMeta& meta, std::string_view text) {
-  AppendChoiceChunk(out, meta, text, false, {});
-  out += "}\n\n";
+TextChunkFrame MakeTextChunkFrame(const ReplyMeta& meta) {
+  std::string chunk;
+  AppendChoiceChunk(chunk, meta, {}, false, {});
+  chunk += "}\n\n";
+  // Found from the end: what follows the text is fixed.
+  const std::string_view key = meta.endpoint == Endpoint::kChat ? "\"content\":" : "\"text\":";
+  const size_t text = chunk.rfind(key) + key.size();
+  return {chunk.substr(0, text), chunk.substr(text + 2)};
+}
+
+void AppendTextChunk(std::string& out, const TextChunkFrame& frame, std::string_view text) {
+  out += frame.before;
+  AppendJsonString(out, text);
+  out += frame.after;
 }
 
 void AppendFinish(std::string& out, const ReplyMeta& meta, std::string_view finish_reason,

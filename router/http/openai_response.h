@@ -25,7 +25,12 @@ struct Usage {
 
 // Chunks, each one SSE event ("data: {...}\n\n").
 void AppendRoleChunk(std::string& out, const ReplyMeta& meta);
-void AppendTextChunk(std::string& out, const ReplyMeta& meta, std::string_view text);
+// All text chunks of a stream are the same but for their text: made once, appended around it.
+struct TextChunkFrame {
+  std::string before, after;
+};
+TextChunkFrame MakeTextChunkFrame(const ReplyMeta& meta);
+void AppendTextChunk(std::string& out, const TextChunkFrame& frame, std::string_view text);
 // The last one(s) and "[DONE]": finish reason, usage if asked for, `timing` (JSON, or empty).
 void AppendFinish(std::string& out, const ReplyMeta& meta, std::string_view finish_reason,
                   const Usage& usage, std::string_view timing);

@@ -62,26 +62,25 @@ void Probe::GroupUp(const std::string& group, bool up) {
       .Set(up ? 1 : 0);
 }
 
-void Probe::Step(const std::string& group, const routing::GroupLoad& load) {
-  const observe::Labels labels = {{"group", group}};
+Probe::Group Probe::AddGroup(const std::string& name) {
+  const observe::Labels labels = {{"group", name}};
+  return {.step = metrics_.AddHistogram("tandem_router_step_seconds", "What a group's step took.",
+                                        observe::LatencyBuckets(), labels),
+          .running = metrics_.AddGauge("tandem_router_group_running_sequences",
+                                       "Sequences that decode.", labels),
+          .waiting = metrics_.AddGauge("tandem_router_group_waiting_sequences",
+                                       "Sequences with prompt tokens to compute.", labels),
+          .kv_use = metrics_.AddGauge("tandem_router_kv_use_ratio",
+                                      "Part of a group's KV blocks that sequences hold.", labels)};
+}
+
+void Probe::Step(Group& group, const routing::GroupLoad& load) {
   const bool worked = load.step_prefill_tokens > 0 || load.step_decodes > 0;
-  if (worked && load.step_duration > 0) {
-    metrics_
-        .AddHistogram("tandem_router_step_seconds", "What a group's step took.",
-                      observe::LatencyBuckets(), labels)
-        .Observe(Seconds(load.step_duration));
-  }
-  metrics_.AddGauge("tandem_router_group_running_sequences", "Sequences that decode.", labels)
-      .Set(load.num_running);
-  metrics_
-      .AddGauge("tandem_router_group_waiting_sequences", "Sequences with prompt tokens to compute.",
-                labels)
-      .Set(load.num_waiting);
+  if (worked && load.step_duration > 0) group.step.Observe(Seconds(load.step_duration));
+  group.running.Set(load.num_running);
+  group.waiting.Set(load.num_waiting);
   const double total = load.total_blocks;
-  metrics_
-      .AddGauge("tandem_router_kv_use_ratio", "Part of a group's KV blocks that sequences hold.",
-                labels)
-      .Set(total > 0 ? (total - load.free_blocks) / total : 0);
+  group.kv_use.Set(total > 0 ? (total - load.free_blocks) / total : 0);
 }
 
 }  // namespace tandem::http

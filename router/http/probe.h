@@ -29,7 +29,14 @@ class Probe {
   void Retried() { retries_.Add(); }
   void KvEventGap() { kv_event_gaps_.Add(); }
   void GroupUp(const std::string& group, bool up);
-  void Step(const std::string& group, const routing::GroupLoad& load);
+
+  // One group's series, looked up once: reports come with every step.
+  struct Group {
+    observe::Histogram step;
+    observe::Gauge running, waiting, kv_use;
+  };
+  Group AddGroup(const std::string& name);
+  static void Step(Group& group, const routing::GroupLoad& load);
 
  private:
   static double Seconds(Nanos n) { return static_cast<double>(n) / static_cast<double>(kSecond); }

@@ -29,13 +29,14 @@ void Reply::Start() {
                     .chunked = !options_.http_1_0,
                     .close = options_.close,
                     .stream = true});
+  frame_ = MakeTextChunkFrame(meta_);
   AppendRoleChunk(pending_, meta_);
 }
 
 void Reply::OnText(std::string_view text) {
   if (generation_->api.stream) {
     if (!started_) Start();
-    if (!text.empty()) AppendTextChunk(pending_, meta_, text);
+    if (!text.empty()) AppendTextChunk(pending_, frame_, text);
     wake_();
   } else {
     pending_ += text;
@@ -63,21 +64,21 @@ Usage Reply::usage() const {
           .cached_tokens = generation_->num_cached_tokens};
 }
 
-std::string Reply::Take() {
-  std::string out = std::exchange(head_, {});
+void Reply::Take(std::string& out) {
+  out = head_;
+  head_.clear();
   if (started_ && !pending_.empty()) {
-    const std::string events = std::exchange(pending_, {});
     if (options_.http_1_0) {
-      out += events;
+      out += pending_;
     } else {
-      AppendHttpChunk(out, events);
+      AppendHttpChunk(out, pending_);
     }
+    pending_.clear();
   }
   // With the account asked for, the end waits until the first token has left: its flush is part
   // of it.
   const bool wait = started_ && generation_->timing && !flushed_ && !out.empty();
   if (ended_ && !taken_end_ && !wait) TakeEnd(out);
-  return out;
 }
 
 void Reply::TakeEnd(std::string& out) {

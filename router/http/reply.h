@@ -33,8 +33,9 @@ class Reply : public ReplySink {
   void OnFinished(std::string_view finish_reason) override;
   void OnFailed(const ApiError& error) override;
 
-  // The bytes to write next; empty: nothing now, or nothing more if done().
-  std::string Take();
+  // Sets `out` to the bytes to write next; empty: nothing now, or nothing more if done(). A caller
+  // that gives the same string again saves its allocation.
+  void Take(std::string& out);
   // All that Take() gave was written. The first time ends the TTFT.
   void Flushed(Nanos now);
 
@@ -54,6 +55,7 @@ class Reply : public ReplySink {
   Options options_;
   const std::function<void()> wake_;
   ReplyMeta meta_;
+  TextChunkFrame frame_;    // streaming
   bool started_ = false;    // streaming: head and first chunk are made
   bool ended_ = false;      // OnFinished or OnFailed came
   bool taken_end_ = false;  // and Take() gave the end

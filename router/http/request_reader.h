@@ -20,8 +20,8 @@ namespace tandem::http {
 // What of a request matters here.
 struct HttpRequest {
   std::string method;  // "GET"
-  std::string path;    // without the query
-  std::string content_type, authorization, request_id, timing;
+  std::string path;    // decoded; without scheme, authority and query; a malformed one: as it came
+  std::string content_type, content_encoding, authorization, request_id, timing;
   bool http_1_0 = false;
   bool keep_alive = true;
   bool expects_continue = false;
@@ -52,6 +52,8 @@ class RequestReader {
  private:
   struct Parser;
   void ReadHeader();
+  bool Refuse(int status, std::string_view why);
+  bool CheckFraming();  // false: error() says why
   State NeedMore(size_t unconsumed);
 
   const int max_header_bytes_;

@@ -87,6 +87,7 @@ class Service : public routing::GroupListener {
   };
   struct Group {
     routing::GroupInfo info;
+    Probe::Group series;
     routing::GroupLoad load;
     Nanos reported_at = 0;
     bool draining = false;
@@ -144,7 +145,8 @@ class Service : public routing::GroupListener {
 
   Mutex events_mutex_;
   std::vector<Event> events_ TANDEM_GUARDED_BY(events_mutex_);
-  TextPool text_pool_;  // last: its threads use what is above
+  std::vector<Event> handled_;  // I/O thread; the other half of a pair whose memory is kept
+  TextPool text_pool_;          // last: its threads use what is above
 };
 
 }  // namespace tandem::http

@@ -223,7 +223,7 @@ TEST_F(ServerTest, BytesThatAreNoHttpAndLimits) {
   {
     RawClient client(port());  // no length says so before it is too much
     client.Send(
-        "POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\n"
+        "POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\n"
         "Transfer-Encoding: chunked\r\n\r\n2000\r\n" +
         std::string(8192, ' ') + "\r\n");
     EXPECT_EQ(client.Read().status, 413);
@@ -356,7 +356,7 @@ TEST_F(ServerTest, TimeoutsEndConnectionsThatDoNotSend) {
   RawClient idle(port()), header(port()), body(port());
   header.Send("GET /health HT");
   body.Send(
-      "POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\n"
+      "POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\n"
       "Content-Length: 100\r\n\r\n{");
   EXPECT_TRUE(idle.AtEnd());
   EXPECT_EQ(header.Read().status, 408);
@@ -385,6 +385,127 @@ TEST_F(ServerTest, AFailedGenerationIsAnError) {
   const RawResponse response = client.Read();
   EXPECT_EQ(response.status, 500);
   EXPECT_THAT(response.body, HasSubstr("a step failed"));
+}
+
+TEST_F(ServerTest, AGroupsErrorsHaveTheStatusOfWhoseFaultTheyAre) {
+  StartWithGroup();
+  const struct {
+    routing::ErrorKind kind;
+    int status;
+    const char* code;
+    const char* retry_after;
+  } cases[] = {{routing::ErrorKind::kBusy, 429, "too_many_requests", "1"},
+               {routing::ErrorKind::kInvalid, 400, "invalid_value", ""},
+               {routing::ErrorKind::kInternal, 500, "generation_failed", ""}};
+  RawClient client(port());
+  for (const char* stream : {"", R"(,"stream":true)"}) {
+    for (const auto& c : cases) {
+      client.Send(ChatPost("Hi", stream));
+      groups_->Refuse(groups_->WaitSent(), c.kind, "4096 sequences are waiting already");
+      const RawResponse response = client.Read();
+      EXPECT_EQ(response.status, c.status);
+      EXPECT_EQ(response.Header("retry-after"), c.retry_after);
+      EXPECT_THAT(response.body, HasSubstr(fmt::format(R"("code":"{}")", c.code)));
+      EXPECT_THAT(response.body, HasSubstr("4096 sequences are waiting already"));
+    }
+  }
+}
+
+TEST_F(ServerTest, BodiesInACodingThatIsNotKnownAreRefused) {
+  StartWithGroup();
+  RawClient client(port());
+  for (const char* coding :
+       {"gzip", "br", "identity, gzip", "identity\r\nContent-Encoding: gzip"}) {
+    client.Send(ChatPost("Hi", "", fmt::format("Content-Encoding: {}\r\n", coding)));
+    const RawResponse response = client.Read();  // the body's length is known: the connection stays
+    EXPECT_EQ(response.status, 415) << coding;
+    EXPECT_THAT(response.body, HasSubstr("\"code\":\"unsupported_content_encoding\""));
+  }
+  client.Send(ChatPost("Hi", "", "Content-Encoding: Identity\r\n"));
+  groups_->Answer(groups_->WaitSent(), Tokens("x"), 0, FinishReason::kLength);
+  EXPECT_EQ(client.Read().status, 200);
+}
+
+// The body of a request whose end is in doubt must not be taken for the next request.
+TEST_F(ServerTest, NothingAfterADoubtfulEndIsServed) {
+  StartWithGroup();
+  const std::string hidden = ChatPost("hidden");
+  const std::pair<const char*, int> cases[] = {
+      {"Transfer-Encoding: gzip\r\n", 501},
+      {"Transfer-Encoding: gzip, chunked\r\n", 501},
+      {"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", 400},
+      {"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", 400},
+      {"Content-Length: 5\r\nTransfer-Encoding: gzip\r\n", 400},
+      {"Content-Length: 0\r\nContent-Length: 0\r\n", 400},
+      {"Content-Length: 0\r\nHost: other\r\n", 400}};
+  for (const auto& [headers, status] : cases) {
+    SCOPED_TRACE(headers);
+    RawClient client(port());
+    client.Send(
+        fmt::format("POST /v1/chat/completions HTTP/1.1\r\nHost: t\r\nContent-Type: "
+                    "application/json\r\n{}\r\n0\r\n\r\n{}",
+                    headers, hidden));
+    const RawResponse response = client.Read();
+    EXPECT_EQ(response.status, status);
+    EXPECT_EQ(response.Header("connection"), "close");
+    EXPECT_THAT(response.body, HasSubstr("\"error\":{\"message\":"));
+    EXPECT_TRUE(client.AtEnd());
+  }
+  RawClient client(port());
+  client.Send("GET /health HTTP/1.1\r\n\r\n");
+  EXPECT_EQ(client.Read().status, 400);
+  EXPECT_TRUE(client.AtEnd());
+  EXPECT_FALSE(groups_->HasSent());
+}
+
+TEST_F(ServerTest, OddTargetsAndVersions) {
+  auto keys = ApiKeys::Parse("secret", "keys");
+  ASSERT_TRUE(keys.ok());
+  Start(*keys);
+  RawClient client(port());
+  const std::pair<const char*, int> cases[] = {{"/health?x=1&y=%zz", 200},
+                                               {"/%68ealth", 200},
+                                               {"http://t/health", 200},
+                                               {"/v1/models", 401},
+                                               {"/%76%31/models", 401},
+                                               {"http://t/v1/models", 401},
+                                               {"//v1/models", 404},
+                                               {"/v1/../health", 404},
+                                               {"/health%00", 404},
+                                               {"/%ff%0d%0aX-Evil:1", 404},
+                                               {"*", 404}};
+  for (const auto& [target, status] : cases) {
+    client.Send(RawClient::Get(target));
+    const RawResponse response = client.Read();
+    EXPECT_EQ(response.status, status) << target;
+    EXPECT_EQ(response.Header("x-evil"), "");
+  }
+  client.Send(RawClient::Get("/" + std::string(8000, 'a')));
+  EXPECT_EQ(client.Read().status, 404);
+  client.Send(RawClient::Get("/health", "x-request-id: a\x01b\r\n"));
+  const RawResponse control = client.Read();  // refused, or answered under an id of our own
+  EXPECT_NE(control.Header("x-request-id"), "a\x01b");
+  RawClient old(port());
+  old.Send("GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+  EXPECT_EQ(old.Read().Header("connection"), "close");
+  EXPECT_TRUE(old.AtEnd());
+}
+
+TEST_F(ServerTest, UploadsThatStopLeaveNothing) {
+  StartWithGroup();
+  for (int i = 0; i < 50; ++i) {
+    const std::string post = ChatPost(std::string(3000, 'x'));
+    RawClient client(port());
+    client.Send(post.substr(0, post.size() * static_cast<size_t>(i) / 50));
+    if (i % 2 == 0) client.Reset();
+  }
+  RawClient client(port());
+  client.Send(ChatPost("Hi"));
+  const FakeGroups::Sent sent = groups_->WaitSent();  // of all, only this one
+  EXPECT_LT(sent.request.prompt.size(), 100u);
+  groups_->Answer(sent, Tokens("x"), 0, FinishReason::kLength);
+  EXPECT_EQ(client.Read().status, 200);
+  EXPECT_FALSE(groups_->HasSent());
 }
 
 TEST_F(ServerTest, MetricsTellWhatHappened) {

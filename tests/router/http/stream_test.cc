@@ -105,6 +105,132 @@ TEST_F(StreamTest, AClientThatLeavesIsCancelledAtOnce) {
   EXPECT_THAT(client.Read().body, HasSubstr("tandem_router_errors_total{kind=\"client_gone\"} 3"));
 }
 
+// However much it has sent behind its request: its end is seen behind that.
+TEST_F(StreamTest, AClientThatPipelinesMuchAndLeavesIsCancelledAtOnce) {
+  StartWithGroup();
+  const std::string next = ChatPost(std::string(300 << 10, 'x'));
+  for (const bool streaming : {false, true}) {
+    for (const bool reset : {false, true}) {
+      RawClient client(port());
+      client.Send(ChatPost("a", streaming ? R"(,"stream":true)" : ""));
+      const FakeGroups::Sent sent = groups_->WaitSent();
+      ASSERT_TRUE(client.Send(next));
+      if (reset) {
+        client.Reset();
+      } else {
+        client.Close();
+      }
+      EXPECT_EQ(groups_->WaitCancel().request, sent.request.request);
+    }
+  }
+}
+
+TEST_F(StreamTest, PipelinedBytesAreBoundedWhileAReplyIsMade) {
+  options_.limits.max_header_bytes = 1024;
+  options_.limits.max_body_bytes = 64 << 10;
+  StartWithGroup();
+  const std::string flood(1 << 20, 'x');
+  RawClient whole(port()), streaming(port());
+  whole.Send(ChatPost("a"));
+  const FakeGroups::Sent first = groups_->WaitSent();
+  whole.Send(flood);  // may fail half-way
+  EXPECT_EQ(groups_->WaitCancel().request, first.request.request);
+  const RawResponse response = whole.Read();
+  EXPECT_EQ(response.status, 400);
+  EXPECT_EQ(response.Header("connection"), "close");
+  EXPECT_THAT(response.body, HasSubstr("\"code\":\"pipelined_too_much\""));
+
+  streaming.Send(ChatPost("b", R"(,"stream":true)"));
+  const FakeGroups::Sent second = groups_->WaitSent();
+  groups_->Answer(second, Tokens("x"), 0);
+  streaming.ReadUntil("\"content\":\"x\"");
+  streaming.Send(flood);
+  EXPECT_EQ(groups_->WaitCancel().request, second.request.request);
+  EXPECT_THAT(streaming.ReadUntil("\r\n0\r\n\r\n"), HasSubstr("pipelined_too_much"));
+}
+
+TEST_F(StreamTest, ManyPipelinedRequestsAreAnsweredInOrder) {
+  StartWithGroup();
+  RawClient client(port());
+  client.Send(ChatPost("a"));
+  const FakeGroups::Sent sent = groups_->WaitSent();
+  constexpr int kMore = 5000;  // some 200 KB of them wait behind the reply
+  std::string more;
+  for (int i = 0; i < kMore; ++i) more += RawClient::Get(i % 2 == 0 ? "/ready" : "/nothing");
+  ASSERT_TRUE(client.Send(more));
+  groups_->Answer(sent, Tokens("x"), 0, FinishReason::kLength);
+  EXPECT_THAT(client.Read().body, HasSubstr("\"content\":\"x\""));
+  for (int i = 0; i < kMore; ++i) ASSERT_EQ(client.Read().status, i % 2 == 0 ? 200 : 404) << i;
+}
+
+// Its end may be seen before the write that gave it the last bytes is.
+TEST_F(StreamTest, AClientThatLeavesWithItsWholeReplyWasAnswered) {
+  StartWithGroup();
+  constexpr int kClients = 100;
+  for (int i = 0; i < kClients; ++i) {
+    RawClient client(port());
+    client.Send(ChatPost("a"));
+    groups_->Answer(groups_->WaitSent(), Tokens("x"), 0, FinishReason::kLength);
+    ASSERT_EQ(client.Read().status, 200);
+  }
+  RawClient client(port());
+  client.Send(RawClient::Get("/metrics"));
+  EXPECT_THAT(
+      client.Read().body,
+      HasSubstr(fmt::format("tandem_router_responses_total{{status=\"200\"}} {}", kClients)));
+}
+
+// Clients that leave at any moment of a request's life: before, while and after its tokens come.
+TEST_F(StreamTest, ClientsThatLeaveAtAnyMomentLeaveNothing) {
+  StartWithGroup();
+  constexpr int kClients = 300;
+  std::vector<std::unique_ptr<RawClient>> clients;
+  std::vector<FakeGroups::Sent> sent;
+  for (int i = 0; i < kClients; ++i) {
+    clients.push_back(std::make_unique<RawClient>(port()));
+    const bool leaves = i % 5 == 4;  // before its request gets to the group, or soon after
+    clients.back()->Send(
+        ChatPost("s", fmt::format(R"(,"stream":{},"max_tokens":{})", i % 2 == 0, leaves ? 4 : 5)));
+    if (leaves) clients.back()->Close();
+  }
+  for (int staying = 0; staying < kClients / 5 * 4;) {
+    sent.push_back(groups_->WaitSent());
+    ASSERT_NE(sent.back().request.max_tokens, 0) << "none came";
+    staying += sent.back().request.max_tokens == 5 ? 1 : 0;
+  }
+  for (int step = 0; step < 3; ++step) {
+    std::vector<routing::SequenceTokens> sequences;
+    for (const FakeGroups::Sent& to : sent) {
+      routing::SequenceTokens s;
+      s.request = to.request.request;
+      s.first_index = step;
+      s.tokens = Tokens("x");
+      if (step == 2) s.finish = FinishReason::kLength;
+      sequences.push_back(std::move(s));
+    }
+    groups_->Report(group_, std::move(sequences));
+    for (int i = step; i < kClients; i += 5) {
+      if (i % 2 == 0) {
+        clients[static_cast<size_t>(i)]->Close();
+      } else {
+        clients[static_cast<size_t>(i)]->Reset();
+      }
+    }
+  }
+  for (int i = 3; i < kClients; i += 5) {
+    const RawResponse response = clients[static_cast<size_t>(i)]->Read();
+    ASSERT_EQ(response.status, 200) << i;
+    EXPECT_THAT(response.body, HasSubstr("\"finish_reason\":\"length\"")) << i;
+  }
+  RawClient client(port());
+  std::string metrics;
+  while (metrics.find("tandem_router_requests_in_flight 0\n") == std::string::npos) {
+    client.Send(RawClient::Get("/metrics"));
+    metrics = client.Read().body;
+    ASSERT_FALSE(metrics.empty());
+  }
+}
+
 TEST_F(StreamTest, AReaderThatDoesNotReadIsCutOffAndDelaysNobody) {
   options_.limits.max_stream_buffer_bytes = 16 << 10;
   StartWithGroup();
@@ -251,7 +377,7 @@ TEST_F(StreamTest, DrainingFinishesStreamsAndRefusesNewOnes) {
   RawClient streaming(port()), idle(port()), late(port());
   idle.Send(RawClient::Get("/health"));
   EXPECT_EQ(idle.Read().status, 200);
-  late.Send("GET /health HTTP/1.1\r\n");  // a request half read
+  late.Send("GET /health HTTP/1.1\r\nHost: t\r\n");  // a request half read
   streaming.Send(ChatPost("a", R"(,"stream":true)"));
   const FakeGroups::Sent sent = groups_->WaitSent();
   groups_->Answer(sent, Tokens("x"), 0);

@@ -111,8 +111,9 @@ TEST(ApiKeys, ComparesWholeKeys) {
 TEST(RequestReader, AnyCutOfTheBytesGivesTheSameRequests) {
   const std::string bytes =
       "GET /a?b HTTP/1.1\r\nHost: x\r\nX-Request-Id: 7\r\n\r\n"
-      "POST /p HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 4\r\n\r\nbody"
-      "POST /c HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\n\r\n";
+      "POST /p HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "
+      "4\r\n\r\nbody"
+      "POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\n\r\n";
   for (size_t piece = 1; piece <= bytes.size(); ++piece) {
     RequestReader reader(4096, 4096);
     std::vector<std::string> seen;
@@ -135,16 +136,92 @@ TEST(RequestReader, AnyCutOfTheBytesGivesTheSameRequests) {
   }
 }
 
-TEST(RequestReader, AmbiguousLengthsAreRefused) {
-  for (const char* bytes :
-       {"POST / HTTP/1.1\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n",
-        "POST / HTTP/1.1\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\n",
-        "POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", "GET / HTTP/2.0\r\n\r\n",
-        "GET / HTTP/1.1\r\nBad Name: x\r\n\r\n"}) {
+// What a proxy in front might read otherwise than we do.
+TEST(RequestReader, AmbiguousRequestsAreRefusedAndCostTheConnection) {
+  const std::pair<const char*, int> cases[] = {
+      {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n", 400},
+      {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n", 400},
+      {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\nContent-Length: 4\r\n", 400},
+      {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: gzip\r\n", 400},
+      {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n", 501},
+      {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, gzip\r\n", 501},
+      {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: identity\r\n", 501},
+      {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n", 501},
+      {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: \r\n", 501},
+      {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: "
+       "chunked\r\n",
+       501},
+      {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: "
+       "chunked\r\n",
+       400},
+      {"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n", 400},
+      {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\n", 400},
+      {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nContent-Length: 5\r\n", 400},
+      {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nContent-Length: 4\r\n", 400},
+      {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4, 4\r\n", 400},
+      {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n", 400},
+      {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n", 400},
+      {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0x1\r\n", 400},
+      {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n", 400},
+      {"GET / HTTP/1.1\r\n", 400},
+      {"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n", 400},
+      {"GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n", 400},
+      {"GET / HTTP/1.1\r\nHost: a, b\r\n", 400},
+      {"GET / HTTP/1.1\r\nHost: user@a\r\n", 400},
+      {"GET / HTTP/1.1\r\nHost : a\r\n", 400},
+      {"GET / HTTP/2.0\r\n", 400},
+      {"GET / HTTP/1.1\r\nHost: x\r\nBad Name: x\r\n", 400}};
+  for (const auto& [head, status] : cases) {
     RequestReader reader(4096, 4096);
     size_t used = 0;
-    EXPECT_EQ(reader.Put(bytes, used), RequestReader::State::kFailed) << bytes;
-    EXPECT_EQ(reader.error().status, 400);
+    EXPECT_EQ(reader.Put(std::string(head) + "\r\n", used), RequestReader::State::kFailed) << head;
+    EXPECT_EQ(reader.error().status, status) << head;
+    EXPECT_TRUE(reader.error().close) << head;
+  }
+}
+
+TEST(RequestReader, PathsAreDecodedAndWithoutTheirHost) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"/health?x=%41/b", "/health"},
+      {"/v1/m%6Fdels/a%2fb%20c", "/v1/models/a/b c"},
+      {"http://other:80/health?q", "/health"},
+      {"HTTP://other/%68ealth", "/health"},
+      {"http://other", "/"},
+      {"/%", "/%"},
+      {"/%4", "/%4"},
+      {"/a%zz", "/a%zz"},
+      {"*", "*"}};
+  for (const auto& [target, path] : cases) {
+    RequestReader reader(4096, 4096);
+    size_t used = 0;
+    const std::string head = std::string("GET ") + target + " HTTP/1.1\r\nHost:\r\n\r\n";
+    ASSERT_EQ(reader.Put(head, used), RequestReader::State::kHeader) << target;
+    EXPECT_EQ(reader.request().path, path);
+  }
+}
+
+TEST(OpenAiResponse, ATextChunkIsWhatIsAroundItsText) {
+  ReplyMeta meta;
+  meta.id = "cmpl-1";
+  meta.created = 7;
+  meta.model = R"(odd "text":"" "content":"")";
+  for (const bool usage : {false, true}) {
+    meta.include_usage = usage;
+    const std::string end = usage ? R"(,"usage":null})" : "}";
+    std::string model;
+    AppendJsonString(model, meta.model);
+    meta.endpoint = Endpoint::kCompletions;
+    std::string out;
+    AppendTextChunk(out, MakeTextChunkFrame(meta), "a\"\n");
+    EXPECT_EQ(out, R"(data: {"id":"cmpl-1","object":"text_completion","created":7,"model":)" +
+                       model + R"(,"choices":[{"index":0,"text":"a\"\n","logprobs":null,)" +
+                       R"("finish_reason":null}])" + end + "\n\n");
+    meta.endpoint = Endpoint::kChat;
+    out.clear();
+    AppendTextChunk(out, MakeTextChunkFrame(meta), "");
+    EXPECT_EQ(out, R"(data: {"id":"cmpl-1","object":"chat.completion.chunk","created":7,"model":)" +
+                       model + R"(,"choices":[{"index":0,"delta":{"content":""},"logprobs":null,)" +
+                       R"("finish_reason":null}])" + end + "\n\n");
   }
 }
 
