@@ -294,8 +294,7 @@ void Reader::SetEndpoints(const YamlNode& node, const std::string& path,
     const std::string place = fmt::format("{}[{}]", path, field->size());
     const Status status = CheckEndpoint(item.text);
     if (!status.ok()) Add(item.at, fmt::format("'{}': {}", place, Message(status)));
-    const bool any_port = item.text.ends_with(":*");
-    if (!any_port && std::find(field->begin(), field->end(), item.text) != field->end()) {
+    if (std::find(field->begin(), field->end(), item.text) != field->end()) {
       Add(item.at, fmt::format("'{}': '{}' stands in the list twice; an endpoint for each router",
                                place, item.text));
     }

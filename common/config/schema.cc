@@ -211,8 +211,8 @@ std::vector<Key> LinkKeys() {
        .name = "routers",
        .type = KeyType::kEndpoints,
        .field = [](T t) -> Field { return &t.cluster.links.routers; },
-       .help = "Where workers meet the routers, an endpoint for each router: `tcp://host:port`, "
-               "`tcp://host:*` or `ipc:///path`"},
+       .help = "Where workers meet the routers, an endpoint for each router: `tcp://host:port` or "
+               "`ipc:///path`"},
       {.section = "links",
        .name = "runtime_dir",
        .type = KeyType::kFolder,

@@ -112,8 +112,8 @@ Status CheckTcpEndpoint(std::string_view text, std::string_view rest) {
     return InvalidArgument("'{}' names no host; {}", text, kRight);
   }
   int port = 0;
-  if (port_text != "*" && (!ParsePort(port_text, &port) || port == 0)) {
-    return InvalidArgument("'{}' has the port '{}'; 1 to 65535, or * for any that is free", text,
+  if (!ParsePort(port_text, &port) || port == 0) {
+    return InvalidArgument("'{}' has the port '{}'; 1 to 65535, because workers dial it", text,
                            port_text);
   }
   return OkStatus();

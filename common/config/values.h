@@ -25,7 +25,7 @@ struct Address {
 StatusOr<Address> ParseAddress(std::string_view text);  // 127.0.0.1:8000, [::1]:8000
 std::string FormatAddress(const Address& address);
 
-// tcp://host:port, tcp://host:* (any free port) or ipc:///path.
+// tcp://host:port or ipc:///path; both ends read it, so a port must be named.
 Status CheckEndpoint(std::string_view text);
 
 // Letters, digits, '.', '_' and '-', at most 32: it becomes part of file names and commands.

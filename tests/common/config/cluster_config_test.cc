@@ -45,7 +45,7 @@ router:
     slow_reader_timeout: 9s
     drain_timeout: 10s
 links:
-  routers: ["tcp://127.0.0.1:*", "tcp://127.0.0.1:*"]
+  routers: ["tcp://127.0.0.1:8100", "tcp://127.0.0.1:8101"]
   runtime_dir: run
 log: {level: debug, format: json}
 )";

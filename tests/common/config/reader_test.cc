@@ -151,6 +151,9 @@ TEST(Reader, NamesWrongPlaces) {
       {InLinks("routers: [127.0.0.1:8100]"),
        "c.yaml:4:13: 'links.routers[0]': '127.0.0.1:8100' is no endpoint; like "
        "tcp://192.168.1.5:8100"},
+      {InLinks("routers: [tcp://a:1, 'tcp://127.0.0.1:*']"),
+       "c.yaml:4:24: 'links.routers[1]': 'tcp://127.0.0.1:*' has the port '*'; 1 to 65535, because "
+       "workers dial it"},
       {InLinks("routers: [tcp://a:1, tcp://a:1]"),
        "c.yaml:4:24: 'links.routers[1]': 'tcp://a:1' stands in the list twice; an endpoint for "
        "each router"},

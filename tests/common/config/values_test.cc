@@ -81,15 +81,15 @@ TEST(Values, ReadsAddresses) {
 }
 
 TEST(Values, ChecksEndpoints) {
-  for (const char* fine : {"tcp://127.0.0.1:8100", "tcp://127.0.0.1:*", "tcp://router-1.lan:8100",
+  for (const char* fine : {"tcp://127.0.0.1:8100", "tcp://router-1.lan:8100",
                            "tcp://[fe80::1]:8100", "ipc:///tmp/x/router.sock"}) {
     EXPECT_TRUE(CheckEndpoint(fine).ok()) << fine;
   }
   const std::string long_path = "ipc:///" + std::string(100, 'a');
   for (const char* wrong :
        {"", "127.0.0.1:8100", "udp://127.0.0.1:8100", "tcp://127.0.0.1", "tcp://127.0.0.1:0",
-        "tcp://127.0.0.1:65536", "tcp://:8100", "tcp://a b:8100", "tcp://[x]:8100",
-        "ipc://relative", long_path.c_str()}) {
+        "tcp://127.0.0.1:*", "tcp://127.0.0.1:65536", "tcp://:8100", "tcp://a b:8100",
+        "tcp://[x]:8100", "ipc://relative", long_path.c_str()}) {
     EXPECT_THAT(std::string(Message(CheckEndpoint(wrong))), testing::HasSubstr("; ")) << wrong;
   }
 }
