@@ -35,7 +35,7 @@ bool IsIgnored(int signal) {
 Supervisor::Supervisor(const std::vector<UnitSpec>& units, const SupervisorOptions& options)
     : options_(options) {
   for (const UnitSpec& spec : units) {
-    Unit unit = {spec.name, spec.is_router, {}, RestartPolicy(options.restart)};
+    Unit unit = {spec.name, spec.is_router, {}, spec.stopped_bound, RestartPolicy(options.restart)};
     for (const ProcessSpec& process : spec.processes) unit.processes.push_back({process});
     units_.push_back(std::move(unit));
   }
@@ -96,15 +96,28 @@ void Supervisor::OnStopSignal(int signal) {
 
 void Supervisor::Reap() {
   int status = 0;
-  for (pid_t pid = 0; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
+  for (pid_t pid = 0; (pid = waitpid(-1, &status, WNOHANG | WUNTRACED | WCONTINUED)) > 0;) {
     for (Unit& unit : units_) {
       for (Process& process : unit.processes) {
-        if (process.pid != pid) continue;
-        process.pid = 0;
-        OnExit(unit, process, status);
+        if (process.pid == pid) OnChange(unit, process, status);
       }
     }
   }
+}
+
+void Supervisor::OnChange(Unit& unit, Process& process, int wait_status) {
+  if (WIFSTOPPED(wait_status)) {
+    process.stopped_kill = MonotonicNow() + unit.stopped_bound;
+    LogWarn("{} is stopped by signal {}", process.spec.name, WSTOPSIG(wait_status));
+    return;
+  }
+  process.stopped_kill = 0;
+  if (WIFCONTINUED(wait_status)) {
+    LogInfo("{} was continued", process.spec.name);
+    return;
+  }
+  process.pid = 0;
+  OnExit(unit, process, wait_status);
 }
 
 void Supervisor::OnExit(Unit& unit, const Process& process, int wait_status) {
@@ -161,6 +174,7 @@ void Supervisor::RestartWhenEmpty(Unit& unit) {
 
 void Supervisor::RunTimers() {
   const Nanos now = MonotonicNow();
+  KillStopped(now);
   for (Unit& unit : units_) {
     if (unit.kill_at != 0 && now >= unit.kill_at) {
       unit.kill_at = 0;
@@ -173,6 +187,18 @@ void Supervisor::RunTimers() {
     if (unit.start_at != 0 && now >= unit.start_at) StartUnit(unit);
   }
   if (bound_at_ != 0 && now >= bound_at_) EnforceBound();
+}
+
+void Supervisor::KillStopped(Nanos now) {
+  for (Unit& unit : units_) {
+    for (Process& process : unit.processes) {
+      if (process.stopped_kill == 0 || now < process.stopped_kill) continue;
+      process.stopped_kill = 0;
+      LogWarn("{} has stood still for {} ms: killing it", process.spec.name,
+              unit.stopped_bound / kMillisecond);
+      kill(process.pid, SIGKILL);
+    }
+  }
 }
 
 void Supervisor::BeginStop() {
@@ -246,6 +272,7 @@ int Supervisor::PollTimeoutMs() const {
   for (const Unit& unit : units_) {
     consider(unit.kill_at);
     consider(unit.start_at);
+    for (const Process& process : unit.processes) consider(process.stopped_kill);
   }
   if (next == std::numeric_limits<Nanos>::max()) return -1;
   const Nanos left = std::max<Nanos>(0, next - MonotonicNow());

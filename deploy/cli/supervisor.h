@@ -6,6 +6,10 @@
 //   stopping  the router is gone: the workers get SIGTERM
 //   ended     nothing runs any more: Run returns
 //
+// A process that stands still by SIGSTOP for longer than its unit's limit gets SIGKILL: nobody else
+// may be left to notice (a group of one rank, or one whose ranks are all stopped). One that is
+// continued in time goes on.
+//
 // What takes longer than its bound gets SIGKILL, and so does everything at the second signal of the
 // same kind. A process that exits with 2 says that the operator must mend something: no restart,
 // all of it stops. Thread: the main one (see StartProcess), and no other runs.
@@ -32,6 +36,7 @@ struct UnitSpec {
   std::string name;  // "router", "group g0"
   bool is_router = false;
   std::vector<ProcessSpec> processes;
+  Nanos stopped_bound = 7 * kSecond;  // how long a process of it may stand still
 };
 
 struct SupervisorOptions {
@@ -55,12 +60,14 @@ class Supervisor {
 
   struct Process {
     ProcessSpec spec;
-    pid_t pid = 0;  // 0: does not run
+    pid_t pid = 0;           // 0: does not run
+    Nanos stopped_kill = 0;  // stopped, and killed then; 0: not stopped
   };
   struct Unit {
     std::string name;
     bool is_router;
     std::vector<Process> processes;
+    Nanos stopped_bound;
     RestartPolicy policy;
     Nanos started = 0;
     Nanos pause = 0;       // before the next start, decided when the first process died
@@ -73,11 +80,13 @@ class Supervisor {
   void WaitForSignals();
   void OnStopSignal(int signal);
   void Reap();
+  void OnChange(Unit& unit, Process& process, int wait_status);
   void OnExit(Unit& unit, const Process& process, int wait_status);
   void StartUnit(Unit& unit);
   void FailUnit(Unit& unit);
   void RestartWhenEmpty(Unit& unit);
   void RunTimers();
+  void KillStopped(Nanos now);
   void BeginStop();
   void StopWorkers();
   void AdvanceStop();

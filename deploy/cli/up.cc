@@ -9,6 +9,9 @@ namespace tandem::cli {
 namespace {
 
 constexpr int kOperatorMistake = 2;
+// The group's own watchdog goes first, because it can name the culprit to the routers; its other
+// ranks take a second more than its leader.
+constexpr Nanos kAfterWatchdog = 2 * kSecond;
 
 void AddCommonArguments(const config::Cluster& cluster, const UpOptions& options,
                         std::vector<std::string>* argv) {
@@ -31,6 +34,7 @@ UnitSpec RouterUnit(const config::Cluster& cluster, const UpOptions& options) {
 UnitSpec GroupUnit(const config::Cluster& cluster, const config::Group& group,
                    const UpOptions& options) {
   UnitSpec unit = {"group " + group.name, /*is_router=*/false, {}};
+  unit.stopped_bound = group.min_watchdog + kAfterWatchdog;
   for (int rank = 0; rank < group.tp; ++rank) {
     ProcessSpec worker = {fmt::format("worker {}/{}", group.name, rank),
                           {options.bin_dir + "/tandem-worker"}};

@@ -76,6 +76,33 @@ TEST_F(Supervision, AStoppedRankIsKilledWithItsGroup) {
   EXPECT_TRUE(AllGone());
 }
 
+TEST_F(Supervision, AGroupWhoseRanksAreAllStoppedIsKilledAndStartedAgain) {
+  StartUp();
+  WaitForAll();
+  // The first is continued, and its bound passes before that of the others.
+  kill(LastPid("g1.0"), SIGSTOP);
+  ASSERT_TRUE(WaitFor([&] { return Log().find("worker g1/0 is stopped") != std::string::npos; }));
+  kill(LastPid("g1.0"), SIGCONT);
+  ASSERT_TRUE(
+      WaitFor([&] { return Log().find("worker g1/0 was continued") != std::string::npos; }));
+  for (const char* rank : {"g0.0", "g0.1"}) kill(LastPid(rank), SIGSTOP);
+  EXPECT_TRUE(WaitForStarts("g0.0", 2));
+  EXPECT_TRUE(WaitForStarts("g0.1", 2));
+  EXPECT_THAT(Log(), HasSubstr("has stood still for 2100 ms: killing it"));
+  EXPECT_EQ(Stop(SIGTERM), 0);
+  EXPECT_EQ(CountStarts("g1.0") + CountStarts("router"), 2);
+  EXPECT_TRUE(AllGone());
+}
+
+TEST_F(Supervision, AStoppedWorkerAloneIsKilledAndStartedAgain) {
+  StartUp();
+  WaitForAll();
+  kill(LastPid("g1.0"), SIGSTOP);
+  EXPECT_TRUE(WaitForStarts("g1.0", 2));
+  EXPECT_EQ(Stop(SIGTERM), 0);
+  EXPECT_EQ(CountStarts("g0.0") + CountStarts("g0.1") + CountStarts("router"), 3);
+}
+
 TEST_F(Supervision, WhatFailsAgainAndAgainIsStartedAgainAndAgain) {
   Write("do.g1.0", "exit 1");
   StartUp();

@@ -24,6 +24,7 @@ TEST(Up, OneUnitForTheRouterAndOneForEachGroup) {
               ElementsAre("/bin/tandem-worker", "--config", "/c/cluster.yaml", "--group", "a",
                           "--rank", "1"));
   EXPECT_EQ(units[2].processes.size(), 1u);
+  EXPECT_EQ(units[2].stopped_bound, cluster->groups[1].min_watchdog + 2 * kSecond);
 }
 
 }  // namespace
