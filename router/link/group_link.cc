@@ -24,6 +24,8 @@ constexpr int kReadsPerTurn = 256;
 // Messages to one group that ZeroMQ may hold; beyond it the group counts as lost.
 constexpr int kSendHighWater = 100'000;
 
+constexpr size_t kMaxRefusals = 1000;  // remembered, so that each is logged once
+
 constexpr int64_t kMaxMessageBytes = 64 << 20;  // a step report has some KB
 
 Nonce RandomNonce() {
@@ -73,9 +75,14 @@ class GroupLink::Loop {
   void Read();
   void Receive(const std::string& identity, std::string_view bytes);
   void Hello(const std::string& identity, const wire::Hello& hello);
+  void Welcome(const std::string& identity, const wire::Hello& hello);
+  void Refuse(const std::string& identity, const std::string& group, const std::string& reason);
+  std::string MakePlaceFor(const std::string& identity, const wire::Hello& hello);
   void Message(Group& group, const wire::FromWorker& message);
   void Execute(std::vector<Command>& commands);
-  void Ping(Nanos now);
+  void PingAll(Nanos now);
+  // False: the session has ended, because the group is gone or silent; then `group` is gone.
+  bool Ping(Group& group, Nanos now);
 
   Group* FindByIdentity(const std::string& identity);
   // False: the peer is not there, or takes nothing more.
@@ -93,7 +100,7 @@ class GroupLink::Loop {
   Groups groups_;
   int32_t next_group_ = 0;
   Nanos ping_due_ = 0;
-  std::string last_refusal_;  // logged; a group asks again every few seconds
+  std::map<std::string, std::string> refusals_;  // logged, by group: it asks again and again
 
   Mutex mutex_;
   std::vector<Command> commands_ TANDEM_GUARDED_BY(mutex_);
@@ -168,7 +175,7 @@ void GroupLink::Loop::Run() {
     commands.clear();
     Read();
     const Nanos now = MonotonicNow();
-    if (now >= ping_due_) Ping(now);
+    if (now >= ping_due_) PingAll(now);
   }
 }
 
@@ -229,34 +236,65 @@ void GroupLink::Loop::Receive(const std::string& identity, std::string_view byte
 }
 
 void GroupLink::Loop::Hello(const std::string& identity, const wire::Hello& hello) {
-  const std::string refusal = RefusalOf(hello, options_);
-  if (!refusal.empty()) {
-    ++stats.hellos_refused;
-    if (refusal != last_refusal_) observe::LogError("refused: {}", refusal);
-    last_refusal_ = refusal;
-    wire::FromRouter answer;
-    answer.mutable_refuse()->set_reason(refusal);
-    SendTo(identity, answer.SerializeAsString());
-    return;
+  std::string refusal = RefusalOf(hello, options_);
+  if (refusal.empty()) {
+    if (Group* known = FindByIdentity(identity);
+        known != nullptr && known->session.attempt() == hello.attempt()) {
+      SendTo(identity, known->session.EncodeWelcome(nonce, options_.credits));  // sent twice
+      return;
+    }
+    refusal = MakePlaceFor(identity, hello);
   }
-  if (Group* known = FindByIdentity(identity);
-      known != nullptr && known->session.attempt() == hello.attempt()) {
-    SendTo(identity, known->session.EncodeWelcome(nonce, options_.credits));  // sent twice
-    return;
+  if (refusal.empty()) {
+    Welcome(identity, hello);
+  } else {
+    Refuse(identity, hello.group(), refusal);
   }
+}
+
+// Ends the session that this Hello replaces. Not empty: why it replaces none, one line.
+std::string GroupLink::Loop::MakePlaceFor(const std::string& identity, const wire::Hello& hello) {
+  if (Group* known = FindByIdentity(identity)) {
+    Lose(known->session.id(), "the group began its session anew", /*tell_group=*/true);
+  }
+  const Nanos now = MonotonicNow();
   for (auto it = groups_.begin(); it != groups_.end();) {
-    const GroupSession& session = (it++)->second.session;
-    if (session.info().name != hello.group()) continue;
-    Lose(session.id(),
-         session.info().incarnation == hello.incarnation() ? "the group began its session anew"
-                                                           : "the group was started anew",
-         /*tell_group=*/true);
+    Group& group = (it++)->second;
+    if (group.session.info().name != hello.group()) continue;
+    const Nonce incarnation = group.session.info().incarnation;
+    // A leader that died may have left a session that the next ping would have ended.
+    if (!Ping(group, now)) continue;
+    if (incarnation == hello.incarnation()) {
+      return fmt::format(
+          "group {} dials this router twice; name it in links.routers by one endpoint only",
+          hello.group());
+    }
+    return fmt::format(
+        "another group {} is connected and lives; stop one of the two, or give it another name",
+        hello.group());
   }
+  return "";
+}
+
+void GroupLink::Loop::Refuse(const std::string& identity, const std::string& group,
+                             const std::string& reason) {
+  ++stats.hellos_refused;
+  if (refusals_.size() >= kMaxRefusals) refusals_.clear();
+  std::string& logged = refusals_[group];
+  if (logged != reason) observe::LogError("refused: {}", reason);
+  logged = reason;
+  wire::FromRouter answer;
+  answer.mutable_refuse()->set_reason(reason);
+  SendTo(identity, answer.SerializeAsString());
+}
+
+void GroupLink::Loop::Welcome(const std::string& identity, const wire::Hello& hello) {
   const GroupId id{next_group_++};
   GroupSession session(id, hello, RandomNonce(), stats, MonotonicNow());
   if (!SendTo(identity, session.EncodeWelcome(nonce, options_.credits))) return;
   Group& group = groups_.emplace(id.value, Group{identity, std::move(session)}).first->second;
   ++stats.sessions_opened;
+  refusals_.erase(hello.group());
   observe::LogInfo("group {} is up: {}, tp {}, {} blocks", hello.group(), hello.device_class(),
                    hello.tp(), hello.num_blocks());
   listener_.OnGroupUp(group.session.info());
@@ -322,19 +360,19 @@ void GroupLink::Loop::Execute(std::vector<Command>& commands) {
   }
 }
 
-void GroupLink::Loop::Ping(Nanos now) {
+void GroupLink::Loop::PingAll(Nanos now) {
   ping_due_ = now + options_.ping_interval;
-  for (auto it = groups_.begin(); it != groups_.end();) {
-    Group& group = (it++)->second;
-    if (now > group.session.silent_at(options_.silence_slack)) {
-      Lose(group.session.id(),
-           fmt::format("no step was reported for {} ms",
-                       (now - group.session.last_report()) / kMillisecond),
-           /*tell_group=*/true);
-      continue;
-    }
-    SendTo(group, group.session.EncodeAck());
+  for (auto it = groups_.begin(); it != groups_.end();) Ping((it++)->second, now);
+}
+
+bool GroupLink::Loop::Ping(Group& group, Nanos now) {
+  if (now <= group.session.silent_at(options_.silence_slack)) {
+    return SendTo(group, group.session.EncodeAck());
   }
+  const Nanos silent = now - group.session.last_report();
+  Lose(group.session.id(), fmt::format("no step was reported for {} ms", silent / kMillisecond),
+       /*tell_group=*/true);
+  return false;
 }
 
 bool GroupLink::Loop::SendTo(const std::string& identity, std::string_view bytes) {

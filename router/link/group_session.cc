@@ -115,6 +115,7 @@ bool KvEventStream::Take(const wire::KvEvents& events, std::vector<routing::KvEv
     word += needed;
     Accept(event, out);
   }
+  if (!waiting() && number > last_ + 1) wants_snapshot_ = true;  // some came before the session
   return word == events.words_size();
 }
 

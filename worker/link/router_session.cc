@@ -140,7 +140,7 @@ void RouterSession::Fail(const std::string& why, Nanos now, std::vector<engine::
   session_ = 0;
   router_ = 0;
   ++attempt_;
-  // Two groups of one name would otherwise take the router from each other as fast as they can.
+  // A router that ends every session would otherwise be asked as fast as it answers.
   hello_due_ = now + options_.hello_interval;
 }
 
@@ -244,6 +244,9 @@ void RouterSession::EncodeReport(Nanos now) {
   for (size_t i = 0; i < backlog_.outputs.size(); ++i) {
     Encode(backlog_.outputs[i], backlog_.inbox[i], *report.add_sequences());
   }
+  // Without events, the number of the next one: a router that lacks some, because they came before
+  // its Welcome was here, sees it by that.
+  report.mutable_kv_events()->set_first_number(mirror_.last_event() + 1);
   if (!backlog_.kv_events.empty()) Encode(backlog_.kv_events, *report.mutable_kv_events());
   Encode(backlog_.load, *report.mutable_load());
   Encode(backlog_.timing, *report.mutable_timing());

@@ -61,6 +61,14 @@ void WaitForSessions(FakeLeader& leader, uint64_t count) {
   while (leader.link().stats().sessions_opened < count) std::this_thread::yield();
 }
 
+void WaitForRefusals(const GroupLink& router, uint64_t count) {
+  const auto patience = std::chrono::steady_clock::now() + testing::kPatience;
+  while (router.stats().hellos_refused < count && std::chrono::steady_clock::now() < patience) {
+    std::this_thread::yield();
+  }
+  ASSERT_GE(router.stats().hellos_refused, count);
+}
+
 TEST(Link, CarriesARequestAndItsTokens) {
   RecordingListener listener;
   auto router = OpenRouter(listener);
@@ -241,11 +249,7 @@ TEST(Link, RefusesAnotherModelUntilItFits) {
   auto options = LeaderOptionsFor(router->endpoint());
   options.self.fingerprint = "another";
   FakeLeader leader(options);
-  const auto patience = std::chrono::steady_clock::now() + testing::kPatience;
-  while (router->stats().hellos_refused < 2 && std::chrono::steady_clock::now() < patience) {
-    std::this_thread::yield();
-  }
-  EXPECT_GE(router->stats().hellos_refused, 2u);  // it asks again
+  WaitForRefusals(*router, 2);  // it asks again
   EXPECT_TRUE(listener.WaitUntil([&] { return listener.ups.empty(); }));
   const std::string endpoint = router->endpoint();
   router.reset();
@@ -294,23 +298,59 @@ TEST(Link, ARouterThatDoesNotReadLosesItsSessionAndNoOther) {
   EXPECT_TRUE(slow.WaitUntil([&] { return slow.ups.size() == 2 && slow.losses.size() == 1; }));
 }
 
-TEST(Link, ANewIncarnationReplacesTheGroup) {
+TEST(Link, ALivingGroupKeepsItsNameAndADeadOneGivesItAtOnce) {
   RecordingListener listener;
-  auto router = OpenRouter(listener);
-  FakeLeader first(LeaderOptionsFor(router->endpoint(), "g0", 1));
+  auto options = RouterOptions();
+  options.ping_interval = 60 * kSecond;  // so that it is the newcomer who finds out
+  auto router = OpenRouter(listener, options);
+  auto first = std::make_unique<FakeLeader>(LeaderOptionsFor(router->endpoint(), "g0", 1));
   ASSERT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 1; }));
-  WaitForSessions(first, 1);
-  auto other = LeaderOptionsFor(router->endpoint(), "g1", 5);
-  FakeLeader bystander(other);
+  WaitForSessions(*first, 1);
+  FakeLeader bystander(LeaderOptionsFor(router->endpoint(), "g1", 5));
   ASSERT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 2; }));
   WaitForSessions(bystander, 1);
-  auto options = LeaderOptionsFor(router->endpoint(), "g0", 2);
-  FakeLeader second(options);
-  // The first one still runs and comes back in turn, so look before it does.
-  EXPECT_TRUE(listener.WaitUntil([&] {
-    return listener.ups.size() >= 3 && listener.losses[0].first == listener.ups[0].id &&
-           listener.ups[2].incarnation == 2 && listener.ups[2].id != listener.ups[0].id;
-  }));
+  FakeLeader second(LeaderOptionsFor(router->endpoint(), "g0", 2));
+  WaitForRefusals(*router, 3);  // it asks again
+  // The first one was not disturbed.
+  router->Send(listener.ups[0].id, Request(1));
+  ASSERT_TRUE(first->DrainUntil([&] { return first->inbound.size() == 1; }));
+  EXPECT_EQ(first->link().stats().sessions_failed, 0u);
+  EXPECT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 2; }));
+
+  first.reset();
+  ASSERT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 3; }));
+  ASSERT_EQ(listener.losses.size(), 1u);
+  EXPECT_EQ(listener.losses[0].first, listener.ups[0].id);
+  EXPECT_EQ(listener.ups[2].incarnation, 2u);
+  EXPECT_NE(listener.ups[2].id, listener.ups[0].id);
+}
+
+TEST(Link, ASilentGroupGivesItsNameAway) {
+  RecordingListener listener;
+  auto options = RouterOptions();
+  options.ping_interval = 60 * kSecond;
+  options.silence_slack = 100 * kMillisecond;
+  auto router = OpenRouter(listener, options);
+  auto leader_options = LeaderOptionsFor(router->endpoint(), "g0", 1);
+  leader_options.self.watchdog = 100 * kMillisecond;
+  leader_options.hello_interval = 600 * kSecond;  // it does not come back in turn
+  FakeLeader first(leader_options);
+  ASSERT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 1; }));
+  FakeLeader second(LeaderOptionsFor(router->endpoint(), "g0", 2));
+  ASSERT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 2; }));
+  EXPECT_EQ(listener.ups[1].incarnation, 2u);
+  EXPECT_NE(listener.losses[0].second.find("no step was reported"), std::string::npos);
+}
+
+TEST(Link, AGroupThatDialsOneRouterTwiceHasOneSession) {
+  RecordingListener listener;
+  auto router = OpenRouter(listener);
+  auto options = LeaderOptionsFor(router->endpoint());
+  options.endpoints.push_back(router->endpoint());
+  FakeLeader leader(options);
+  WaitForRefusals(*router, 3);
+  EXPECT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 1; }));
+  EXPECT_TRUE(listener.losses.empty());
 }
 
 TEST(Link, ALeaderThatGoesIsNoticedAndGoodbyeSaysWhy) {
@@ -481,6 +521,102 @@ TEST(Link, ARouterEndsASessionThatSendsMalformedEvents) {
   events.add_words(5);
   worker.Send(message);
   EXPECT_TRUE(listener.WaitUntil([&] { return listener.losses.size() == 1; }));
+}
+
+TEST(Link, ARouterAsksForEventsThatCameBeforeTheSession) {
+  RecordingListener listener;
+  auto router = OpenRouter(listener);
+  RawWorker worker(router->endpoint());
+  wire::FromWorker message;
+  message.set_session(worker.Hello().session());
+  message.set_number(1);
+  message.mutable_step()->mutable_kv_events()->set_first_number(1);
+  worker.Send(message);
+  message.set_number(2);
+  message.mutable_step()->mutable_kv_events()->set_first_number(4);
+  worker.Send(message);
+  worker.Receive(wire::FromRouter::kSnapshotRequest);
+  EXPECT_EQ(router->stats().snapshots, 1u);
+  message.set_number(3);
+  wire::SnapshotChunk& chunk = *message.mutable_snapshot();
+  chunk.set_as_of(3);
+  chunk.set_last(true);
+  for (const uint64_t word : {5, 5, 0, 0}) chunk.add_words(word);
+  worker.Send(message);
+  ASSERT_TRUE(listener.WaitUntil([&] { return listener.events.size() == 2; }));
+  EXPECT_EQ(listener.events[1].second.hash.low, 5u);
+}
+
+// A router that is not ours: answers when the test says so.
+class RawRouter {
+ public:
+  RawRouter() {
+    context_ = zmq_ctx_new();
+    socket_ = zmq_socket(context_, ZMQ_ROUTER);
+    const int linger = 0, patience = 60'000;
+    zmq_setsockopt(socket_, ZMQ_LINGER, &linger, sizeof(linger));
+    zmq_setsockopt(socket_, ZMQ_RCVTIMEO, &patience, sizeof(patience));
+    TANDEM_CHECK(zmq_bind(socket_, "tcp://127.0.0.1:*") == 0) << zmq_strerror(zmq_errno());
+  }
+  ~RawRouter() {
+    zmq_close(socket_);
+    zmq_ctx_term(context_);
+  }
+  std::string endpoint() const {
+    char bound[256] = {};
+    size_t size = sizeof(bound);
+    zmq_getsockopt(socket_, ZMQ_LAST_ENDPOINT, bound, &size);
+    return bound;
+  }
+  void Send(const wire::FromRouter& message) {
+    const std::string bytes = message.SerializeAsString();
+    zmq_send(socket_, peer_.data(), peer_.size(), ZMQ_SNDMORE);
+    zmq_send(socket_, bytes.data(), bytes.size(), 0);
+  }
+  // The next message, whoever sent it.
+  wire::FromWorker Receive() {
+    char buffer[4096];
+    const int identity = zmq_recv(socket_, buffer, sizeof(buffer), 0);
+    peer_.assign(buffer, static_cast<size_t>(std::max(identity, 0)));
+    const int n = zmq_recv(socket_, buffer, sizeof(buffer), 0);
+    wire::FromWorker message;
+    if (n < 0 || !message.ParseFromArray(buffer, n)) ADD_FAILURE() << "no message";
+    return message;
+  }
+  void Welcome(uint64_t attempt) {
+    wire::FromRouter message;
+    message.set_session(9);
+    wire::Welcome& welcome = *message.mutable_welcome();
+    welcome.set_attempt(attempt);
+    welcome.set_router(1);
+    welcome.set_credits(64);
+    Send(message);
+  }
+
+ private:
+  void* context_;
+  void* socket_;
+  std::string peer_;
+};
+
+TEST(Link, AReportSaysHowManyEventsThereWere) {
+  RawRouter router;
+  FakeLeader leader(LeaderOptionsFor(router.endpoint()));
+  const uint64_t attempt = router.Receive().hello().attempt();
+  link::StepOut step = testing::EmptyStep();
+  for (uint64_t i = 1; i <= 3; ++i) step.kv_events.push_back(Stored(i, i, i - 1));
+  leader.link().SendStep(std::move(step));  // there is no session that it could be sent in
+  while (router.Receive().hello().last_event() != 3) {
+  }
+  router.Welcome(attempt);  // to the Hello that said 0
+  WaitForSessions(leader, 1);
+  leader.link().SendStep(testing::EmptyStep());
+  wire::FromWorker report;
+  do {
+    report = router.Receive();
+  } while (!report.has_step());
+  EXPECT_EQ(report.step().kv_events().first_number(), 4u);
+  EXPECT_EQ(report.step().kv_events().kinds(), "");
 }
 
 }  // namespace
