@@ -1,7 +1,12 @@
-// The thread of a process that decides whether its group still lives. It trusts progress alone: a
-// step that takes longer than its limit, no step at all for too long, or a peer whose socket
-// closed, and the group is lost. Also takes SIGTERM and SIGINT in, so that no other thread is
-// interrupted.
+// The thread of a process that decides whether its group still lives, from the moment its ranks
+// have met. It trusts progress alone; the group is lost when
+//
+//   always     a peer's socket closed, or something was reported
+//   loading    a peer does not run at all, or this process has computed and read nothing for long
+//   steps      a step takes longer than its limit, or none is planned for too long
+//   shut down  an end that was asked for does not come, by the same limits
+//
+// While steps run it also takes SIGTERM and SIGINT in, so that no other thread is interrupted.
 #pragma once
 
 #include <atomic>
@@ -19,30 +24,44 @@ namespace tandem::worker {
 struct WatchdogOptions {
   int signal_fd = -1;
   Nanos idle_limit = 5 * kSecond;  // no plan published for this long: the engine thread is stuck
+  // Until the first step is done: a peer that does not beat for so long is stopped, and a process
+  // that does nothing at all for so long will never have loaded. Loading itself may take its time.
+  Nanos silence_limit = 5 * kSecond;
+  Nanos stall_limit = 60 * kSecond;
   // Ranks that are not the leader wait this much longer, so that one process names the culprit.
   Nanos slack = 0;
   Nanos tick = 50 * kMillisecond;
-  std::function<void()> on_signal;  // also, on the leader, when another rank was signalled
-  // Told once, on the watchdog's thread, which then ends. The ranks found silent are dead already.
+  // Told once, on the watchdog's thread, which then ends. The ranks found silent are dead already,
+  // the ring is aborted.
   std::function<void(const std::string& reason)> on_lost;
 };
 
 class Watchdog {
  public:
-  // `link` is borrowed and agreed (RankLink::Agree).
+  // Watches the loading. `link` is borrowed; its ranks have met (RankLink::WaitForRanks).
   Watchdog(const WatchdogOptions& options, link::RankLink& link);
   ~Watchdog();  // an end that nobody needs to hear of
+
+  // Once: this process is ready for the first step; from here on steps are watched. `on_signal` is
+  // called on the watchdog's thread; also, on the leader, when another rank was signalled.
+  // REQUIRES: the ring is there (RankLink::Agree).
+  void WatchSteps(std::function<void()> on_signal);
 
   // Any thread: the group is lost for a reason that this thread cannot see. Does not wait.
   void Report(const std::string& reason);
 
  private:
   void Run();
-  // Empty: all is well.
+  // Why the group is lost; empty: all is well.
   std::string Look(Nanos now);
+  std::string LookAtPeers(Nanos now);
+  std::string LookAtLoading(Nanos now);
   std::string LookAtProgress(Nanos now);
   std::string PeerGone(int peer);
   std::string TakeReport();
+  bool SawProgress();
+  bool LeftEarly(int peer) const;
+  bool FirstStepDone() const;
   int SilentRank(Nanos now) const;
   std::string Describe(int rank) const;
   void ReadSignal();
@@ -50,7 +69,9 @@ class Watchdog {
 
   const WatchdogOptions options_;
   link::RankLink& link_;
-  link::PlanRing& ring_;
+  std::function<void()> on_signal_;    // set before stepping_
+  std::atomic<bool> stepping_{false};  // the ring is there
+  link::PlanRing* ring_ = nullptr;     // this thread's; null while loading
 
   struct Beats {
     uint32_t count = 0;
@@ -58,9 +79,12 @@ class Watchdog {
   };
   std::vector<Beats> beats_;  // by rank
   Nanos last_look_ = 0;
-  Nanos since_ = 0;  // the front step is in flight, or nothing is
+  Nanos since_ = 0;  // the front step is in flight, or nothing is; while loading: nothing was done
+  Nanos work_seen_ = 0;  // CPU time of the other threads of this process, when it last grew
+  int64_t reads_seen_ = 0;
   uint32_t front_ = 0;
   uint32_t published_ = 0;
+  bool shutting_down_ = false;
   bool drain_passed_on_ = false;
 
   std::atomic<bool> stop_{false};

@@ -1,5 +1,6 @@
 #include "worker/worker_process.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -30,7 +31,8 @@ namespace {
 // values fits.
 constexpr size_t kCommBytes = 2 << 20;
 constexpr Nanos kFollowerSlack = kSecond;
-constexpr Nanos kMinIdleLimit = kSecond;  // several idle steps
+constexpr Nanos kMinIdleLimit = kSecond;         // several idle steps
+constexpr Nanos kMinSilenceLimit = 5 * kSecond;  // while loading: a busy machine may be slow
 constexpr Nanos kGoodbyeFlush = 200 * kMillisecond;
 constexpr Nanos kPeersEnd = kSecond;  // before ranks that have not ended are killed
 
@@ -84,15 +86,18 @@ class Process {
 
  private:
   Status Meet();
+  Status MakeCommunicator();
+  Nanos SilenceLimit() const { return std::max(group_.min_watchdog, kMinSilenceLimit); }
   Status Load();
   Status Agree();
   int Lead();
   int Follow();
   void RunEngine(Leader& leader, link::Bell& bell);
-  WatchdogOptions WatchdogFor(std::function<void()> on_signal);
+  WatchdogOptions WatchdogFor();
+  bool ToldToStop() const;
   [[noreturn]] void EndLost(const std::string& reason);
   // For the main thread: the watchdog ends the process.
-  [[noreturn]] void WaitForTheEnd(Watchdog& watchdog, const Status& why);
+  [[noreturn]] void WaitForTheEnd(const Status& why);
   void EndPeers();
   engine::EngineOptions EngineOptionsFor(int num_blocks) const;
   link::RouterLinkOptions RouterOptions(link::Bell& bell) const;
@@ -108,6 +113,7 @@ class Process {
   std::unique_ptr<link::RouterLink> routers_;
   std::atomic<bool> routers_open_{false};
   std::atomic<int> exit_code_{kExitDone};
+  std::unique_ptr<Watchdog> watchdog_;  // last: its thread uses the others
 };
 
 Status Process::Meet() {
@@ -123,7 +129,14 @@ Status Process::Meet() {
                   group_.max_seqs, group_.max_step_tokens, group_.block_size);
   options.comm_bytes = kernels::ShmCommunicator::RequiredBytes(group_.tp, kCommBytes);
   options.stop_fd = signals_.get();
+  options.silence_limit = SilenceLimit();
   TANDEM_ASSIGN_OR_RETURN(ranks_, link::RankLink::Open(options));
+  TANDEM_RETURN_IF_ERROR(MakeCommunicator());
+  watchdog_ = std::make_unique<Watchdog>(WatchdogFor(), *ranks_);
+  return OkStatus();
+}
+
+Status Process::MakeCommunicator() {
   if (group_.tp == 1) {
     comm_ = std::make_unique<kernels::LocalCommunicator>();
     return OkStatus();
@@ -204,21 +217,20 @@ link::RouterLinkOptions Process::RouterOptions(link::Bell& bell) const {
   return options;
 }
 
-WatchdogOptions Process::WatchdogFor(std::function<void()> on_signal) {
+WatchdogOptions Process::WatchdogFor() {
   WatchdogOptions options;
   options.signal_fd = signals_.get();
   options.idle_limit = std::max(group_.min_watchdog, kMinIdleLimit);
-  options.on_signal = std::move(on_signal);
+  options.silence_limit = SilenceLimit();
+  if (rank_ != 0) options.slack = kFollowerSlack;
   options.on_lost = [this](const std::string& reason) { EndLost(reason); };
   return options;
 }
 
 int Process::Follow() {
-  WatchdogOptions options = WatchdogFor([this] { ranks_->ring().RequestDrain(); });
-  options.slack = kFollowerSlack;
-  Watchdog watchdog(options, *ranks_);
+  watchdog_->WatchSteps([this] { ranks_->ring().RequestDrain(); });
   const Status ended = RunRank(*model_, ranks_->ring(), rank_, nullptr);
-  if (!ended.ok()) WaitForTheEnd(watchdog, ended);
+  if (!ended.ok()) WaitForTheEnd(ended);
   observe::LogInfo("the group has shut down");
   return kExitDone;
 }
@@ -231,12 +243,13 @@ int Process::Lead() {
   options.drain_timeout = cluster_.router.limits.drain_timeout;
   StepResults results(ranks_->ring().limits().max_rows, [&bell] { bell.Ring(); });
   Leader leader(options, ranks_->ring(), bell, results);
-  Watchdog watchdog(WatchdogFor([&leader] { leader.StartDraining(); }), *ranks_);
+  watchdog_->WatchSteps([&leader] { leader.StartDraining(); });
   std::thread engine([&] { RunEngine(leader, bell); });
   const Status ended = RunRank(*model_, ranks_->ring(), 0, &results);
-  if (!ended.ok()) WaitForTheEnd(watchdog, ended);
+  if (!ended.ok()) WaitForTheEnd(ended);
   engine.join();
   routers_.reset();
+  watchdog_.reset();  // it may still call the leader
   observe::LogInfo("the group has shut down");
   return exit_code_;
 }
@@ -257,22 +270,28 @@ void Process::RunEngine(Leader& leader, link::Bell& bell) {
                    num_blocks_);
   if (leader.Run(*routers_) != Leader::End::kDrained) return;
   routers_->Goodbye("the group was told to stop", kGoodbyeFlush);
+  routers_open_.store(false, std::memory_order_release);  // the main thread will destroy them
   ring.Shutdown();
 }
 
-void Process::WaitForTheEnd(Watchdog& watchdog, const Status& why) {
-  watchdog.Report(std::string(Message(why)));
+void Process::WaitForTheEnd(const Status& why) {
+  watchdog_->Report(std::string(Message(why)));
   for (;;) ::pause();
+}
+
+// While the group is loading a signal is seen at the end of it only.
+bool Process::ToldToStop() const {
+  pollfd waiting = {signals_.get(), POLLIN, 0};
+  return ::poll(&waiting, 1, 0) > 0;
 }
 
 // On the watchdog's thread. Other threads may be stuck anywhere, so nothing is destroyed.
 void Process::EndLost(const std::string& reason) {
   observe::LogError("group {} is lost: {}", group_.name, reason);
-  ranks_->ring().Abort();
   comm_->Abort();
   if (routers_open_.load(std::memory_order_acquire)) routers_->Goodbye(reason, kGoodbyeFlush);
   if (rank_ == 0) EndPeers();
-  ::_exit(kExitGroupLost);
+  ::_exit(ToldToStop() ? kExitDone : kExitGroupLost);
 }
 
 void Process::EndPeers() {

@@ -179,6 +179,14 @@ TEST_F(GroupFaults, AStoppedLeaderIsKilledByItsRanks) {
   EXPECT_EQ(workers_[0].Wait(), -SIGKILL);
 }
 
+TEST_F(GroupFaults, ASecondProcessForARankIsRefusedAndTheGroupGoesOn) {
+  Worker second(config_, 1);
+  EXPECT_EQ(second.Wait(), kGroupLost);
+  Generate(1, 5);
+  EXPECT_TRUE(HasTokens(1));
+  EXPECT_TRUE(listener_.losses.empty());
+}
+
 TEST_F(GroupFaults, AGroupThatComesBackIsANewOne) {
   workers_[1].Signal(SIGKILL);
   Loss();

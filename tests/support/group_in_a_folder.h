@@ -42,7 +42,7 @@ inline int TakePlans(const link::RankLinkOptions& options) {
       case link::PlanRing::Next::kPlan:
         break;
     }
-    ring.Beat(options.rank);
+    (*link)->roll_call().Beat(options.rank);
     // What the test publishes: the plan says of itself what is in it.
     if (plan.step != ++last) return 3;
     for (const TokenId token : plan.tokens) {

@@ -23,17 +23,19 @@ class Verdict {
     WatchdogOptions options;
     options.idle_limit = idle_limit;
     options.tick = 5 * kMillisecond;
-    options.on_signal = [this] {
-      MutexLock lock(mutex_);
-      ++signals_;
-      changed_.NotifyAll();
-    };
     options.on_lost = [this](const std::string& reason) {
       MutexLock lock(mutex_);
       reason_ = reason;
       changed_.NotifyAll();
     };
     return options;
+  }
+  std::function<void()> OnSignal() {
+    return [this] {
+      MutexLock lock(mutex_);
+      ++signals_;
+      changed_.NotifyAll();
+    };
   }
   std::string Wait() {
     MutexLock lock(mutex_);
@@ -87,6 +89,7 @@ TEST(Watchdog, AStoppedRankIsNamedAndKilled) {
   Pair pair;
   Verdict verdict;
   Watchdog watchdog(verdict.Options(60 * kSecond), *pair.leader);
+  watchdog.WatchSteps(verdict.OnSignal());
   for (int i = 0; i < 10; ++i) pair.RunStep(60 * kSecond);
   pair.rank.Signal(SIGSTOP);
   const int pid = pair.rank.pid();
@@ -103,6 +106,7 @@ TEST(Watchdog, AKilledRankIsNamed) {
   Pair pair;
   Verdict verdict;
   Watchdog watchdog(verdict.Options(60 * kSecond), *pair.leader);
+  watchdog.WatchSteps(verdict.OnSignal());
   pair.RunStep(60 * kSecond);
   pair.rank.Signal(SIGKILL);
   EXPECT_NE(verdict.Wait().find("rank 1"), std::string::npos);
@@ -112,6 +116,7 @@ TEST(Watchdog, AnEngineThatPlansNothingIsNoticed) {
   Pair pair;
   Verdict verdict;
   Watchdog watchdog(verdict.Options(300 * kMillisecond), *pair.leader);
+  watchdog.WatchSteps(verdict.OnSignal());
   pair.RunStep(60 * kSecond);
   EXPECT_NE(verdict.Wait().find("planned no step"), std::string::npos);
 }
@@ -121,6 +126,7 @@ TEST(Watchdog, AnOrderlyShutdownIsNoLoss) {
   Verdict verdict;
   {
     Watchdog watchdog(verdict.Options(60 * kSecond), *pair.leader);
+    watchdog.WatchSteps(verdict.OnSignal());
     pair.RunStep(60 * kSecond);
     pair.ring().Shutdown();
     EXPECT_EQ(pair.rank.Wait(), 0);
@@ -128,10 +134,100 @@ TEST(Watchdog, AnOrderlyShutdownIsNoLoss) {
   EXPECT_EQ(verdict.now(), "");
 }
 
+TEST(Watchdog, AShutdownWhoseLastStepHangsEnds) {
+  Pair pair;
+  Verdict verdict;
+  Watchdog watchdog(verdict.Options(60 * kSecond), *pair.leader);
+  watchdog.WatchSteps(verdict.OnSignal());
+  pair.RunStep(60 * kSecond);
+  pair.rank.Signal(SIGSTOP);
+  pair.Publish(300 * kMillisecond);
+  pair.ring().Shutdown();
+  EXPECT_NE(verdict.Wait().find("did not finish a step"), std::string::npos) << verdict.now();
+  EXPECT_TRUE(pair.ring().aborted());
+}
+
+TEST(Watchdog, ARankThatDiesInAShutdownBeforeItsLastStepIsALoss) {
+  Pair pair;
+  Verdict verdict;
+  Watchdog watchdog(verdict.Options(60 * kSecond), *pair.leader);
+  watchdog.WatchSteps(verdict.OnSignal());
+  pair.RunStep(60 * kSecond);
+  pair.rank.Signal(SIGSTOP);
+  pair.Publish(60 * kSecond);
+  pair.ring().Shutdown();
+  pair.rank.Signal(SIGKILL);
+  EXPECT_NE(verdict.Wait().find("rank 1"), std::string::npos) << verdict.now();
+}
+
+TEST(Watchdog, AProcessThatDoesNotEndAfterAShutdownIsEnded) {
+  Pair pair;
+  Verdict verdict;
+  Watchdog watchdog(verdict.Options(300 * kMillisecond), *pair.leader);
+  watchdog.WatchSteps(verdict.OnSignal());
+  pair.RunStep(60 * kSecond);
+  pair.ring().Shutdown();
+  EXPECT_EQ(pair.rank.Wait(), 0);
+  EXPECT_NE(verdict.Wait().find("rank 0"), std::string::npos) << verdict.now();
+  EXPECT_NE(verdict.now().find("did not end within"), std::string::npos) << verdict.now();
+}
+
+// A group whose rank 1 has joined and does not come to its first step.
+struct Loading {
+  TempFolder folder;
+  ForkedRank rank{[this] {
+    auto link = link::RankLink::Open(RankOptions(folder.path(), 1, 2));
+    while (link.ok()) {
+      (*link)->roll_call().Beat(1);
+      ::usleep(1000);
+    }
+    return 1;
+  }};
+  std::unique_ptr<link::RankLink> leader;
+
+  Loading() {
+    leader = std::move(link::RankLink::Open(RankOptions(folder.path(), 0, 2))).value();
+    TANDEM_CHECK(leader->WaitForRanks().ok());
+  }
+};
+
+TEST(Watchdog, ARankStoppedWhileLoadingIsNamedAndKilled) {
+  Loading group;
+  Verdict verdict;
+  WatchdogOptions options = verdict.Options(60 * kSecond);
+  options.silence_limit = 300 * kMillisecond;
+  Watchdog watchdog(options, *group.leader);
+  const int pid = group.rank.pid();
+  group.rank.Signal(SIGSTOP);
+  EXPECT_NE(verdict.Wait().find(fmt::format("rank 1 (process {}) stands still", pid)),
+            std::string::npos)
+      << verdict.now();
+  EXPECT_EQ(group.rank.Wait(), -SIGKILL);
+}
+
+TEST(Watchdog, ARankKilledWhileLoadingIsNamed) {
+  Loading group;
+  Verdict verdict;
+  Watchdog watchdog(verdict.Options(60 * kSecond), *group.leader);
+  group.rank.Signal(SIGKILL);
+  EXPECT_NE(verdict.Wait().find("rank 1"), std::string::npos);
+}
+
+TEST(Watchdog, AProcessThatDoesNothingWhileLoadingIsEnded) {
+  Loading group;
+  Verdict verdict;
+  WatchdogOptions options = verdict.Options(60 * kSecond);
+  options.stall_limit = 300 * kMillisecond;
+  Watchdog watchdog(options, *group.leader);
+  EXPECT_NE(verdict.Wait().find("rank 0"), std::string::npos);
+  EXPECT_NE(verdict.now().find("did nothing for"), std::string::npos) << verdict.now();
+}
+
 TEST(Watchdog, ADrainAskedForByAnyRankReachesTheLeader) {
   Pair pair;
   Verdict verdict;
   Watchdog watchdog(verdict.Options(60 * kSecond), *pair.leader);
+  watchdog.WatchSteps(verdict.OnSignal());
   pair.ring().RequestDrain();
   verdict.WaitForSignal();
 }
@@ -140,6 +236,7 @@ TEST(Watchdog, AReportEndsTheGroupWithItsReason) {
   Pair pair;
   Verdict verdict;
   Watchdog watchdog(verdict.Options(60 * kSecond), *pair.leader);
+  watchdog.WatchSteps(verdict.OnSignal());
   watchdog.Report("collectives differ");
   EXPECT_EQ(verdict.Wait(), "collectives differ");
 }

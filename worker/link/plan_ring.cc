@@ -47,7 +47,6 @@ struct PlanRing::Header {
 struct alignas(kLine) PlanRing::Progress {
   std::atomic<uint32_t> started;
   std::atomic<uint32_t> done;
-  std::atomic<uint32_t> beats;
 };
 
 // Followed by rows, tokens and new blocks at their greatest sizes.
@@ -223,10 +222,6 @@ uint32_t PlanRing::num_started(int rank) const {
 }
 Nanos PlanRing::limit(uint32_t index) const {
   return slot(index).limit.load(std::memory_order_relaxed);
-}
-void PlanRing::Beat(int rank) { progress(rank).beats.fetch_add(1, std::memory_order_relaxed); }
-uint32_t PlanRing::beats(int rank) const {
-  return progress(rank).beats.load(std::memory_order_relaxed);
 }
 int PlanRing::ranks() const { return header_->ranks; }
 const PlanLimits& PlanRing::limits() const { return header_->limits; }

@@ -61,11 +61,6 @@ class PlanRing {
   // Of the plan `index`, counted from 0. REQUIRES: published, and not done by all ranks.
   Nanos limit(uint32_t index) const;
 
-  // Says that the process of `rank` runs at all; tells a stopped process from one that waits for
-  // it. Says nothing of health.
-  void Beat(int rank);
-  uint32_t beats(int rank) const;
-
   int ranks() const;
   const PlanLimits& limits() const;
 

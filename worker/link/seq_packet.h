@@ -40,7 +40,8 @@ struct LoadedMessage {
 
 // To a rank: Joined and Go carry a memory file.
 struct Answer {
-  int32_t refused = 0;
+  enum : int32_t { kFits = 0, kMistake = 1, kTaken = 2 };
+  int32_t refused = kFits;  // kTaken: there is such a rank, which may be on its way out
   int32_t num_blocks = 0;
   Text reason;
 };

@@ -130,6 +130,102 @@ TEST(RankLink, ARankThatDiesWhileLoadingEndsTheAgreement) {
   EXPECT_EQ(leader->Agree(ShardWith(1), kSmallLimits).status().code(), StatusCode::kUnavailable);
 }
 
+// Joins and says so through a pipe, then does `rest`.
+ForkedRank JoinedRank(const RankLinkOptions& options, int joined,
+                      const std::function<int()>& rest) {
+  return ForkedRank([&] {
+    auto link = RankLink::Open(options);
+    if (!link.ok()) return 1;
+    (void)!::write(joined, "x", 1);
+    return rest();
+  });
+}
+
+// The leader of a group of three whose rank 1 has joined and no longer is what it was, and which
+// another rank 1 and rank 2 complete.
+void CompleteWithAnother(const TempFolder& folder, ForkedRank& first, int joined, int signal) {
+  auto options = RankOptions(folder.path(), 0, 3);
+  options.silence_limit = 300 * kMillisecond;
+  int go[2];
+  ASSERT_EQ(::pipe(go), 0);
+  std::vector<ForkedRank> others;
+  for (int r = 1; r < 3; ++r) {
+    others.emplace_back([&, r] {
+      char byte;
+      return ::read(go[0], &byte, 1) == 1 ? TakePlans(RankOptions(folder.path(), r, 3)) : 9;
+    });
+  }
+  auto leader = RankLink::Open(options);
+  ASSERT_TRUE(leader.ok()) << Message(leader.status());
+  std::thread waits([&] { EXPECT_TRUE((*leader)->WaitForRanks().ok()); });
+  char byte;
+  EXPECT_EQ(::read(joined, &byte, 1), 1);
+  first.Signal(signal);
+  EXPECT_EQ(first.Wait(), -SIGKILL);
+  EXPECT_EQ(::write(go[1], "xx", 2), 2);
+  waits.join();
+  EXPECT_TRUE((*leader)->Agree(ShardWith(1), kSmallLimits).ok());
+  (*leader)->ring().Shutdown();
+  for (ForkedRank& rank : others) EXPECT_EQ(rank.Wait(), 0);
+  ::close(go[0]);
+  ::close(go[1]);
+}
+
+TEST(RankLink, ARankThatDiesBeforeTheGroupIsCompleteIsReplaced) {
+  for (const int signal : {SIGKILL, SIGSTOP}) {
+    TempFolder folder;
+    int joined[2];
+    ASSERT_EQ(::pipe(joined), 0);
+    ForkedRank first = JoinedRank(RankOptions(folder.path(), 1, 3), joined[1], [] {
+      for (;;) ::pause();
+      return 0;
+    });
+    CompleteWithAnother(folder, first, joined[0], signal);
+    ::close(joined[0]);
+    ::close(joined[1]);
+  }
+}
+
+TEST(RankLink, ASecondProcessForARankIsRefusedAndMayTryAgain) {
+  TempFolder folder;
+  ForkedRank rank([&] { return TakePlans(RankOptions(folder.path(), 1, 2)); });
+  int go[2];
+  ASSERT_EQ(::pipe(go), 0);
+  ForkedRank second([&] {
+    char byte;
+    if (::read(go[0], &byte, 1) != 1) return 9;
+    const auto link = RankLink::Open(RankOptions(folder.path(), 1, 2));
+    const bool clear = Message(link.status()).find("rank 1 is there already") != std::string::npos;
+    return link.status().code() == StatusCode::kUnavailable && clear ? 7 : 8;
+  });
+  auto leader = OpenLeader(folder, 2);
+  ASSERT_TRUE(leader->WaitForRanks().ok());
+  EXPECT_EQ(::write(go[1], "x", 1), 1);
+  std::atomic<bool> stop{false};
+  std::thread watches([&] {
+    while (!stop) EXPECT_EQ(leader->PollPeers(5 * kMillisecond, -1), -1);
+  });
+  EXPECT_EQ(second.Wait(), 7);
+  stop = true;
+  watches.join();
+  ASSERT_TRUE(leader->Agree(ShardWith(1), kSmallLimits).ok());
+  leader->ring().Shutdown();
+  EXPECT_EQ(rank.Wait(), 0);
+  ::close(go[0]);
+  ::close(go[1]);
+}
+
+TEST(RankLink, ALeaderThatDoesNotAnswerIsNotWaitedForForever) {
+  TempFolder folder;
+  ForkedRank rank([&] {
+    auto options = RankOptions(folder.path(), 1, 2);
+    options.answer_limit = 300 * kMillisecond;
+    return RankLink::Open(options).status().code() == StatusCode::kUnavailable ? 7 : 8;
+  });
+  auto leader = OpenLeader(folder, 2);
+  EXPECT_EQ(rank.Wait(), 7);
+}
+
 TEST(RankLink, ALeaderReplacesWhatADeadOneLeftButNotALivingOne) {
   TempFolder folder;
   const std::string socket = folder.path() + "/run/g0.sock";
