@@ -77,6 +77,20 @@ class Faults(unittest.TestCase):
                 with self.subTest(rank=rank):
                     self.lose_rank(cluster, rank, signal.SIGSTOP, 5 + 3)
 
+    def test_stopped_group_of_one_comes_back(self):
+        with Cluster(tp=1, group="min_watchdog: 2s") as cluster:
+            stopped = cluster.rank_pid(0)
+            os.kill(stopped, signal.SIGSTOP)
+            wait_until(
+                lambda: stopped not in cluster.pids("tandem-worker"), 10, "the worker is killed"
+            )
+
+            def answers():
+                body = {"model": NAME, "prompt": "Hello", "max_tokens": 2}
+                return cluster.post("/v1/completions", body)[0] == 200
+
+            wait_until(answers, 30, "the group serves again")
+
     def test_killed_supervisor_leaves_no_orphan(self):
         with Cluster() as cluster:
             children = list(cluster.pids("tandem-worker")) + list(cluster.pids("tandem-router"))
