@@ -1,0 +1,53 @@
+#include "bench/load/target.h"
+
+#include <charconv>
+
+namespace tandem::load {
+namespace {
+
+Status ReadPort(std::string_view text, int& port) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
+  if (error != std::errc() || end != text.data() + text.size() || port < 1 || port > 65535) {
+    return InvalidArgument("'{}' is no port; 1 to 65535", text);
+  }
+  return OkStatus();
+}
+
+}  // namespace
+
+std::string Target::authority() const {
+  const bool ipv6 = host.find(':') != std::string::npos;
+  return fmt::format("{}{}{}:{}", ipv6 ? "[" : "", host, ipv6 ? "]" : "", port);
+}
+
+StatusOr<Target> ParseUrl(std::string_view url) {
+  constexpr std::string_view kScheme = "http://";
+  if (!url.starts_with(kScheme)) {
+    return InvalidArgument("--url '{}': only http://HOST:PORT is possible", url);
+  }
+  std::string_view rest = url.substr(kScheme.size());
+  const size_t slash = rest.find('/');
+  std::string_view authority = rest.substr(0, slash);
+  Target target;
+  if (slash != std::string_view::npos) target.base_path = rest.substr(slash);
+  while (target.base_path.ends_with('/')) target.base_path.pop_back();
+  if (target.base_path.ends_with("/v1")) target.base_path.resize(target.base_path.size() - 3);
+
+  const bool bracketed = authority.starts_with('[');
+  const size_t host_end = bracketed ? authority.find(']') : authority.find(':');
+  target.host = authority.substr(bracketed ? 1 : 0, host_end - (bracketed ? 1 : 0));
+  const size_t used =
+      host_end == std::string_view::npos ? authority.size() : host_end + (bracketed ? 1 : 0);
+  authority.remove_prefix(used);
+  if (target.host.empty() || (bracketed && host_end == std::string_view::npos)) {
+    return InvalidArgument("--url '{}': no host", url);
+  }
+  if (authority.starts_with(':')) {
+    TANDEM_RETURN_IF_ERROR(ReadPort(authority.substr(1), target.port));
+  } else if (!authority.empty()) {
+    return InvalidArgument("--url '{}': '{}' after the host", url, authority);
+  }
+  return target;
+}
+
+}  // namespace tandem::load
