@@ -126,7 +126,10 @@ void KvEventStream::Accept(const routing::KvEvent& event, std::vector<routing::K
     return;
   }
   if (!waiting() && event.number <= last_) return;
-  if (!waiting()) wants_snapshot_ = true;  // a gap
+  if (!waiting()) {  // a gap: what the group holds is unknown until the snapshot is there
+    wants_snapshot_ = true;
+    Emit({.number = 0, .kind = routing::KvEvent::Kind::kCleared, .hash = {}, .parent = {}}, out);
+  }
   held_.push_back(event);
 }
 
@@ -155,9 +158,6 @@ bool KvEventStream::Take(const wire::SnapshotChunk& chunk, std::vector<routing::
   }
   if (!chunk.last()) return true;
   asked_ = false;
-  routing::KvEvent cleared;
-  cleared.kind = routing::KvEvent::Kind::kCleared;
-  Emit(cleared, out);
   for (const routing::KvEvent& block : blocks_) Emit(block, out);
   blocks_.clear();
   last_ = chunk.as_of();

@@ -27,8 +27,8 @@ class StepReport;
 
 namespace tandem::link {
 
-// Turns numbered events and snapshots into one stream without gaps, numbered 1, 2, 3, ... A
-// snapshot becomes kCleared and one kStored a block.
+// Turns numbered events and snapshots into one stream without gaps, numbered 1, 2, 3, ... A gap
+// becomes kCleared at once, the snapshot that repairs it one kStored a block.
 class KvEventStream {
  public:
   // `last_event`: what the group had when it said Hello; not 0 means a snapshot is needed.

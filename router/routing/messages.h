@@ -83,8 +83,8 @@ struct SequenceTokens {
   ErrorKind error_kind = ErrorKind::kInternal;
 };
 
-// Numbered 1, 2, 3, ... for each GroupId by the link, which repairs gaps itself: after one comes a
-// kCleared and a kStored for each block the group holds, parents before children.
+// Numbered 1, 2, 3, ... for each GroupId by the link, which repairs gaps itself: a kCleared as soon
+// as there is one, later a kStored for each block the group holds, parents before children.
 struct KvEvent {
   enum class Kind : uint8_t { kStored, kRemoved, kCleared };
   uint64_t number = 0;
