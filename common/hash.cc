@@ -1,5 +1,7 @@
 #include "common/hash.h"
 
+#include <algorithm>
+#include <array>
 #include <bit>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -27,6 +29,17 @@ BlockHash RootHash(std::string_view seed, std::string_view salt) {
 }
 
 BlockHash HashBlock(const BlockHash& parent, std::span<const TokenId> tokens) {
+  // Bytes that lie together are hashed several times as fast as those fed to a state in parts.
+  constexpr size_t kMaxTogether = 64;
+  if (tokens.size() <= kMaxTogether) {
+    struct {
+      BlockHash parent;
+      std::array<TokenId, kMaxTogether> tokens;
+    } bytes;
+    bytes.parent = parent;
+    std::copy(tokens.begin(), tokens.end(), bytes.tokens.begin());
+    return FromXxh(XXH3_128bits(&bytes, sizeof(parent) + tokens.size_bytes()));
+  }
   XXH3_state_t state;
   XXH3_128bits_reset(&state);
   XXH3_128bits_update(&state, &parent, sizeof(parent));
