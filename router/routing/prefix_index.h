@@ -1,9 +1,9 @@
 // Which group holds which prefix, as far as the groups' KV events have told. May be behind the
 // truth; ahead of it only by what requests in flight are expected to store.
 //
-// Thread: the routing thread. Memory: one entry for each block that some group holds or is expected
-// to hold; groups' pools are bounded, so this is. Lookup: O(blocks of the prompt * holders), no
-// allocation.
+// Thread: the routing thread. Memory: below 64 bytes for each pair of a block and a group that
+// holds it, in tables that shrink again; groups' pools are bounded, so this is. Clear() is O(1) in
+// what the group holds. docs/routing.md has the layout and what it was measured to cost.
 #pragma once
 
 #include <cstdint>
@@ -13,16 +13,22 @@
 
 #include "common/hash.h"
 #include "common/ids.h"
+#include "router/routing/block_table.h"
+#include "router/routing/holder_map.h"
 #include "router/routing/messages.h"
+#include "router/routing/surviving_groups.h"
 
 namespace tandem::routing {
 
 class PrefixIndex {
  public:
-  // depth[i] = leading blocks of `hashes` that groups[i] holds or is expected to hold.
-  // REQUIRES: depth.size() == groups.size().
+  // depth[i] = leading blocks of `hashes` that groups[i] holds or is expected to hold. If given,
+  // holders[b] = how many of `groups` (as often as they are named) have a depth above b. One walk
+  // along `hashes` for all groups, which ends where none is left; fastest if `groups` ascends.
+  // Allocates nothing.
+  // REQUIRES: depth.size() == groups.size(); holders is empty or as long as hashes.
   void Match(std::span<const BlockHash> hashes, std::span<const GroupId> groups,
-             std::span<int32_t> depth) const;
+             std::span<int32_t> depth, std::span<int32_t> holders = {}) const;
 
   // Events of one group come numbered without gaps; the first one heard sets the count. False: one
   // was missed. Then what is known of the group is no longer true: the caller must Clear() it
@@ -36,28 +42,51 @@ class PrefixIndex {
   void Settle(RequestId request);
 
   // Forgets what the group is known to hold and its event count; expectations stay until settled.
+  // A group without any is forgotten altogether: ids may grow without bound.
   void Clear(GroupId group);
 
-  int64_t num_blocks() const { return static_cast<int64_t>(blocks_.size()); }
-  int64_t num_held(GroupId group) const;  // O(blocks); metrics and tests
+  // Blocks in memory. Those that only cleared groups held go as later changes come.
+  int64_t num_blocks() const { return holders_.num_blocks(); }
+  int64_t num_groups() const { return static_cast<int64_t>(groups_.size()); }
+  int64_t num_held(GroupId group) const;  // by its events; metrics and tests
 
  private:
-  struct Holder {
-    int32_t group = -1;
-    bool stored = false;
-    int32_t expected = 0;  // requests in flight that will store it
+  static constexpr uint32_t kNoSlot = HolderSet::kMaxSlots;
+  struct Group {
+    GroupId id;
+    uint32_t slot = kNoSlot;
+    bool heard = false;
+    int32_t num_expectations = 0;
+    uint64_t last_event = 0;
+    int64_t num_stored = 0;
   };
-  using Holders = std::vector<Holder>;  // few: groups that hold one block
+  // Of one (block, group), while requests in flight will store it. The holder map has the pair
+  // then too, so that Match need not look here.
+  struct Expected {
+    uint32_t count = 0;
+    bool stored = false;  // known from events as well: stays when the last request settles
+    bool empty() const { return count == 0; }
+  };
   struct Expectation {
     GroupId group;
     std::vector<BlockHash> chain;
   };
-  Holder& HolderOf(const BlockHash& hash, GroupId group);
-  void DropIfEmpty(const BlockHash& hash, GroupId group);
 
-  std::unordered_map<BlockHash, Holders, BlockHashHasher> blocks_;
+  static BlockHash PairOf(const BlockHash& hash, GroupId group);
+  Group* FindGroup(GroupId id);
+  const Group* FindGroup(GroupId id) const;
+  Group& GroupOf(GroupId id);  // made if new; refers into groups_
+  void ForgetIfIdle(GroupId id);
+  uint32_t SlotOf(Group& group);
+  void Store(Group& group, const BlockHash& hash);
+  void Drop(Group& group, const BlockHash& hash);
+  void ClearHeld(Group& group);
+
+  HolderMap holders_;
+  BlockTable<Expected> expected_;  // by PairOf()
   std::unordered_map<RequestId, Expectation> expectations_;
-  std::unordered_map<int32_t, uint64_t> last_event_;  // by group
+  std::vector<Group> groups_;          // ascending by id
+  mutable SurvivingGroups survivors_;  // Match's scratch
 };
 
 }  // namespace tandem::routing
