@@ -115,7 +115,7 @@ bool KvEventStream::Take(const wire::KvEvents& events, std::vector<routing::KvEv
     word += needed;
     Accept(event, out);
   }
-  if (!waiting() && number > last_ + 1) wants_snapshot_ = true;  // some came before the session
+  if (!waiting() && number > last_ + 1) FoundGap(out);  // some came before the session
   return word == events.words_size();
 }
 
@@ -126,11 +126,14 @@ void KvEventStream::Accept(const routing::KvEvent& event, std::vector<routing::K
     return;
   }
   if (!waiting() && event.number <= last_) return;
-  if (!waiting()) {  // a gap: what the group holds is unknown until the snapshot is there
-    wants_snapshot_ = true;
-    Emit({.number = 0, .kind = routing::KvEvent::Kind::kCleared, .hash = {}, .parent = {}}, out);
-  }
+  if (!waiting()) FoundGap(out);
   held_.push_back(event);
+}
+
+// What the group holds is unknown from here on, until the snapshot is there.
+void KvEventStream::FoundGap(std::vector<routing::KvEvent>& out) {
+  wants_snapshot_ = true;
+  Emit({.number = 0, .kind = routing::KvEvent::Kind::kCleared, .hash = {}, .parent = {}}, out);
 }
 
 void KvEventStream::Emit(routing::KvEvent event, std::vector<routing::KvEvent>& out) {

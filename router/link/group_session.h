@@ -43,6 +43,7 @@ class KvEventStream {
 
  private:
   void Accept(const routing::KvEvent& event, std::vector<routing::KvEvent>& out);
+  void FoundGap(std::vector<routing::KvEvent>& out);
   void Emit(routing::KvEvent event, std::vector<routing::KvEvent>& out);
   bool waiting() const { return wants_snapshot_ || asked_; }
 

@@ -70,6 +70,17 @@ TEST(KvEventStream, AGapClearsAtOnceAndTheSnapshotFollows) {
   EXPECT_FALSE(stream.TakeSnapshotRequest());
 }
 
+TEST(KvEventStream, AReportWithoutEventsTellsOfAGapToo) {
+  KvEventStream stream(0);
+  Delivered delivered;
+  ASSERT_TRUE(stream.Take(Stored(1, 11), delivered.out));
+  wire::KvEvents none;
+  none.set_first_number(3);  // the next one: 2 is missing
+  ASSERT_TRUE(stream.Take(none, delivered.out));
+  EXPECT_EQ(delivered.Take(), (Events{{Kind::kStored, 11}, {Kind::kCleared, 0}}));
+  EXPECT_TRUE(stream.TakeSnapshotRequest());
+}
+
 TEST(KvEventStream, AGapBehindTheSnapshotClearsAgain) {
   KvEventStream stream(5);  // the group had events before this session: nothing is known yet
   Delivered delivered;
