@@ -1,12 +1,10 @@
 #include "common/config/cluster_config.h"
 
-#include <algorithm>
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
 #include <filesystem>
-#include <memory>
+#include <iterator>
+#include <string_view>
 
+#include "common/config/problem.h"
 #include "common/config/reader.h"
 #include "common/config/schema.h"
 #include "common/config/values.h"
@@ -15,27 +13,7 @@
 namespace tandem::config {
 namespace {
 
-constexpr size_t kMaxProblems = 100;
-constexpr size_t kReadAtMost = (256 << 10) + 1;  // one byte more than ParseYaml takes
-
-std::string OneLine(std::string text) {
-  std::replace(text.begin(), text.end(), '\n', ' ');
-  return text;
-}
-
-Status Report(const std::string& file, const std::vector<Problem>& problems) {
-  std::string lines;
-  for (size_t i = 0; i < problems.size() && i < kMaxProblems; ++i) {
-    const Problem& problem = problems[i];
-    fmt::format_to(std::back_inserter(lines), "{}{}:{}:{}: {}", i == 0 ? "" : "\n", file,
-                   problem.at.line, problem.at.column, OneLine(problem.message));
-  }
-  if (problems.size() > kMaxProblems) {
-    fmt::format_to(std::back_inserter(lines), "\n{}: and {} more mistakes; mend these first", file,
-                   problems.size() - kMaxProblems);
-  }
-  return InvalidArgument("{}", lines);
-}
+constexpr std::string_view kWhat = "a cluster file, like configs/quickstart.yaml";
 
 // Last, because it goes before what the file says.
 Status Apply(const Overrides& overrides, bool check_files, Cluster* cluster) {
@@ -72,22 +50,6 @@ StatusOr<Cluster> Read(const std::string& yaml, const std::string& path, const O
   return cluster;
 }
 
-StatusOr<std::string> ReadFile(const std::string& path) {
-  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path.c_str(), "re"), &std::fclose);
-  std::string text(kReadAtMost, '\0');
-  if (file != nullptr) {
-    errno = 0;
-    text.resize(std::fread(text.data(), 1, text.size(), file.get()));
-  }
-  if (file == nullptr || std::ferror(file.get()) != 0) {
-    return InvalidArgument(
-        "{}:1:1: cannot be read: {}; give the path of a cluster file, like "
-        "configs/quickstart.yaml",
-        path, std::strerror(errno));
-  }
-  return text;
-}
-
 std::string SectionTitle(const Section& section) {
   return section.list ? fmt::format("{}[]", section.path) : std::string(section.path);
 }
@@ -102,7 +64,7 @@ const Group* Cluster::FindGroup(const std::string& name) const {
 }
 
 StatusOr<Cluster> Load(const std::string& path, const Overrides& overrides) {
-  TANDEM_ASSIGN_OR_RETURN(const std::string yaml, ReadFile(path));
+  TANDEM_ASSIGN_OR_RETURN(const std::string yaml, ReadYamlFile(path, kWhat));
   return Read(yaml, path, overrides, /*check_files=*/true);
 }
 

@@ -25,37 +25,6 @@ std::string Inside(const std::string& path, std::string_view name) {
   return path.empty() ? std::string(name) : fmt::format("{}.{}", path, name);
 }
 
-const char* KindText(const YamlNode& node) {
-  switch (node.kind) {
-    case YamlNode::Kind::kNothing:
-      return "nothing";
-    case YamlNode::Kind::kScalar:
-      return "a single value";
-    case YamlNode::Kind::kList:
-      return "a list";
-    case YamlNode::Kind::kMap:
-      return "a map of keys";
-  }
-  return "";
-}
-
-const YamlNode* FindValue(const YamlNode& map, std::string_view name) {
-  for (size_t i = 0; i + 1 < map.items.size(); i += 2) {
-    if (map.items[i].text == name) return &map.items[i + 1];
-  }
-  return nullptr;
-}
-
-std::string UnknownKey(const std::string& name, const std::string& path,
-                       const std::vector<std::string>& known) {
-  const std::string where = path.empty() ? "at the top" : fmt::format("in {}", path);
-  const std::string nearest = Nearest(name, known);
-  if (!nearest.empty()) {
-    return fmt::format("unknown key '{}' {}; did you mean '{}'?", name, where, nearest);
-  }
-  return fmt::format("unknown key '{}' {}; known are {}", name, where, Join(known, ", "));
-}
-
 Status CheckChoice(const Key& key, const std::string& text) {
   if (std::find(key.choices.begin(), key.choices.end(), text) != key.choices.end()) {
     return OkStatus();
@@ -113,7 +82,8 @@ void Reader::ReadSection(const Section& section, const YamlNode& node, const std
     if (key.kind != YamlNode::Kind::kScalar) {
       Add(key.at, fmt::format("a key that is {}; one of {}", KindText(key), Join(known, ", ")));
     } else if (std::find(known.begin(), known.end(), key.text) == known.end()) {
-      Add(key.at, UnknownKey(key.text, path, known));
+      Add(key.at,
+          UnknownKey(key.text, path.empty() ? "at the top" : fmt::format("in {}", path), known));
     } else if (!seen.insert(key.text).second) {
       Add(key.at, fmt::format("'{}' stands here a second time; keep one", Inside(path, key.text)));
     } else {

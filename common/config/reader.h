@@ -5,16 +5,11 @@
 #include <vector>
 
 #include "common/config/cluster_config.h"
+#include "common/config/problem.h"
 #include "common/config/schema.h"
 #include "common/config/yaml_tree.h"
 
 namespace tandem::config {
-
-struct Problem {
-  Position at;
-  std::string message;  // what is wrong; what would be right
-  auto operator<=>(const Problem&) const = default;
-};
 
 class Reader {
  public:
