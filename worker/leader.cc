@@ -16,12 +16,10 @@ constexpr Nanos kFirstStepLimit = 60 * kSecond;
 
 }  // namespace
 
-Leader::Leader(const LeaderOptions& options, link::PlanRing& ring, link::Bell& bell,
-               StepResults& results)
+Leader::Leader(const LeaderOptions& options, Ranks& ranks, link::Bell& bell)
     : options_(options),
-      ring_(ring),
+      ranks_(ranks),
       bell_(bell),
-      results_(results),
       engine_(options.engine),
       limit_(options.min_watchdog) {}
 
@@ -29,8 +27,8 @@ bool Leader::RunFirstStep() {
   if (!Publish(engine_.PlanIdle(), std::max(kFirstStepLimit, options_.min_watchdog))) return false;
   for (;;) {
     const uint32_t seen = bell_.count();
-    if (ring_.aborted()) return false;
-    if (const StepResults::Step* step = results_.Oldest()) {
+    if (ranks_.aborted()) return false;
+    if (const StepResult* step = ranks_.Oldest()) {
       CommitOldest(*step, MonotonicNow());
       return true;
     }
@@ -39,16 +37,21 @@ bool Leader::RunFirstStep() {
 }
 
 Leader::End Leader::Run(link::RouterLink& routers) {
-  routers_ = &routers;
   for (;;) {
     const uint32_t seen = bell_.count();
-    CommitFinished();
-    const Nanos now = MonotonicNow();
-    TakeArrivals(now);
-    if (!FillPipeline(now)) return End::kAborted;
-    if (Drained(now)) return End::kDrained;
-    bell_.Wait(seen, SleepTime(now));
+    if (const std::optional<End> end = Turn(routers)) return *end;
+    bell_.Wait(seen, SleepTime(MonotonicNow()));
   }
+}
+
+std::optional<Leader::End> Leader::Turn(link::RouterLink& routers) {
+  routers_ = &routers;
+  CommitFinished();
+  const Nanos now = MonotonicNow();
+  TakeArrivals(now);
+  if (!FillPipeline(now)) return End::kAborted;
+  if (Drained(now)) return End::kDrained;
+  return std::nullopt;
 }
 
 void Leader::StartDraining() {
@@ -65,19 +68,19 @@ void Leader::TakeArrivals(Nanos now) {
 }
 
 void Leader::CommitFinished() {
-  while (const StepResults::Step* step = results_.Oldest()) {
+  while (const StepResult* step = ranks_.Oldest()) {
     const Nanos now = MonotonicNow();
     CommitOldest(*step, now);
     Send(/*after_step=*/true, now);
   }
 }
 
-void Leader::CommitOldest(const StepResults::Step& step, Nanos now) {
+void Leader::CommitOldest(const StepResult& step, Nanos now) {
   engine_.Commit(step.rows, step.start, now);
   if (in_flight_[0].num_tokens > 0) {
     limit_.Observe(in_flight_[0].num_tokens, step.end - step.start);
   }
-  results_.Pop();
+  ranks_.Pop();
   in_flight_[0] = in_flight_[1];
   --num_in_flight_;
 }
@@ -107,13 +110,13 @@ bool Leader::FillPipeline(Nanos now) {
   if (num_in_flight_ == 0 && now - last_published_ >= options_.idle_interval) {
     return Publish(engine_.PlanIdle(), options_.min_watchdog);
   }
-  return !ring_.aborted();
+  return !ranks_.aborted();
 }
 
 bool Leader::Publish(const StepPlan& plan, Nanos limit) {
   in_flight_[num_in_flight_++] = {static_cast<int>(plan.tokens.size()), limit};
   last_published_ = MonotonicNow();
-  return ring_.Publish(plan, limit);
+  return ranks_.Publish(plan, limit);
 }
 
 bool Leader::Drained(Nanos now) {

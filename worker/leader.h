@@ -8,15 +8,15 @@
 #pragma once
 
 #include <atomic>
+#include <optional>
 #include <vector>
 
 #include "common/ids.h"
 #include "worker/engine/engine.h"
 #include "worker/link/bell.h"
-#include "worker/link/plan_ring.h"
 #include "worker/link/router_link.h"
+#include "worker/ranks.h"
 #include "worker/step_limit.h"
-#include "worker/step_results.h"
 
 namespace tandem::worker {
 
@@ -29,18 +29,22 @@ struct LeaderOptions {
 
 class Leader {
  public:
-  // Borrows all three. `bell` is rung for new arrivals and results, and by StartDraining.
-  Leader(const LeaderOptions& options, link::PlanRing& ring, link::Bell& bell,
-         StepResults& results);
+  // Borrows both. `bell` is rung for new arrivals and results, and by StartDraining.
+  Leader(const LeaderOptions& options, Ranks& ranks, link::Bell& bell);
 
   // Engine thread, before Run: one no-op step across the ranks, which may still be allocating.
-  // False: the ring is aborted.
+  // False: the group is aborted.
   [[nodiscard]] bool RunFirstStep();
 
   enum class End { kDrained, kAborted };
 
-  // The engine thread: until drained, or the ring is aborted. `routers` is borrowed.
+  // The engine thread: until drained or aborted. `routers` is borrowed.
   End Run(link::RouterLink& routers);
+
+  // One turn of Run, for a thread that serves several groups: does what there is to do and does not
+  // wait. Empty: call again when something rings, and after SleepTime at the latest.
+  std::optional<End> Turn(link::RouterLink& routers);
+  Nanos SleepTime(Nanos now) const;
 
   // Any thread: take nothing new, finish, return from Run.
   void StartDraining();
@@ -48,17 +52,15 @@ class Leader {
  private:
   void TakeArrivals(Nanos now);
   void CommitFinished();
-  void CommitOldest(const StepResults::Step& step, Nanos now);
+  void CommitOldest(const StepResult& step, Nanos now);
   void Send(bool after_step, Nanos now);
   bool FillPipeline(Nanos now);  // false: aborted
   bool Publish(const StepPlan& plan, Nanos limit);
   bool Drained(Nanos now);
-  Nanos SleepTime(Nanos now) const;
 
   const LeaderOptions options_;
-  link::PlanRing& ring_;
+  Ranks& ranks_;
   link::Bell& bell_;
-  StepResults& results_;
   link::RouterLink* routers_ = nullptr;
   engine::Engine engine_;
   StepLimit limit_;

@@ -8,7 +8,7 @@ namespace tandem::worker {
 
 StepResults::StepResults(int max_rows, std::function<void()> on_result)
     : slots_(kSlots), on_result_(std::move(on_result)) {
-  for (Step& slot : slots_) slot.rows.resize(static_cast<size_t>(max_rows));
+  for (StepResult& slot : slots_) slot.rows.resize(static_cast<size_t>(max_rows));
 }
 
 void StepResults::Put(Nanos step_start, Nanos step_end) {
@@ -21,7 +21,7 @@ void StepResults::Put(Nanos step_start, Nanos step_end) {
   on_result_();
 }
 
-const StepResults::Step* StepResults::Oldest() const {
+const StepResult* StepResults::Oldest() const {
   const uint32_t taken = taken_.load(std::memory_order_relaxed);
   if (put_.load(std::memory_order_acquire) == taken) return nullptr;
   return &slots_[taken % kSlots];

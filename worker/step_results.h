@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/ids.h"
+#include "worker/ranks.h"
 #include "worker/step_plan.h"
 
 namespace tandem::worker {
@@ -25,15 +26,11 @@ class StepResults {
   void Put(Nanos step_start, Nanos step_end);
 
   // Engine thread: the oldest result not yet taken, or null. Pop frees its slot.
-  struct Step {
-    std::vector<RowResult> rows;  // max_rows; the plan says how many mean something
-    Nanos start = 0, end = 0;
-  };
-  const Step* Oldest() const;
+  const StepResult* Oldest() const;
   void Pop() { taken_.fetch_add(1, std::memory_order_release); }
 
  private:
-  std::vector<Step> slots_;
+  std::vector<StepResult> slots_;
   std::function<void()> on_result_;
   std::atomic<uint32_t> put_{0};
   std::atomic<uint32_t> taken_{0};

@@ -22,6 +22,7 @@
 #include "worker/link/router_link.h"
 #include "worker/model/model_runner.h"
 #include "worker/rank_loop.h"
+#include "worker/ring_ranks.h"
 #include "worker/watchdog.h"
 
 namespace tandem::worker {
@@ -242,7 +243,8 @@ int Process::Lead() {
   options.min_watchdog = group_.min_watchdog;
   options.drain_timeout = cluster_.router.limits.drain_timeout;
   StepResults results(ranks_->ring().limits().max_rows, [&bell] { bell.Ring(); });
-  Leader leader(options, ranks_->ring(), bell, results);
+  RingRanks ranks(ranks_->ring(), results);
+  Leader leader(options, ranks, bell);
   watchdog_->WatchSteps([&leader] { leader.StartDraining(); });
   std::thread engine([&] { RunEngine(leader, bell); });
   const Status ended = RunRank(*model_, ranks_->ring(), 0, &results);

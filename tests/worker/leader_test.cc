@@ -10,6 +10,7 @@
 #include "tests/support/group_in_a_folder.h"
 #include "tests/support/link_pair.h"
 #include "worker/rank_loop.h"
+#include "worker/ring_ranks.h"
 
 namespace tandem::worker {
 namespace {
@@ -49,7 +50,8 @@ class Group {
     ranks_ = std::move(link::RankLink::Open(RankOptions(folder_.path(), 0, 1))).value();
     TANDEM_CHECK(ranks_->Agree(ShardWith(64), engine::Engine::LimitsOf(options_.engine)).ok());
     results_.emplace(ranks_->ring().limits().max_rows, [this] { bell_.Ring(); });
-    leader_.emplace(options_, ranks_->ring(), bell_, *results_);
+    ring_ranks_.emplace(ranks_->ring(), *results_);
+    leader_.emplace(options_, *ring_ranks_, bell_);
     model_thread_ = std::thread([this] {
       SaysSeven model;
       EXPECT_TRUE(RunRank(model, ranks_->ring(), 0, &*results_).ok());
@@ -78,6 +80,7 @@ class Group {
   std::unique_ptr<link::RankLink> ranks_;
   link::Bell bell_;
   std::optional<StepResults> results_;
+  std::optional<RingRanks> ring_ranks_;
   std::optional<Leader> leader_;
   std::thread model_thread_, engine_thread_;
 };
