@@ -1,24 +1,20 @@
 #include "worker/link/router_link.h"
 
-#include <poll.h>
-#include <sys/eventfd.h>
 #include <zmq.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <random>
-#include <thread>
 
 #include "common/check.h"
 #include "common/clock.h"
+#include "worker/link/link_thread.h"
 #include "worker/link/router_session.h"
-#include "worker/link/unique_fd.h"
 
 namespace tandem::link {
 namespace {
 
 constexpr size_t kReadsPerTurn = 256;  // of one socket before the others get theirs
-constexpr Nanos kMaxSleep = kSecond;
 
 // Random, so that a router never takes this process for one before it. A first byte of zero is
 // ZeroMQ's own.
@@ -31,17 +27,20 @@ std::string RandomIdentity() {
 
 }  // namespace
 
-// Everything the link's thread owns, and the queue into it.
-class RouterLink::Loop {
+// Everything the link's thread owns of one group, and the queue into it.
+class RouterLink::Loop final : public LinkThread::Client {
  public:
-  explicit Loop(const RouterLinkOptions& options, RouterLink& link)
-      : options_(options), link_(link) {}
-  ~Loop();
+  Loop(const RouterLinkOptions& options, RouterLink& link);
+  ~Loop() override;
   Status Start();
 
   void Post(StepForRouters&& step);
   void StartDraining();
-  void Goodbye(const std::string& reason, Nanos flush);
+  void StartGoodbye(const std::string& reason, Nanos flush);
+  void WaitClosed(Nanos until);
+
+  Nanos Want(std::vector<LinkThread::Wanted>& sockets, Nanos now) override;
+  bool Turn() override;
 
  private:
   struct Connection {
@@ -59,21 +58,19 @@ class RouterLink::Loop {
   };
 
   Status Connect(const std::string& endpoint);
-  void Wake();
-  void Run();
-  bool Turn();
-  void WaitForWork();
+  void Wake() { thread_->Wake(*this); }
   void TakeCommands();
   void Read(Connection& connection);
   void Write(Connection& connection);
+  bool Stays() const;
   bool AllSaidGoodbye() const;
   void CloseSockets(Nanos linger);
   void DeliverAll();
 
   const RouterLinkOptions options_;
   RouterLink& link_;
-  void* context_ = nullptr;
-  UniqueFd wake_;
+  const bool owns_thread_;
+  std::shared_ptr<LinkThread> thread_;
   std::vector<Connection> connections_;
   KvMirror mirror_;
   std::vector<engine::Inbound> inbound_;
@@ -84,23 +81,26 @@ class RouterLink::Loop {
   CondVar closed_cv_;
   Commands commands_ TANDEM_GUARDED_BY(mutex_);
   bool closed_ TANDEM_GUARDED_BY(mutex_) = false;
-  std::thread thread_;
 };
 
+RouterLink::Loop::Loop(const RouterLinkOptions& options, RouterLink& link)
+    : options_(options),
+      link_(link),
+      owns_thread_(options.thread == nullptr),
+      thread_(owns_thread_ ? std::make_shared<LinkThread>() : options.thread) {}
+
 Status RouterLink::Loop::Start() {
-  wake_ = UniqueFd(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
-  context_ = zmq_ctx_new();
-  TANDEM_CHECK(wake_.valid() && context_ != nullptr) << "no descriptors left";
   for (const std::string& endpoint : options_.endpoints) {
     TANDEM_RETURN_IF_ERROR(Connect(endpoint));
   }
-  thread_ = std::thread([this] { Run(); });
+  thread_->Add(*this);
+  if (owns_thread_) thread_->CloseWhenEmpty();
   return OkStatus();
 }
 
 Status RouterLink::Loop::Connect(const std::string& endpoint) {
   Connection connection;
-  connection.socket = zmq_socket(context_, ZMQ_DEALER);
+  connection.socket = zmq_socket(thread_->context(), ZMQ_DEALER);
   TANDEM_CHECK(connection.socket != nullptr) << zmq_strerror(zmq_errno());
   const auto set = [&](int option, int value) {
     TANDEM_CHECK(zmq_setsockopt(connection.socket, option, &value, sizeof(value)) == 0)
@@ -125,21 +125,13 @@ Status RouterLink::Loop::Connect(const std::string& endpoint) {
 }
 
 RouterLink::Loop::~Loop() {
-  if (thread_.joinable()) {
-    {
-      MutexLock lock(mutex_);
-      commands_.stop = true;
-    }
-    Wake();
-    thread_.join();
-  } else {
-    CloseSockets(0);
+  {
+    MutexLock lock(mutex_);
+    commands_.stop = true;
   }
-}
-
-void RouterLink::Loop::Wake() {
-  const uint64_t one = 1;
-  [[maybe_unused]] const ssize_t n = ::write(wake_.get(), &one, sizeof(one));
+  Wake();
+  thread_->WaitGone(*this);
+  CloseSockets(0);  // of a link that was never started
 }
 
 void RouterLink::Loop::Post(StepForRouters&& step) {
@@ -159,7 +151,7 @@ void RouterLink::Loop::StartDraining() {
   Wake();
 }
 
-void RouterLink::Loop::Goodbye(const std::string& reason, Nanos flush) {
+void RouterLink::Loop::StartGoodbye(const std::string& reason, Nanos flush) {
   {
     MutexLock lock(mutex_);
     commands_.goodbye = true;
@@ -167,24 +159,28 @@ void RouterLink::Loop::Goodbye(const std::string& reason, Nanos flush) {
     commands_.flush = flush;
   }
   Wake();
-  const Nanos until = MonotonicNow() + 2 * flush;  // half to hand over, half on ZeroMQ's thread
+}
+
+void RouterLink::Loop::WaitClosed(Nanos until) {
+  // Its end comes after what lingers in the sockets has left.
+  if (owns_thread_) return thread_->WaitEnded(until);
   MutexLock lock(mutex_);
   while (!closed_ && MonotonicNow() < until) {
     closed_cv_.WaitFor(mutex_, std::chrono::nanoseconds(until - MonotonicNow()));
   }
 }
 
-void RouterLink::Loop::Run() {
-  while (Turn()) {
+Nanos RouterLink::Loop::Want(std::vector<LinkThread::Wanted>& sockets, Nanos now) {
+  Nanos due = goodbye_until_ == 0 ? now + kSecond : goodbye_until_;
+  for (Connection& c : connections_) {
+    sockets.push_back({c.socket, c.blocked});
+    // A Hello that is due but blocked waits for the socket, not for the clock.
+    if (!c.blocked || c.session->open()) due = std::min(due, c.session->next_tick());
   }
-  CloseSockets(goodbye_until_ == 0 ? 0 : taken_.flush);
-  MutexLock lock(mutex_);
-  closed_ = true;
-  closed_cv_.NotifyAll();
+  return due;
 }
 
 bool RouterLink::Loop::Turn() {
-  WaitForWork();
   TakeCommands();
   const Nanos now = MonotonicNow();
   for (Connection& connection : connections_) {
@@ -201,27 +197,17 @@ bool RouterLink::Loop::Turn() {
   taken_.steps.clear();
   for (Connection& connection : connections_) Write(connection);
   DeliverAll();
-  if (taken_.stop) return false;
-  return goodbye_until_ == 0 || (!AllSaidGoodbye() && MonotonicNow() < goodbye_until_);
+  if (Stays()) return true;
+  CloseSockets(taken_.goodbye ? taken_.flush : 0);
+  MutexLock lock(mutex_);
+  closed_ = true;
+  closed_cv_.NotifyAll();
+  return false;
 }
 
-void RouterLink::Loop::WaitForWork() {
-  std::vector<zmq_pollitem_t> items(1 + connections_.size());
-  items[0] = {nullptr, wake_.get(), ZMQ_POLLIN, 0};
-  const Nanos now = MonotonicNow();
-  Nanos wait = goodbye_until_ == 0 ? kMaxSleep : std::max<Nanos>(goodbye_until_ - now, 0);
-  for (size_t i = 0; i < connections_.size(); ++i) {
-    Connection& c = connections_[i];
-    const short out = c.blocked ? ZMQ_POLLOUT : 0;
-    items[i + 1] = {c.socket, 0, static_cast<short>(ZMQ_POLLIN | out), 0};
-    const Nanos due = c.session->next_tick() - now;
-    // A Hello that is due but blocked waits for the socket, not for the clock.
-    if (!c.blocked || c.session->open()) wait = std::clamp<Nanos>(due, 0, wait);
-  }
-  const long ms = static_cast<long>((wait + kMillisecond - 1) / kMillisecond);
-  zmq_poll(items.data(), static_cast<int>(items.size()), ms);
-  uint64_t count;
-  [[maybe_unused]] const ssize_t n = ::read(wake_.get(), &count, sizeof(count));
+bool RouterLink::Loop::Stays() const {
+  if (taken_.stop) return false;
+  return goodbye_until_ == 0 || (!AllSaidGoodbye() && MonotonicNow() < goodbye_until_);
 }
 
 void RouterLink::Loop::TakeCommands() {
@@ -285,8 +271,6 @@ void RouterLink::Loop::CloseSockets(Nanos linger) {
     zmq_close(connection.socket);
   }
   connections_.clear();
-  if (context_ != nullptr) zmq_ctx_term(context_);
-  context_ = nullptr;
 }
 
 void RouterLink::Loop::DeliverAll() {
@@ -354,6 +338,13 @@ void RouterLink::SendStep(StepOut&& step) {
 
 void RouterLink::StartDraining() { loop_->StartDraining(); }
 
-void RouterLink::Goodbye(const std::string& reason, Nanos flush) { loop_->Goodbye(reason, flush); }
+void RouterLink::StartGoodbye(const std::string& reason, Nanos flush) {
+  loop_->StartGoodbye(reason, flush);
+}
+
+void RouterLink::Goodbye(const std::string& reason, Nanos flush) {
+  loop_->StartGoodbye(reason, flush);
+  loop_->WaitClosed(MonotonicNow() + 2 * flush);  // half to hand over, half on ZeroMQ's thread
+}
 
 }  // namespace tandem::link

@@ -2,9 +2,9 @@
 // engine; with router_session.h the only place in the worker that knows ZeroMQ or Protobuf.
 //
 // One DEALER socket a router (one on two endpoints would spread its messages) and one thread that
-// owns them all; data crosses to and from it by our own queues. What a session is, how it is
-// numbered and what ends it: docs/wire.md. A router that does not read loses its own sequences,
-// never another's; one that is gone becomes a RouterLost in the inbox.
+// owns them all (link_thread.h); data crosses to and from it by our own queues. What a session is,
+// how it is numbered and what ends it: docs/wire.md. A router that does not read loses its own
+// sequences, never another's; one that is gone becomes a RouterLost in the inbox.
 #pragma once
 
 #include <atomic>
@@ -19,6 +19,8 @@
 #include "worker/engine/inbox.h"
 
 namespace tandem::link {
+
+class LinkThread;
 
 // What a group says of itself.
 struct GroupDescription {
@@ -48,6 +50,8 @@ struct RouterLinkOptions {
   Nanos router_silence = 3'000'000'000;    // acks come several times a second
   // Tokens, events and sequences that wait for credits; beyond, the session fails.
   size_t max_backlog_items = 1 << 16;
+  // Shared by the groups of a process; null: a thread of its own.
+  std::shared_ptr<LinkThread> thread;
 };
 
 // One committed step (or what Handle alone put out).
@@ -78,6 +82,10 @@ class RouterLink {
   // Any thread, once, and nothing may be sent after it. Tells routers that the group ends, waits up
   // to `flush` for that to leave, and closes the sockets.
   void Goodbye(const std::string& reason, Nanos flush);
+
+  // The same without the waiting, for several groups that end at once. With a shared thread the
+  // last of it may leave until that has ended.
+  void StartGoodbye(const std::string& reason, Nanos flush);
 
   struct Stats {
     std::atomic<uint64_t> sessions_opened{0};
