@@ -2,8 +2,10 @@
 
 #include <filesystem>
 #include <iterator>
+#include <set>
 #include <string_view>
 
+#include "common/config/device_profile.h"
 #include "common/config/problem.h"
 #include "common/config/reader.h"
 #include "common/config/schema.h"
@@ -31,6 +33,16 @@ Status Apply(const Overrides& overrides, bool check_files, Cluster* cluster) {
   return OkStatus();
 }
 
+// So that a mistake in a profile is found where those of the cluster file are.
+Status CheckProfiles(const Cluster& cluster) {
+  std::set<std::string> seen;
+  for (const Group& group : cluster.groups) {
+    if (group.profile.empty() || !seen.insert(group.profile).second) continue;
+    TANDEM_RETURN_IF_ERROR(LoadDeviceProfile(group.profile).status());
+  }
+  return OkStatus();
+}
+
 StatusOr<Cluster> Read(const std::string& yaml, const std::string& path, const Overrides& overrides,
                        bool check_files) {
   YamlNode root;
@@ -47,6 +59,7 @@ StatusOr<Cluster> Read(const std::string& yaml, const std::string& path, const O
     return InvalidArgument("{}\n{}", Message(applied), Message(report));
   }
   if (!applied.ok()) return applied;
+  if (check_files) TANDEM_RETURN_IF_ERROR(CheckProfiles(cluster));
   return cluster;
 }
 
@@ -61,6 +74,25 @@ const Group* Cluster::FindGroup(const std::string& name) const {
     if (group.name == name) return &group;
   }
   return nullptr;
+}
+
+std::vector<const Group*> Cluster::GroupsOf(const std::string& name) const {
+  std::vector<const Group*> found;
+  for (const Group& group : groups) {
+    if (group.entry == name || group.name == name) found.push_back(&group);
+  }
+  return found;
+}
+
+std::string Cluster::GroupNames() const {
+  std::vector<std::string> names;
+  for (size_t i = 0; i < groups.size(); i += static_cast<size_t>(groups[i].count)) {
+    const Group& first = groups[i];
+    names.push_back(first.count == 1
+                        ? first.name
+                        : fmt::format("{0}-0 to {0}-{1}", first.entry, first.count - 1));
+  }
+  return Join(names, ", ");
 }
 
 StatusOr<Cluster> Load(const std::string& path, const Overrides& overrides) {

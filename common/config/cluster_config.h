@@ -17,11 +17,15 @@ struct Model {
   int max_context = 0;  // 0: the model's own
 };
 
+// One replica. An entry of the file with a count is as many of these.
 struct Group {
-  std::string name;
+  std::string name;                     // "sim-3" of the entry "sim" with a count, else the entry's
+  std::string entry;                    // name of its entry
+  int count = 1;                        // groups of its entry
   int tp = 1;                           // ranks (processes)
   int threads = 1;                      // of each rank
-  std::string device = "cpu";           // cpu
+  std::string device = "cpu";           // cpu | sim
+  std::string profile;                  // device sim: path of a device profile; absolute
   int64_t kv_memory_bytes = 256 << 20;  // of the whole group, split over its ranks
   int block_size = 16;                  // tokens; a multiple of 16
   int max_step_tokens = 256;            // token budget of a step
@@ -73,6 +77,10 @@ struct Cluster {
   Links links;
   Log log;
   const Group* FindGroup(const std::string& name) const;
+  // Those of an entry, or the one of this name, in the file's order; empty: there is none.
+  std::vector<const Group*> GroupsOf(const std::string& name) const;
+  // "g0, sim-0 to sim-63": for errors.
+  std::string GroupNames() const;
 };
 
 // What a process's command line says, before what the file says.

@@ -64,6 +64,7 @@ void Reader::Read(const YamlNode& root) {
     return;
   }
   ReadSection(Sections().front(), root, "", nullptr);
+  WriteOutCounts();
   std::sort(problems_.begin(), problems_.end());
 }
 
@@ -131,10 +132,8 @@ void Reader::ReadGroups(const Section& section, const YamlNode& node) {
 void Reader::CheckGroup(const YamlNode& node, const Group& group, const std::string& path) {
   if (node.kind != YamlNode::Kind::kMap) return;
   const YamlNode* name = FindValue(node, "name");
-  if (name != nullptr && cluster_->FindGroup(group.name) != nullptr) {
-    Add(name->at,
-        fmt::format("'{}.name' is '{}', as another group's; a name of its own", path, group.name));
-  }
+  if (name != nullptr) CheckNames(*name, group, path);
+  CheckDevice(node, group, path);
   if (group.max_seqs > group.max_step_tokens) {
     const YamlNode* seqs = FindValue(node, "max_seqs");
     if (seqs == nullptr) seqs = FindValue(node, "max_step_tokens");

@@ -1,6 +1,7 @@
 // Walks a YAML tree along the schema, fills in a Cluster and collects every mistake.
 #pragma once
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -34,12 +35,17 @@ class Reader {
   Status SetFile(const Key& key, const std::string& text, std::string* field);
   void SetEndpoints(const YamlNode& node, const std::string& path, std::vector<std::string>* field);
   void CheckGroup(const YamlNode& node, const Group& group, const std::string& path);
+  // replicas.cc
+  void CheckNames(const YamlNode& name, const Group& group, const std::string& path);
+  void CheckDevice(const YamlNode& node, const Group& group, const std::string& path);
+  void WriteOutCounts();
   void Add(Position at, std::string message);
 
   Cluster* cluster_;
   bool check_files_;
   bool model_given_;
   std::vector<Problem> problems_;
+  std::set<std::string> group_names_;  // counts written out
 };
 
 // `path` as seen from the folder of `file`, absolute.

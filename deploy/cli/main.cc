@@ -23,6 +23,16 @@ void PrintError(std::string_view text) {
   std::fprintf(stderr, "%.*s\n", static_cast<int>(text.size()), text.data());
 }
 
+// Of all groups of an entry.
+std::string Describe(const config::Group& first) {
+  const std::string name =
+      first.count == 1 ? fmt::format("  group   {}", first.name)
+                       : fmt::format("  groups  {0}-0 to {0}-{1}", first.entry, first.count - 1);
+  if (first.device == "sim") return fmt::format("{}: simulated, {}", name, first.profile);
+  return fmt::format("{}: tp {}, {} thread{} a rank, {}", name, first.tp, first.threads,
+                     first.threads == 1 ? "" : "s", first.device);
+}
+
 int Check(const std::string& file, const config::Overrides& overrides) {
   const StatusOr<config::Cluster> cluster = config::Load(file, overrides);
   if (!cluster.ok()) {
@@ -31,9 +41,9 @@ int Check(const std::string& file, const config::Overrides& overrides) {
   }
   fmt::print("{}: valid\n  model   {} ({})\n  router  http://{}:{}\n", file, cluster->model.name,
              cluster->model.path, cluster->router.listen_host, cluster->router.listen_port);
-  for (const config::Group& group : cluster->groups) {
-    fmt::print("  group   {}: tp {}, {} thread{} a rank, {}\n", group.name, group.tp, group.threads,
-               group.threads == 1 ? "" : "s", group.device);
+  for (size_t i = 0; i < cluster->groups.size();
+       i += static_cast<size_t>(cluster->groups[i].count)) {
+    fmt::print("{}\n", Describe(cluster->groups[i]));
   }
   return 0;
 }

@@ -31,6 +31,15 @@ UnitSpec RouterUnit(const config::Cluster& cluster, const UpOptions& options) {
   return {"router", /*is_router=*/true, {router}};
 }
 
+// All groups of a simulated entry are one process.
+UnitSpec SimulatedUnit(const config::Cluster& cluster, const config::Group& group,
+                       const UpOptions& options) {
+  ProcessSpec worker = {"worker " + group.entry, {options.bin_dir + "/tandem-worker"}};
+  AddCommonArguments(cluster, options, &worker.argv);
+  worker.argv.insert(worker.argv.end(), {"--group", group.entry});
+  return {"groups " + group.entry, /*is_router=*/false, {worker}};
+}
+
 UnitSpec GroupUnit(const config::Cluster& cluster, const config::Group& group,
                    const UpOptions& options) {
   UnitSpec unit = {"group " + group.name, /*is_router=*/false, {}};
@@ -62,8 +71,14 @@ int Fail(const Status& status) {
 
 std::vector<UnitSpec> UnitsOf(const config::Cluster& cluster, const UpOptions& options) {
   std::vector<UnitSpec> units = {RouterUnit(cluster, options)};
+  std::string last_simulated;  // entry; its groups follow each other
   for (const config::Group& group : cluster.groups) {
-    units.push_back(GroupUnit(cluster, group, options));
+    if (group.device != "sim") {
+      units.push_back(GroupUnit(cluster, group, options));
+    } else if (group.entry != last_simulated) {
+      units.push_back(SimulatedUnit(cluster, group, options));
+      last_simulated = group.entry;
+    }
   }
   return units;
 }

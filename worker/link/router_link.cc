@@ -195,7 +195,11 @@ bool RouterLink::Loop::Turn() {
     }
   }
   taken_.steps.clear();
-  for (Connection& connection : connections_) Write(connection);
+  for (Connection& connection : connections_) {
+    // After the steps that were posted before it: nothing follows a Goodbye.
+    if (taken_.goodbye) connection.session->AddGoodbye(taken_.reason);
+    Write(connection);
+  }
   DeliverAll();
   if (Stays()) return true;
   CloseSockets(taken_.goodbye ? taken_.flush : 0);
@@ -222,7 +226,6 @@ void RouterLink::Loop::TakeCommands() {
   }
   for (Connection& connection : connections_) {
     if (taken_.draining) connection.session->AddDraining();
-    if (taken_.goodbye) connection.session->AddGoodbye(taken_.reason);
   }
   if (taken_.goodbye && goodbye_until_ == 0) goodbye_until_ = MonotonicNow() + taken_.flush;
 }

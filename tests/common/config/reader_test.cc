@@ -74,7 +74,7 @@ TEST(Reader, NamesWrongShapes) {
        "c.yaml:3:1: a key that is a list; one of model, groups, router, links, log"},
       {InGroup("tp: [2]"), "c.yaml:4:9: 'groups[0].tp' is a list; integer, 1 to 64"},
       {InGroup("tp:"), "c.yaml:4:5: 'groups[0].tp' is nothing; integer, 1 to 64"},
-      {InGroup("device: ''"), "c.yaml:4:13: 'groups[0].device' is empty; cpu"},
+      {InGroup("device: ''"), "c.yaml:4:13: 'groups[0].device' is empty; cpu or sim"},
       {InLinks("routers: tcp://127.0.0.1:8100"),
        "c.yaml:4:12: 'links.routers' is a single value; a list of 1 to 64 endpoints like "
        "tcp://192.168.1.5:8100"},
@@ -131,7 +131,7 @@ TEST(Reader, NamesValuesOutOfRange) {
 
 TEST(Reader, NamesWhatIsNotSupported) {
   ExpectAll({
-      {InGroup("device: cuda"), "c.yaml:4:13: 'groups[0].device': 'cuda' is not supported; cpu"},
+      {InGroup("device: cuda"), "c.yaml:4:13: 'groups[0].device': 'cuda' is not supported; cpu or sim"},
       {InGroup("activation_dtype: int4"),
        "c.yaml:4:23: 'groups[0].activation_dtype': 'int4' is unknown; did you mean 'int8'?"},
       {InGroup("instruction_set: neon"),

@@ -1,0 +1,141 @@
+"""A router before simulated groups: one worker process, many groups, real streams."""
+import collections
+import concurrent.futures
+import os
+import pathlib
+import signal
+import unittest
+
+from cluster import NAME, Cluster, wait_until
+
+GROUPS = 16
+# Fast, so that the test is short; not instant, so that steps overlap requests.
+PROFILE = """kv_tokens: 65536
+launch: 300us
+weights_read: 200us
+gemm_per_token: 2us
+attention_per_pair: 0ns
+kv_read_per_token: 1ns
+"""
+
+
+class SimulatedCluster(Cluster):
+    def __init__(self):
+        super().__init__()
+        (self.dir / "profile.yaml").write_text(PROFILE)
+        text = self.file.read_text()
+        entry = text[text.index("  - {name: g0"):text.index("router:")]
+        self.file.write_text(
+            text.replace(
+                entry,
+                f"  - {{name: sim, count: {GROUPS}, device: sim, profile: profile.yaml, "
+                "max_step_tokens: 256}\n",
+            )
+        )
+
+
+def threads(pid):
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def cpu_seconds(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Simulated(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster = SimulatedCluster().__enter__()
+        cls.client = cls.cluster.client()
+        wait_until(
+            lambda: cls.cluster.metric("tandem_router_groups", 'state="ready"') == GROUPS
+            or cls.cluster.get("/health")[1].count("sim-") >= GROUPS,
+            30,
+            "all groups are up",
+        )
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.client.close()
+        cls.cluster.__exit__(None, None, None)
+
+    def stream(self, prompt, max_tokens, **options):
+        """(text, chunks with text, finish reason, usage)."""
+        text, chunks, finish, usage = "", 0, None, None
+        for chunk in self.client.chat.completions.create(
+            model=NAME,
+            messages=[{"role": "user", "content": prompt}],
+            max_tokens=max_tokens,
+            stream=True,
+            stream_options={"include_usage": True},
+            **options,
+        ):
+            usage = chunk.usage or usage
+            for choice in chunk.choices:
+                text += choice.delta.content or ""
+                chunks += bool(choice.delta.content)
+                finish = choice.finish_reason or finish
+        return text, chunks, finish, usage
+
+    def test_one_process_hosts_all_groups(self):
+        workers = self.cluster.pids("tandem-worker")
+        self.assertEqual(len(workers), 1)
+        (argv,) = workers.values()
+        self.assertIn("sim", argv)
+        (pid,) = workers
+        self.assertLess(threads(pid), 8, "threads do not grow with the groups")
+
+    def test_replies_have_as_many_tokens_as_asked_for(self):
+        for count in (1, 7, 64):
+            text, chunks, finish, usage = self.stream(f"Say {count} words.", count)
+            self.assertEqual(usage.completion_tokens, count)
+            self.assertEqual(finish, "length")
+            self.assertLessEqual(chunks, count)
+            self.assertTrue(text.isprintable() and text, repr(text))
+
+    def test_a_seed_repeats(self):
+        one = self.stream("Tell a story.", 20, seed=5, temperature=1.0)
+        two = self.stream("Tell a story.", 20, seed=5, temperature=1.0)
+        other = self.stream("Tell a story.", 20, seed=6, temperature=1.0)
+        self.assertEqual(one[0], two[0])
+        self.assertNotEqual(one[0], other[0])
+
+    def test_a_prompt_seen_before_is_cached(self):
+        prompt = "The same long prompt, several blocks of it. " * 4
+        first = self.stream(prompt, 4)[3]
+        again = self.stream(prompt, 4)[3]
+        self.assertEqual(first.prompt_tokens, again.prompt_tokens)
+        # All full blocks but what the last token is in.
+        cached = again.prompt_tokens_details.cached_tokens
+        self.assertGreaterEqual(cached, (again.prompt_tokens - 1) // 16 * 16)
+
+    def test_many_streams_at_once(self):
+        with concurrent.futures.ThreadPoolExecutor(32) as pool:
+            replies = list(pool.map(lambda i: self.stream(f"Number {i}.", 32), range(96)))
+        for _, _, finish, usage in replies:
+            self.assertEqual((finish, usage.completion_tokens), ("length", 32))
+
+    def test_logprobs_are_even(self):
+        reply = self.client.chat.completions.create(
+            model=NAME,
+            messages=[{"role": "user", "content": "Hi."}],
+            max_tokens=4,
+            logprobs=True,
+            top_logprobs=2,
+        )
+        values = collections.Counter(t.logprob for t in reply.choices[0].logprobs.content)
+        self.assertEqual(len(values), 1)
+
+
+class Draining(unittest.TestCase):
+    def test_sigterm_to_the_worker_drains_all_groups(self):
+        with SimulatedCluster() as cluster:
+            (pid,) = cluster.pids("tandem-worker")
+            os.kill(pid, signal.SIGTERM)
+            wait_until(lambda: pid not in cluster.pids("tandem-worker"), 30, "the worker ends")
+            self.assertIn("the simulated groups have shut down", cluster.log())
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,26 @@
+// Tokens of a simulated group: drawn evenly from a list by a generator whose key is (seed, sequence
+// index, position), as the real one's. So a sequence gets the same tokens alone, batched, preempted
+// or resumed elsewhere; greedy ones have no seed. Pure.
+#pragma once
+
+#include <vector>
+
+#include "worker/step_plan.h"
+
+namespace tandem::sim {
+
+class SimSampler {
+ public:
+  // REQUIRES: `tokens` is sorted and not empty.
+  explicit SimSampler(std::vector<TokenId> tokens);
+
+  // The token at `position` (0-based, prompt included), or row.forced_token. Logprobs, if asked
+  // for, are those of the even distribution.
+  void Sample(const PlanRow& row, int position, RowResult& result) const;
+
+ private:
+  const std::vector<TokenId> tokens_;
+  const float logprob_;  // of each
+};
+
+}  // namespace tandem::sim
