@@ -328,6 +328,7 @@ void GroupLink::Loop::Message(Group& group, const wire::FromWorker& message) {
       listener_.OnGroupDraining(id);
       break;
     case wire::FromWorker::kGoodbye:
+      SendTo(group.identity, group.session.EncodeAck());  // the group closes its socket
       Lose(id, message.goodbye().reason(), /*tell_group=*/false);
       return;
     default:

@@ -63,7 +63,7 @@ class RouterLink::Loop final : public LinkThread::Client {
   void Read(Connection& connection);
   void Write(Connection& connection);
   bool Stays() const;
-  bool AllSaidGoodbye() const;
+  bool AllHeardGoodbye() const;
   void CloseSockets(Nanos linger);
   void DeliverAll();
 
@@ -211,7 +211,7 @@ bool RouterLink::Loop::Turn() {
 
 bool RouterLink::Loop::Stays() const {
   if (taken_.stop) return false;
-  return goodbye_until_ == 0 || (!AllSaidGoodbye() && MonotonicNow() < goodbye_until_);
+  return goodbye_until_ == 0 || (!AllHeardGoodbye() && MonotonicNow() < goodbye_until_);
 }
 
 void RouterLink::Loop::TakeCommands() {
@@ -260,9 +260,9 @@ void RouterLink::Loop::Write(Connection& connection) {
   }
 }
 
-bool RouterLink::Loop::AllSaidGoodbye() const {
+bool RouterLink::Loop::AllHeardGoodbye() const {
   return std::all_of(connections_.begin(), connections_.end(), [](const Connection& c) {
-    return !c.session->open() || c.session->said_goodbye();
+    return !c.session->open() || c.session->goodbye_heard();
   });
 }
 

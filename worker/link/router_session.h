@@ -55,7 +55,9 @@ class RouterSession {
   void Sent(Nanos now);
 
   bool open() const { return state_ == State::kOpen; }
-  bool said_goodbye() const { return goodbye_sent_; }
+  // The router has read the Goodbye, hence all before it. Until then the socket stays open: a
+  // router that finds it closed does not look for what it has not read.
+  bool goodbye_heard() const { return goodbye_sent_ && acked_ == last_sent_; }
   Nanos next_tick() const;  // when Tick or Outgoing has something to do by itself
 
  private:
