@@ -1,8 +1,6 @@
 """A router before simulated groups: one worker process, many groups, real streams."""
-import collections
 import concurrent.futures
 import os
-import pathlib
 import signal
 import unittest
 
@@ -38,21 +36,13 @@ def threads(pid):
     return len(os.listdir(f"/proc/{pid}/task"))
 
 
-def cpu_seconds(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 class Simulated(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.cluster = SimulatedCluster().__enter__()
         cls.client = cls.cluster.client()
         wait_until(
-            lambda: cls.cluster.metric("tandem_router_groups", 'state="ready"') == GROUPS
-            or cls.cluster.get("/health")[1].count("sim-") >= GROUPS,
-            30,
-            "all groups are up",
+            lambda: cls.cluster.metric("tandem_router_group_up") == GROUPS, 30, "all groups are up"
         )
 
     @classmethod
@@ -115,17 +105,6 @@ class Simulated(unittest.TestCase):
             replies = list(pool.map(lambda i: self.stream(f"Number {i}.", 32), range(96)))
         for _, _, finish, usage in replies:
             self.assertEqual((finish, usage.completion_tokens), ("length", 32))
-
-    def test_logprobs_are_even(self):
-        reply = self.client.chat.completions.create(
-            model=NAME,
-            messages=[{"role": "user", "content": "Hi."}],
-            max_tokens=4,
-            logprobs=True,
-            top_logprobs=2,
-        )
-        values = collections.Counter(t.logprob for t in reply.choices[0].logprobs.content)
-        self.assertEqual(len(values), 1)
 
 
 class Draining(unittest.TestCase):
