@@ -5,9 +5,9 @@
 namespace tandem::routing {
 namespace {
 
-// A pass over a table filled to the half takes a change for every eight blocks of it, and costs
-// each of these about 20 ns.
-constexpr size_t kPlacesPerChange = 16;
+// A pass over a table filled to the half takes a change for every six blocks of it, and costs each
+// of these about 100 ns.
+constexpr size_t kPlacesPerChange = 12;
 // At retirement: cleans a small table at once, and costs a large one under 100 us.
 constexpr size_t kPlacesAtOnce = 1 << 13;
 

@@ -3,7 +3,7 @@
 //
 // Thread: one. Memory: a table entry a block (24 bytes and the table's gaps) and up to 8 bytes a
 // holder where more than three hold it; what retired slots held goes within one pass over the
-// table, which is swept 16 places a change.
+// table, which is swept 12 places a change.
 #pragma once
 
 #include <cstdint>
