@@ -116,6 +116,7 @@ void Service::Handle(routing::StepReport& report) {
   ledger_.Reported(report.group, load.last_request_seen);
   models_[group.info.device_class].Observe(
       {.prefill_tokens = static_cast<double>(load.step_prefill_tokens),
+       .attention = static_cast<double>(load.step_prefill_attention),
        .decodes = static_cast<double>(load.step_decodes),
        .context_tokens = static_cast<double>(load.step_context_tokens)},
       load.step_duration);

@@ -187,7 +187,12 @@ bool Service::Dispatch(const GenerationPtr& generation) {
   g.route_reason = choice.reason;
   ++g.account.num_attempts;
   index_.Expect(g.group, g.id, HashChain(g, group.info));
-  ledger_.Sent({g.id, g.attempt}, g.group, std::max(1, length - choice.cached_tokens), start);
+  ledger_.Sent({.key = {g.id, g.attempt},
+                .group = g.group,
+                .uncached_tokens = std::max(1, length - choice.cached_tokens),
+                .prompt_tokens = length,
+                .now = start,
+                .predicted_ttft = choice.predicted_ttft});
 
   const std::span<const TokenId> ends = tokenizer_.end_ids();
   routing::GenerateRequest request;

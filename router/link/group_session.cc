@@ -93,7 +93,14 @@ void FromWire(const wire::StepReport& report, routing::GroupLoad& to) {
   to.step_duration = report.timing().duration();
   to.step_prefill_tokens = report.timing().prefill_tokens();
   to.step_decodes = report.timing().num_decodes();
+  to.step_prefill_attention = report.timing().prefill_attention();
   to.step_context_tokens = report.timing().context_tokens();
+  to.in_flight = {.num_steps = from.steps_in_flight(),
+                  .elapsed = from.elapsed_in_flight(),
+                  .prefill_tokens = from.prefill_tokens_in_flight(),
+                  .num_decodes = from.decodes_in_flight(),
+                  .prefill_attention = from.prefill_attention_in_flight(),
+                  .context_tokens = from.context_tokens_in_flight()};
 }
 
 }  // namespace
@@ -226,6 +233,7 @@ Status GroupSession::Take(const wire::StepReport& report, Nanos now, routing::St
   out.group = info_.id;
   out.received_at = now;
   FromWire(report, load_);
+  load_at_ = now;
   out.load = load_;
   if (!events_.Take(report.kv_events(), out.kv_events)) return Internal("malformed KV events");
   AskForSnapshot(answers);
@@ -244,10 +252,11 @@ StatusOr<bool> GroupSession::Take(const wire::SnapshotChunk& chunk, Nanos now,
   out.group = info_.id;
   out.received_at = now;
   out.load = load_;
+  out.load.in_flight.elapsed += now - load_at_;
   out.load.step = 0;  // not a step of its own
   out.load.step_duration = 0;
   out.load.step_prefill_tokens = out.load.step_decodes = 0;
-  out.load.step_context_tokens = 0;
+  out.load.step_prefill_attention = out.load.step_context_tokens = 0;
   return !out.kv_events.empty();
 }
 

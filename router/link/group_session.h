@@ -115,6 +115,7 @@ class GroupSession {
   std::unordered_map<Key, int32_t, KeyHasher> next_index_;  // of sequences not ended
   KvEventStream events_;
   routing::GroupLoad load_;
+  Nanos load_at_ = 0;
   uint64_t sent_ = 0, received_ = 0, acked_ = 0;
   Nanos last_report_;
   Nanos next_within_;

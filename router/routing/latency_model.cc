@@ -8,54 +8,76 @@ namespace {
 constexpr double kForgetting = 0.9995;
 constexpr double kInitialCovariance = 1e3;
 constexpr double kMaxCovariance = 1e6;  // forgetting inflates directions that are not excited
-// Features are scaled so that all coefficients are of one order of magnitude.
-constexpr std::array<double, 4> kScale = {1, 1.0 / 100, 1.0 / 10, 1.0 / 10000};
-// Before the first report: a small CPU model. Wrong by a factor does no harm, the comparison of
-// groups is free of scale.
-constexpr std::array<double, 4> kPrior = {0.005, 0.1, 0.01, 0.001};
 
-std::array<double, 4> Scaled(const StepFeatures& f) {
-  return {kScale[0], f.prefill_tokens * kScale[1], f.decodes * kScale[2],
-          f.context_tokens * kScale[3]};
+// Each feature in units of what is expected to cost as much as the base of a step: the guess that
+// holds until something was seen, and what brings all coefficients to one order of magnitude. These
+// are ratios of a transformer, within a factor of ten on CPUs and GPUs alike: attention costs as
+// much as the rest of a token at some 16,000 keys.
+constexpr std::array<double, 5> kScale = {1, 1.0 / 50, 1.0 / 50 / 16384, 1.0 / 50, 1.0 / 100'000};
+
+std::array<double, 5> Scaled(const StepFeatures& f) {
+  return {f.steps * kScale[0], f.prefill_tokens * kScale[1], f.attention * kScale[2],
+          f.decodes * kScale[3], f.context_tokens * kScale[4]};
 }
 
 }  // namespace
 
-LatencyModel::LatencyModel() : theta_(kPrior) {
-  for (int i = 0; i < kSize; ++i) {
+LatencyModel::LatencyModel() {
+  theta_.fill(1);
+  for (size_t i = 0; i < kSize; ++i) {
     p_[i].fill(0);
     p_[i][i] = kInitialCovariance;
   }
+  // Any scale would do. This one keeps whole nanoseconds exact enough to compare.
+  unit_ = 0.01;
+  Publish();
+}
+
+LatencyModel LatencyModel::Like(const LatencyModel& other) {
+  LatencyModel model;
+  model.unit_ = other.unit_;
+  model.theta_ = other.theta_;
+  model.Publish();
+  return model;
 }
 
 void LatencyModel::Observe(const StepFeatures& features, Nanos duration) {
   if (duration <= 0 || (features.prefill_tokens <= 0 && features.decodes <= 0)) return;
   const Vector x = Scaled(features);
+  const double seconds = static_cast<double>(duration) / kSecond;
+  if (num_observed_ == 0) {
+    const double expected = Seconds(features);
+    if (expected > 0) unit_ *= seconds / expected;
+  }
+  Update(x, seconds / unit_);
+  Project();
+  Publish();
+  ++num_observed_;
+}
+
+void LatencyModel::Update(const Vector& x, double observed) {
   Vector px{};
-  for (int i = 0; i < kSize; ++i) {
-    for (int j = 0; j < kSize; ++j) px[i] += p_[i][j] * x[j];
+  for (size_t i = 0; i < kSize; ++i) {
+    for (size_t j = 0; j < kSize; ++j) px[i] += p_[i][j] * x[j];
   }
   double denominator = kForgetting, predicted = 0;
-  for (int i = 0; i < kSize; ++i) {
+  for (size_t i = 0; i < kSize; ++i) {
     denominator += x[i] * px[i];
     predicted += theta_[i] * x[i];
   }
-  const double error = static_cast<double>(duration) / kSecond - predicted;
-  for (int i = 0; i < kSize; ++i) theta_[i] += px[i] / denominator * error;
-  for (int i = 0; i < kSize; ++i) {
-    for (int j = 0; j < kSize; ++j) {
+  for (size_t i = 0; i < kSize; ++i) theta_[i] += px[i] / denominator * (observed - predicted);
+  for (size_t i = 0; i < kSize; ++i) {
+    for (size_t j = 0; j < kSize; ++j) {
       p_[i][j] = (p_[i][j] - px[i] * px[j] / denominator) / kForgetting;
     }
   }
-  Project();
-  for (int i = 0; i < kSize; ++i) {  // a cap that keeps the matrix symmetric and positive
+  for (size_t i = 0; i < kSize; ++i) {  // a cap that keeps the matrix symmetric and positive
     if (p_[i][i] <= kMaxCovariance) continue;
-    for (int j = 0; j < kSize; ++j) {
+    for (size_t j = 0; j < kSize; ++j) {
       if (j != i) p_[i][j] = p_[j][i] = 0;
     }
     p_[i][i] = kInitialCovariance;
   }
-  ++num_observed_;
 }
 
 // The nearest coefficients, in the metric of what was seen, of which none is negative. Cutting a
@@ -72,17 +94,48 @@ void LatencyModel::Project() {
   for (double& coefficient : theta_) coefficient = std::max(0.0, coefficient);
 }
 
-Nanos LatencyModel::Predict(const StepFeatures& features) const {
-  const Vector x = Scaled(features);
-  double seconds = 0;
-  for (int i = 0; i < kSize; ++i) seconds += theta_[i] * x[i];
-  return static_cast<Nanos>(seconds * kSecond);
+void LatencyModel::Publish() {
+  coefficients_ = {.base = theta_[0] * kScale[0] * unit_,
+                   .prefill_token = theta_[1] * kScale[1] * unit_,
+                   .attention = theta_[2] * kScale[2] * unit_,
+                   .decode = theta_[3] * kScale[3] * unit_,
+                   .context_token = theta_[4] * kScale[4] * unit_};
 }
 
-Nanos LatencyModel::base() const { return static_cast<Nanos>(theta_[0] * kSecond); }
+double LatencyModel::Seconds(const StepFeatures& f) const {
+  const Coefficients& c = coefficients_;
+  return f.steps * c.base + f.prefill_tokens * c.prefill_token + f.attention * c.attention +
+         f.decodes * c.decode + f.context_tokens * c.context_token;
+}
+
+Nanos LatencyModel::Predict(const StepFeatures& features) const {
+  return static_cast<Nanos>(Seconds(features) * kSecond);
+}
+
+Nanos LatencyModel::base() const { return static_cast<Nanos>(coefficients_.base * kSecond); }
 
 Nanos LatencyModel::per_prefill_token() const {
-  return static_cast<Nanos>(theta_[1] * kScale[1] * kSecond);
+  return static_cast<Nanos>(coefficients_.prefill_token * kSecond);
+}
+
+namespace {
+
+constexpr double kSpeedForgetting = 0.999;
+constexpr double kSpeedPriorSteps = 20;  // weight of "as fast as the others"
+
+}  // namespace
+
+void GroupSpeed::Observe(double predicted_seconds, double observed_seconds) {
+  if (predicted_seconds <= 0 || observed_seconds <= 0) return;
+  predicted_ = predicted_ * kSpeedForgetting + predicted_seconds;
+  observed_ = observed_ * kSpeedForgetting + observed_seconds;
+  steps_ = steps_ * kSpeedForgetting + 1;
+}
+
+double GroupSpeed::factor() const {
+  if (steps_ == 0) return 1;
+  const double prior = kSpeedPriorSteps * predicted_ / steps_;
+  return std::clamp((observed_ + prior) / (predicted_ + prior), 0.1, 10.0);
 }
 
 }  // namespace tandem::routing

@@ -6,22 +6,27 @@
 
 namespace tandem::routing {
 
-void Ledger::Sent(const AttemptKey& key, GroupId group, int32_t uncached_tokens, Nanos now) {
-  Attempt attempt{.key = key,
-                  .group = group,
-                  .state = Attempt::State::kWaiting,
-                  .uncached_tokens = uncached_tokens,
-                  .reported = false,
-                  .sent_at = now};
-  const bool entered = attempts_.emplace(key, attempt).second;
-  TANDEM_CHECK(entered) << "request " << key.request << " attempt " << key.attempt
+void Ledger::Sent(const Sending& s) {
+  const bool entered = attempts_
+                           .emplace(s.key, Attempt{.key = s.key,
+                                                   .group = s.group,
+                                                   .uncached_tokens = s.uncached_tokens,
+                                                   .prompt_tokens = s.prompt_tokens,
+                                                   .sent_at = s.now,
+                                                   .predicted_ttft = s.predicted_ttft})
+                           .second;
+  TANDEM_CHECK(entered) << "request " << s.key.request << " attempt " << s.key.attempt
                         << " was sent twice";
-  GroupOutstanding& there = groups_[group.value];
-  ++there.num_attempts;
-  ++there.num_unreported;
-  there.unreported_tokens += uncached_tokens;
+  Group& there = groups_[s.group.value];
+  ++there.outstanding.num_attempts;
+  ++there.outstanding.num_prefilling;
+  ++there.outstanding.num_unreported;
+  there.outstanding.prefill_tokens += s.uncached_tokens;
+  there.outstanding.prompt_tokens += s.prompt_tokens;
+  there.outstanding.unreported_tokens += s.uncached_tokens;
+  there.unreported.push_back({s.key, s.uncached_tokens, s.prompt_tokens, s.now});
   ++counts_.sent;
-  if (key.attempt > 0) ++counts_.retried;
+  if (s.key.attempt > 0) ++counts_.retried;
 }
 
 bool Ledger::Progressed(const AttemptKey& key) {
@@ -29,6 +34,7 @@ bool Ledger::Progressed(const AttemptKey& key) {
   if (it == attempts_.end()) return false;
   if (it->second.state == Attempt::State::kWaiting) it->second.state = Attempt::State::kRunning;
   MarkReported(it->second);
+  EndPrefill(it->second);
   return true;
 }
 
@@ -75,11 +81,16 @@ std::vector<Attempt> Ledger::GroupLost(GroupId group) {
   return lost;
 }
 
+// By position, not by number: requests that waited here are sent out of their order.
 void Ledger::Reported(GroupId group, RequestId last_request_seen) {
   const auto there = groups_.find(group.value);
-  if (there == groups_.end() || there->second.num_unreported == 0) return;
-  for (auto& [key, attempt] : attempts_) {
-    if (attempt.group == group && key.request <= last_request_seen) MarkReported(attempt);
+  if (there == groups_.end()) return;
+  const std::vector<Unreported>& unreported = there->second.unreported;
+  const auto last = std::find_if(unreported.rbegin(), unreported.rend(), [&](const Unreported& u) {
+    return u.key.request == last_request_seen;
+  });
+  for (auto seen = unreported.rend() - last; seen > 0; --seen) {
+    MarkReported(attempts_.at(there->second.unreported.front().key));
   }
 }
 
@@ -90,24 +101,39 @@ const Attempt* Ledger::Find(const AttemptKey& key) const {
 
 GroupOutstanding Ledger::Outstanding(GroupId group) const {
   const auto it = groups_.find(group.value);
-  return it == groups_.end() ? GroupOutstanding{} : it->second;
+  return it == groups_.end() ? GroupOutstanding{} : it->second.outstanding;
+}
+
+std::span<const Unreported> Ledger::UnreportedAt(GroupId group) const {
+  const auto it = groups_.find(group.value);
+  return it == groups_.end() ? std::span<const Unreported>() : it->second.unreported;
 }
 
 void Ledger::MarkReported(Attempt& attempt) {
   if (attempt.reported) return;
   attempt.reported = true;
-  GroupOutstanding& there = groups_[attempt.group.value];
-  --there.num_unreported;
-  there.unreported_tokens -= attempt.uncached_tokens;
+  Group& there = groups_[attempt.group.value];
+  --there.outstanding.num_unreported;
+  there.outstanding.unreported_tokens -= attempt.uncached_tokens;
+  const auto it = std::find_if(there.unreported.begin(), there.unreported.end(),
+                               [&](const Unreported& u) { return u.key == attempt.key; });
+  there.unreported.erase(it);
 }
 
-void Ledger::Leave(const Attempt& attempt) {
-  GroupOutstanding& there = groups_[attempt.group.value];
+void Ledger::EndPrefill(Attempt& attempt) {
+  if (!attempt.prefilling) return;
+  attempt.prefilling = false;
+  GroupOutstanding& there = groups_[attempt.group.value].outstanding;
+  --there.num_prefilling;
+  there.prefill_tokens -= attempt.uncached_tokens;
+}
+
+void Ledger::Leave(Attempt attempt) {
+  MarkReported(attempt);
+  EndPrefill(attempt);
+  GroupOutstanding& there = groups_[attempt.group.value].outstanding;
   --there.num_attempts;
-  if (!attempt.reported) {
-    --there.num_unreported;
-    there.unreported_tokens -= attempt.uncached_tokens;
-  }
+  there.prompt_tokens -= attempt.prompt_tokens;
   if (there.num_attempts == 0) groups_.erase(attempt.group.value);
 }
 
@@ -116,19 +142,26 @@ void Ledger::CheckInvariants() const {
   for (const auto& [key, attempt] : attempts_) {
     GroupOutstanding& there = seen[attempt.group.value];
     ++there.num_attempts;
-    if (!attempt.reported) {
-      ++there.num_unreported;
-      there.unreported_tokens += attempt.uncached_tokens;
-    }
+    there.prompt_tokens += attempt.prompt_tokens;
+    there.num_prefilling += attempt.prefilling;
+    there.prefill_tokens += attempt.prefilling ? attempt.uncached_tokens : 0;
+    there.num_unreported += !attempt.reported;
+    there.unreported_tokens += attempt.reported ? 0 : attempt.uncached_tokens;
   }
   TANDEM_CHECK(seen.size() == groups_.size()) << seen.size() << " groups, not " << groups_.size();
   for (const auto& [group, there] : seen) {
-    const GroupOutstanding kept = Outstanding(GroupId{group});
-    TANDEM_CHECK(kept.num_attempts == there.num_attempts &&
-                 kept.num_unreported == there.num_unreported &&
-                 kept.unreported_tokens == there.unreported_tokens)
-        << "group " << group << ": " << kept.num_attempts << " kept, " << there.num_attempts
-        << " counted";
+    const Group& kept = groups_.at(group);
+    TANDEM_CHECK(kept.outstanding == there)
+        << "group " << group << ": " << kept.outstanding.num_attempts << " kept, "
+        << there.num_attempts << " counted";
+    TANDEM_CHECK(kept.unreported.size() == static_cast<size_t>(there.num_unreported))
+        << "group " << group << " lists " << kept.unreported.size() << " unreported, counts "
+        << there.num_unreported;
+    for (const Unreported& u : kept.unreported) {
+      const Attempt* attempt = Find(u.key);
+      TANDEM_CHECK(attempt != nullptr && !attempt->reported && attempt->group.value == group)
+          << "request " << u.key.request << " is not unreported at group " << group;
+    }
   }
   const int64_t ended = counts_.finished + counts_.cancelled + counts_.failed + counts_.lost;
   TANDEM_CHECK(counts_.sent == ended + num_in_flight())

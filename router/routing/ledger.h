@@ -15,6 +15,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
@@ -35,8 +36,21 @@ struct Attempt {
   GroupId group;
   State state = State::kWaiting;
   int32_t uncached_tokens = 0;  // prompt tokens we expect the group to compute
-  bool reported = false;        // the group's load report includes it
+  int32_t prompt_tokens = 0;
+  bool prefilling = true;  // no first token yet
+  bool reported = false;   // the group's load report includes it
   Nanos sent_at = 0;
+  Nanos predicted_ttft = 0;
+};
+
+// What Sent() enters.
+struct Sending {
+  AttemptKey key;
+  GroupId group;
+  int32_t uncached_tokens = 0;
+  int32_t prompt_tokens = 0;
+  Nanos now = 0;
+  Nanos predicted_ttft = 0;  // 0: unknown
 };
 
 // Since the start; sent == finished + cancelled + failed + lost + in flight, always.
@@ -48,14 +62,25 @@ struct LedgerCounts {
 // What is outstanding at one group.
 struct GroupOutstanding {
   int32_t num_attempts = 0;       // all states
+  int32_t num_prefilling = 0;     // without a first token
+  int64_t prefill_tokens = 0;     // their uncached_tokens
+  int64_t prompt_tokens = 0;      // of all: what they keep in its KV memory, replies apart
   int32_t num_unreported = 0;     // sent, and not in the group's load report yet
   int64_t unreported_tokens = 0;  // their uncached_tokens
+  bool operator==(const GroupOutstanding&) const = default;
+};
+
+// One of those that are not in the load report yet.
+struct Unreported {
+  AttemptKey key;
+  int32_t uncached_tokens = 0, prompt_tokens = 0;
+  Nanos sent_at = 0;
 };
 
 class Ledger {
  public:
-  // REQUIRES: `key` is not in flight.
-  void Sent(const AttemptKey& key, GroupId group, int32_t uncached_tokens, Nanos now);
+  // REQUIRES: its key is not in flight.
+  void Sent(const Sending& sending);
 
   // Its first token came. False: not in flight here.
   bool Progressed(const AttemptKey& key);
@@ -69,11 +94,14 @@ class Ledger {
   // Takes out all that was at `group`, in order of sending.
   std::vector<Attempt> GroupLost(GroupId group);
 
-  // The group's newest load report counts every request up to `last_request_seen`.
+  // The group's newest load report counts every request up to `last_request_seen`, in the order in
+  // which they were sent there; 0: none.
   void Reported(GroupId group, RequestId last_request_seen);
 
   const Attempt* Find(const AttemptKey& key) const;  // null: not in flight
   GroupOutstanding Outstanding(GroupId group) const;
+  // Sent there and not in its load report yet, in order of sending. Until the next change.
+  std::span<const Unreported> UnreportedAt(GroupId group) const;
   int num_in_flight() const { return static_cast<int>(attempts_.size()); }
   const LedgerCounts& counts() const { return counts_; }
   void CheckInvariants() const;  // O(in flight); tests
@@ -84,11 +112,16 @@ class Ledger {
       return static_cast<size_t>(key.request * 0x9E3779B97F4A7C15ULL) ^ key.attempt;
     }
   };
-  void Leave(const Attempt& attempt);
+  struct Group {
+    GroupOutstanding outstanding;
+    std::vector<Unreported> unreported;  // few: those of the last steps
+  };
+  void Leave(Attempt attempt);
   void MarkReported(Attempt& attempt);
+  void EndPrefill(Attempt& attempt);
 
   std::unordered_map<AttemptKey, Attempt, KeyHash> attempts_;
-  std::unordered_map<int32_t, GroupOutstanding> groups_;  // by GroupId; absent: nothing there
+  std::unordered_map<int32_t, Group> groups_;  // by GroupId; absent: nothing there
   LedgerCounts counts_;
 };
 

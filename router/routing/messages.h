@@ -93,8 +93,18 @@ struct KvEvent {
 };
 
 struct QueueEntry {
-  int32_t remaining_tokens = 0, prompt_tokens = 0;
+  int32_t remaining_tokens = 0;  // in no step yet
+  int32_t prompt_tokens = 0;
   Nanos age = 0;
+};
+
+// What the steps that a group had begun or planned, but not finished, when it reported have in
+// them. While they are fewer than two it plans another one at once.
+struct WorkInFlight {
+  int32_t num_steps = 0;
+  Nanos elapsed = 0;  // since the oldest began
+  int32_t prefill_tokens = 0, num_decodes = 0;
+  int64_t prefill_attention = 0, context_tokens = 0;
 };
 
 struct GroupLoad {
@@ -102,11 +112,13 @@ struct GroupLoad {
   int64_t queued_tokens = 0, context_tokens = 0;
   int32_t free_blocks = 0, total_blocks = 0;
   std::vector<QueueEntry> queue;
-  RequestId last_request_seen = 0;  // of this router
+  RequestId last_request_seen = 0;  // of this router, in the order in which they arrived there
   uint64_t step = 0;                // 0: no step ended since the report before; no timing either
   Nanos step_duration = 0;
   int32_t step_prefill_tokens = 0, step_decodes = 0;
+  int64_t step_prefill_attention = 0;  // (query, key) pairs of its prefill, see latency_model.h
   int64_t step_context_tokens = 0;
+  WorkInFlight in_flight;  // `queue` and `queued_tokens` leave it out
 };
 
 // One step of one group, as this router is told of it.

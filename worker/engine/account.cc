@@ -55,13 +55,29 @@ const Load& Engine::load(Nanos now) {
       ++load_.num_running;
       load_.context_tokens += seq->num_computed;
     } else if (seq->state == SeqState::kPrefill) {
-      AddToQueue(*seq, seq->prefill_target - seq->num_computed, now);
+      AddToQueue(*seq, seq->prefill_target - seq->num_planned, now);
     }
   }
   for (const Sequence* seq : waiting_) {
     AddToQueue(*seq, seq->num_tokens() - seq->cached_estimate, now);
   }
+  load_.in_flight = InFlight(now);
   return load_;
+}
+
+WorkInFlight Engine::InFlight(Nanos now) const {
+  WorkInFlight work;
+  for (uint64_t i = 0; i < static_cast<uint64_t>(num_in_flight_); ++i) {
+    const PlanBuffer& buffer = buffers_[(last_step_number_ - i) % 2];
+    if (buffer.rows.empty()) continue;
+    ++work.num_steps;
+    work.num_decodes += buffer.plan.num_decodes;
+    work.prefill_tokens += static_cast<int32_t>(buffer.tokens.size()) - buffer.plan.num_decodes;
+    work.prefill_attention += buffer.prefill_attention;
+    work.context_tokens += buffer.context_tokens;
+  }
+  if (work.num_steps > 0) work.elapsed = now - in_flight_since_;
+  return work;
 }
 
 void Engine::AddToQueue(const Sequence& seq, int remaining, Nanos now) {

@@ -17,10 +17,12 @@ void Engine::Commit(std::span<const RowResult> results, Nanos step_start, Nanos 
     CommitRow(*buffer.seqs[i], buffer.rows[i], i < num_decodes, results[i], now);
   }
   for (Sequence* seq : running_) Account(*seq, IdleShare(*seq), now);  // those without a row
+  in_flight_since_ = now;
   last_step_ = {.step = buffer.plan.step,
                 .duration = now - step_start,
                 .prefill_tokens = static_cast<int32_t>(buffer.tokens.size() - num_decodes),
                 .num_decodes = buffer.plan.num_decodes,
+                .prefill_attention = buffer.prefill_attention,
                 .context_tokens = buffer.context_tokens};
 }
 

@@ -53,7 +53,9 @@ const StepPlan* Engine::Plan(Nanos now) {
   ExpireDeadlines(now);
   PlanDecodes();
   PlanPrefills(now);
-  return building_->rows.empty() ? nullptr : &FinishPlan();
+  if (building_->rows.empty()) return nullptr;
+  if (num_in_flight_ == 0 || oldest_in_flight().rows.empty()) in_flight_since_ = now;
+  return &FinishPlan();
 }
 
 const StepPlan& Engine::PlanIdle() {
@@ -69,6 +71,7 @@ void Engine::BeginPlan() {
   building_->tokens.clear();
   building_->new_blocks.clear();
   building_->context_tokens = 0;
+  building_->prefill_attention = 0;
   building_->plan = {};
 }
 

@@ -108,8 +108,9 @@ class Engine {
     std::vector<PlanRow> rows;
     std::vector<TokenId> tokens;
     std::vector<int32_t> new_blocks;
-    std::vector<Sequence*> seqs;  // of rows
-    int64_t context_tokens = 0;   // of the decodes
+    std::vector<Sequence*> seqs;    // of rows
+    int64_t context_tokens = 0;     // of the decodes
+    int64_t prefill_attention = 0;  // of the chunks
   };
   struct Candidate {
     int64_t score = 0;
@@ -160,6 +161,7 @@ class Engine {
   Share IdleShare(const Sequence& seq) const;
   Share BusyShare(const Sequence& seq, bool decode) const;
   void AddToQueue(const Sequence& seq, int remaining, Nanos now);
+  WorkInFlight InFlight(Nanos now) const;
 
   void CheckSequence(const Sequence& seq) const;  // invariants.cc
 
@@ -195,6 +197,7 @@ class Engine {
   PlanBuffer* building_ = nullptr;
   uint64_t last_step_number_ = 0;
   int num_in_flight_ = 0;
+  Nanos in_flight_since_ = 0;  // when the oldest plan in flight that has rows began
 
   std::vector<Output> outputs_, spare_outputs_;
   Load load_;

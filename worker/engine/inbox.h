@@ -91,20 +91,31 @@ struct KvEvent {
 // The group's load as of the end of a step. Lengths of queued prompts beyond kMaxQueueEntries are
 // counted in the totals only.
 struct QueueEntry {
-  int32_t remaining_tokens = 0;  // prompt tokens still to compute
+  int32_t remaining_tokens = 0;  // prompt tokens in no plan yet
   int32_t prompt_tokens = 0;
   Nanos age = 0;
 };
 inline constexpr int kMaxQueueEntries = 64;
 
+// What the plans in flight have in them: what must be over before anything else is computed.
+struct WorkInFlight {
+  int32_t num_steps = 0;  // that have rows
+  Nanos elapsed = 0;      // since the oldest of them began
+  int32_t prefill_tokens = 0;
+  int32_t num_decodes = 0;
+  int64_t prefill_attention = 0;  // see StepTiming
+  int64_t context_tokens = 0;
+};
+
 struct Load {
-  int32_t num_running = 0;     // decoding
-  int32_t num_waiting = 0;     // prompt not yet computed to the end
-  int64_t queued_tokens = 0;   // uncomputed prompt tokens of all waiting
+  int32_t num_running = 0;     // decoding, or about to: the rest of the prompt is in flight
+  int32_t num_waiting = 0;     // with prompt tokens that are in no plan yet
+  int64_t queued_tokens = 0;   // these tokens
   int64_t context_tokens = 0;  // KV tokens of the running ones
   int32_t free_blocks = 0;
   int32_t total_blocks = 0;
   std::vector<QueueEntry> queue;
+  WorkInFlight in_flight;
 };
 
 // What a step took and had in it: what a router fits its latency model to.
@@ -113,7 +124,8 @@ struct StepTiming {
   Nanos duration = 0;  // start of compute to sampled
   int32_t prefill_tokens = 0;
   int32_t num_decodes = 0;
-  int64_t context_tokens = 0;
+  int64_t prefill_attention = 0;  // sum over chunks of c tokens after s: s * c + c * c / 2
+  int64_t context_tokens = 0;     // KV tokens that the decodes read
 };
 
 }  // namespace tandem::engine

@@ -7,6 +7,10 @@
 namespace tandem::engine {
 namespace {
 
+int64_t AttentionWork(int64_t start, int64_t num_tokens) {
+  return start * num_tokens + num_tokens * num_tokens / 2;
+}
+
 // For a heap whose top is served first: the least score, then the earliest arrival.
 constexpr auto kServedLater = [](const auto& a, const auto& b) {
   return a.score != b.score ? a.score > b.score : a.seq->id > b.seq->id;
@@ -121,6 +125,7 @@ void Engine::AddChunk(Sequence& seq) {
   const int remaining = seq.prefill_target - seq.num_planned;
   const int num_tokens = std::min(remaining, BudgetLeft());
   const bool last = num_tokens == remaining;
+  building_->prefill_attention += AttentionWork(seq.num_planned, num_tokens);
   AddRow(seq, num_tokens, /*samples=*/last);
   if (last) seq.state = SeqState::kDecode;
 }

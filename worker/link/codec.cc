@@ -113,6 +113,13 @@ void Encode(const engine::Load& load, wire::Load& to) {
     to.add_prompt_tokens(entry.prompt_tokens);
     to.add_age(entry.age);
   }
+  const engine::WorkInFlight& work = load.in_flight;
+  to.set_steps_in_flight(work.num_steps);
+  to.set_elapsed_in_flight(work.elapsed);
+  to.set_prefill_tokens_in_flight(work.prefill_tokens);
+  to.set_decodes_in_flight(work.num_decodes);
+  to.set_prefill_attention_in_flight(work.prefill_attention);
+  to.set_context_tokens_in_flight(work.context_tokens);
 }
 
 void Encode(const engine::StepTiming& timing, wire::StepTiming& to) {
@@ -121,6 +128,7 @@ void Encode(const engine::StepTiming& timing, wire::StepTiming& to) {
   to.set_prefill_tokens(timing.prefill_tokens);
   to.set_num_decodes(timing.num_decodes);
   to.set_context_tokens(timing.context_tokens);
+  to.set_prefill_attention(timing.prefill_attention);
 }
 
 void Encode(std::span<const KvMirror::Block> blocks, wire::SnapshotChunk& to) {

@@ -306,8 +306,7 @@ void RouterLink::Drain(std::vector<engine::Inbound>& inbox) {
   for (Received& received : draining_) {
     if (const auto* generate = std::get_if<engine::Generate>(&received.inbound)) {
       live_.try_emplace(generate->key, now - received.at);
-      RequestId& last = last_request_[generate->key.router];
-      last = std::max(last, generate->key.request);
+      last_request_[generate->key.router] = generate->key.request;
     } else if (const auto* lost = std::get_if<engine::RouterLost>(&received.inbound)) {
       std::erase_if(live_, [&](const auto& entry) { return entry.first.router == lost->router; });
       last_request_.erase(lost->router);

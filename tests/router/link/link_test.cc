@@ -101,7 +101,8 @@ TEST(Link, CarriesARequestAndItsTokens) {
   step.outputs[0].logprobs = {row, row};
   step.outputs[0].timings.queue = 123;
   step.load.queue = {{5, 6, 7}};
-  step.timing = {3, 1000, 4, 5, 6};
+  step.load.in_flight = {1, 50, 4, 5, 60, 70};
+  step.timing = {3, 1000, 4, 5, 60, 6};
   leader.link().SendStep(std::move(step));
   leader.link().SendStep(StepWith(generate.key, 2, 1, /*last=*/true));
   ASSERT_TRUE(listener.WaitUntil([&] { return listener.tokens.size() == 2; }));
@@ -115,6 +116,15 @@ TEST(Link, CarriesARequestAndItsTokens) {
   EXPECT_EQ(listener.tokens[1].second.first_index, 2);
   EXPECT_EQ(listener.tokens[1].second.finish, routing::FinishReason::kLength);
   EXPECT_EQ(listener.last_load.last_request_seen, 11u);
+  EXPECT_EQ(listener.last_load.step_prefill_attention, 60);
+  EXPECT_EQ(listener.last_load.step_context_tokens, 6);
+  const routing::WorkInFlight& work = listener.last_load.in_flight;
+  EXPECT_EQ(work.num_steps, 1);
+  EXPECT_EQ(work.elapsed, 50);
+  EXPECT_EQ(work.prefill_tokens, 4);
+  EXPECT_EQ(work.num_decodes, 5);
+  EXPECT_EQ(work.prefill_attention, 60);
+  EXPECT_EQ(work.context_tokens, 70);
 
   // It has ended: a Cancel that lost the race goes nowhere, what comes late is dropped.
   router->Cancel(info.id, 11, 0, 0);

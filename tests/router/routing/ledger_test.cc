@@ -12,8 +12,8 @@ constexpr GroupId kA{0}, kB{1};
 
 TEST(Ledger, CountsWhatIsOutstandingUntilItEnds) {
   Ledger ledger;
-  ledger.Sent({1, 0}, kA, 100, 10);
-  ledger.Sent({2, 0}, kA, 50, 20);
+  ledger.Sent({{1, 0}, kA, 100, 100, 10});
+  ledger.Sent({{2, 0}, kA, 50, 50, 20});
   EXPECT_EQ(ledger.Outstanding(kA).unreported_tokens, 150);
   ledger.Reported(kA, 1);
   EXPECT_EQ(ledger.Outstanding(kA).unreported_tokens, 50);
@@ -29,7 +29,7 @@ TEST(Ledger, CountsWhatIsOutstandingUntilItEnds) {
 
 TEST(Ledger, ACancelledAttemptStaysUntilItsGroupSaysItEnded) {
   Ledger ledger;
-  ledger.Sent({1, 0}, kA, 8, 0);
+  ledger.Sent({{1, 0}, kA, 8, 8, 0});
   EXPECT_TRUE(ledger.Cancelled({1, 0}));
   EXPECT_FALSE(ledger.Cancelled({1, 0}));
   EXPECT_EQ(ledger.Outstanding(kA).num_attempts, 1);
@@ -40,12 +40,12 @@ TEST(Ledger, ACancelledAttemptStaysUntilItsGroupSaysItEnded) {
 
 TEST(Ledger, LateMessagesChangeNothing) {
   Ledger ledger;
-  ledger.Sent({1, 0}, kA, 8, 0);
+  ledger.Sent({{1, 0}, kA, 8, 8, 0});
   EXPECT_EQ(ledger.GroupLost(kA).size(), 1u);
   EXPECT_FALSE(ledger.Finished({1, 0}, FinishReason::kStop));
   EXPECT_FALSE(ledger.Progressed({1, 0}));
   EXPECT_FALSE(ledger.Cancelled({1, 0}));
-  ledger.Sent({1, 1}, kB, 8, 0);  // the retry elsewhere
+  ledger.Sent({{1, 1}, kB, 8, 8, 0});  // the retry elsewhere
   EXPECT_FALSE(ledger.Finished({1, 0}, FinishReason::kStop));
   EXPECT_EQ(ledger.num_in_flight(), 1);
   EXPECT_EQ(ledger.counts().retried, 1);
@@ -53,10 +53,10 @@ TEST(Ledger, LateMessagesChangeNothing) {
 
 TEST(Ledger, ALostGroupGivesItsAttemptsInOrderOfSending) {
   Ledger ledger;
-  ledger.Sent({7, 0}, kA, 1, 30);
-  ledger.Sent({5, 0}, kA, 1, 20);
-  ledger.Sent({6, 0}, kB, 1, 10);
-  ledger.Sent({4, 0}, kA, 1, 30);
+  ledger.Sent({{7, 0}, kA, 1, 1, 30});
+  ledger.Sent({{5, 0}, kA, 1, 1, 20});
+  ledger.Sent({{6, 0}, kB, 1, 1, 10});
+  ledger.Sent({{4, 0}, kA, 1, 1, 30});
   const std::vector<Attempt> lost = ledger.GroupLost(kA);
   ASSERT_EQ(lost.size(), 3u);
   EXPECT_EQ(lost[0].key.request, 5u);
@@ -67,8 +67,8 @@ TEST(Ledger, ALostGroupGivesItsAttemptsInOrderOfSending) {
 
 TEST(LedgerDeathTest, SendingAnAttemptTwiceIsOurMistake) {
   Ledger ledger;
-  ledger.Sent({1, 0}, kA, 8, 0);
-  EXPECT_DEATH(ledger.Sent({1, 0}, kB, 8, 0), "sent twice");
+  ledger.Sent({{1, 0}, kA, 8, 8, 0});
+  EXPECT_DEATH(ledger.Sent({{1, 0}, kB, 8, 8, 0}), "sent twice");
 }
 
 // Any history of sends, tokens, cancels, ends, losses, and of messages that come late or twice:
@@ -90,7 +90,7 @@ TEST(Ledger, PropertyReturnsToZeroOnEveryPath) {
       case 1:
       case 2:
       case 3:
-        ledger.Sent({next_request++, 0}, GroupId{below(4)}, below(500), i);
+        ledger.Sent({{next_request++, 0}, GroupId{below(4)}, below(500), below(500), i});
         break;
       case 4:
         ledger.Progressed(key);
@@ -105,7 +105,7 @@ TEST(Ledger, PropertyReturnsToZeroOnEveryPath) {
         if (below(50) != 0) break;
         for (const Attempt& lost : ledger.GroupLost(GroupId{below(4)})) {
           if (lost.key.attempt < 2) {  // resend elsewhere
-            ledger.Sent({lost.key.request, lost.key.attempt + 1}, GroupId{below(4)}, 9, i);
+            ledger.Sent({{lost.key.request, lost.key.attempt + 1}, GroupId{below(4)}, 9, 9, i});
           }
         }
         break;

@@ -1,0 +1,137 @@
+#include "router/routing/prediction.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace tandem::routing {
+namespace {
+
+// As the groups order their prompts: docs/engine.md, engine.planning.ageing.
+constexpr double kAgeingTokensPerSecond = 250;
+
+struct Work {
+  double tokens = 0, attention = 0;
+  int32_t prompts = 0;
+  void Add(int32_t remaining, int32_t length) {
+    tokens += remaining;
+    attention += AttentionWork(length - remaining, remaining);
+    ++prompts;
+  }
+};
+
+// The prompts that wait at a group, split by whether they are served before one of `own` tokens.
+struct Queue {
+  Work ahead, all;
+  double own = 0;
+  void Add(int32_t remaining, int32_t length, Nanos age) {
+    all.Add(remaining, length);
+    const double aged = kAgeingTokensPerSecond * static_cast<double>(age) / kSecond;
+    if (remaining - aged <= own) ahead.Add(remaining, length);
+  }
+};
+
+Queue QueueOf(const GroupState& group, int32_t own_tokens, Nanos now) {
+  Queue queue;
+  queue.own = own_tokens;
+  const GroupLoad& load = *group.load;
+  const Nanos since = now - group.reported_at;
+  int64_t listed = 0;
+  for (const QueueEntry& entry : load.queue) {
+    queue.Add(entry.remaining_tokens, entry.prompt_tokens, entry.age + since);
+    listed += entry.remaining_tokens;
+  }
+  // A report lists the oldest; the rest are counted in its totals only, and are taken to be alike.
+  const auto more = load.num_waiting - static_cast<int32_t>(load.queue.size());
+  if (more > 0) {
+    const auto mean =
+        static_cast<int32_t>(std::max<int64_t>(0, load.queued_tokens - listed) / more);
+    for (int32_t i = 0; i < more; ++i) queue.Add(mean, mean, since);
+  }
+  for (const Unreported& sent : group.unreported) {
+    queue.Add(sent.uncached_tokens, sent.prompt_tokens, now - sent.sent_at);
+  }
+  return queue;
+}
+
+// Seconds until the steps that the group had begun or planned when it reported are over.
+double StepsInFlight(const GroupState& group, Nanos now) {
+  const WorkInFlight& work = group.load->in_flight;
+  if (work.num_steps == 0) return 0;
+  const double all =
+      group.model->Seconds({.prefill_tokens = 1.0 * work.prefill_tokens,
+                            .attention = static_cast<double>(work.prefill_attention),
+                            .decodes = 1.0 * work.num_decodes,
+                            .context_tokens = static_cast<double>(work.context_tokens),
+                            .steps = 1.0 * work.num_steps});
+  const Nanos elapsed = work.elapsed + now - group.reported_at;
+  return std::max(0.0, all * group.speed - static_cast<double>(elapsed) / kSecond);
+}
+
+// What the steps of a group cost now.
+struct Rates {
+  double step = 0;   // seconds of one without prefill
+  double token = 0;  // seconds more for each prompt token
+  double pair = 0;   // and for each (query, key) pair
+  double room = 0;   // prompt tokens that fit into one
+
+  explicit Rates(const GroupState& group) {
+    const GroupLoad& load = *group.load;
+    const LatencyModel::Coefficients& th = group.model->coefficients();
+    const int32_t budget = group.info->max_step_tokens;
+    step = group.speed * (th.base + th.decode * load.num_running +
+                          th.context_token * static_cast<double>(load.context_tokens));
+    token = group.speed * th.prefill_token;
+    pair = group.speed * th.attention;
+    room = std::max({1, budget / 8, budget - load.num_running});
+  }
+  double Seconds(double tokens, double pairs) const {
+    return token * tokens + pair * pairs + step * tokens / room;
+  }
+};
+
+}  // namespace
+
+double Backlog(const GroupState& group, Nanos now) {
+  const Queue queue = QueueOf(group, 0, now);
+  return StepsInFlight(group, now) + Rates(group).Seconds(queue.all.tokens, queue.all.attention);
+}
+
+Prediction Predict(const GroupState& group, int32_t prompt_tokens, int32_t cached_tokens,
+                   Nanos now) {
+  const GroupLoad& load = *group.load;
+  const Rates rates(group);
+  Prediction p;
+  p.own_tokens = std::max(1, prompt_tokens - cached_tokens);
+  p.num_decodes = load.num_running;
+  const Queue queue = QueueOf(group, p.own_tokens, now);
+  p.num_behind = queue.all.prompts - queue.ahead.prompts;
+  p.wait = StepsInFlight(group, now);
+  p.backlog = p.wait + rates.Seconds(queue.all.tokens, queue.all.attention);
+
+  double ahead = queue.ahead.tokens, attention = queue.ahead.attention;
+  const bool busy = load.num_running > 0 || load.num_waiting > 0;
+  if (busy && load.in_flight.num_steps < 2) {
+    // It planned one more step at once after that report: with what was queued, however long, and
+    // with its decodes. We come after that.
+    const double planned = std::min(rates.room, static_cast<double>(load.queued_tokens));
+    if (ahead < planned) {
+      attention += queue.all.attention / queue.all.tokens * (planned - ahead);
+      ahead = planned;
+    }
+    if (load.num_running > 0) p.wait += rates.step * std::max(0.0, 1 - ahead / rates.room);
+  }
+  if (load.in_flight.num_steps == 0 && (busy || !group.unreported.empty())) {
+    // Nothing was in flight, so what came next has been running since.
+    const Nanos since = busy ? group.reported_at : group.unreported.front().sent_at;
+    p.wait -= static_cast<double>(now - since) / kSecond;
+  }
+  p.wait = std::max(0.0, p.wait + rates.Seconds(ahead, attention));
+  // Steps are whole: ours end with the one that computes our last token.
+  const double steps = std::ceil((ahead + p.own_tokens) / rates.room) - ahead / rates.room;
+  p.own = rates.token * p.own_tokens +
+          rates.pair * AttentionWork(prompt_tokens - p.own_tokens, p.own_tokens) +
+          rates.step * steps;
+  return p;
+}
+
+}  // namespace tandem::routing
