@@ -76,13 +76,17 @@ int Run(const Options& options) {
   if (Status s = observe::InitLog(cluster.log.level, cluster.log.format, process); !s.ok()) {
     return Refuse(s);
   }
+  if (cluster.models.size() > 1) {
+    return Refuse(InvalidArgument("{}:1:1: 'models' has {} entries; this router serves one",
+                                  cluster.file, cluster.models.size()));
+  }
   http::ApiKeys keys;
   if (!cluster.router.api_keys_file.empty()) {
     StatusOr<http::ApiKeys> from_file = http::ApiKeys::Load(cluster.router.api_keys_file);
     if (!from_file.ok()) return Refuse(from_file.status());
     keys = *std::move(from_file);
   }
-  StatusOr<Text> text = LoadText(cluster.model.path);
+  StatusOr<Text> text = LoadText(cluster.models.front().path);
   if (!text.ok()) return Refuse(text.status());
   if (text->chat_template == nullptr) {
     observe::LogWarn("the model has no chat template: /v1/chat/completions takes no messages");
@@ -94,7 +98,7 @@ int Run(const Options& options) {
                                      .limits = cluster.router.limits,
                                      .handle_signals = true};
   http::ServiceOptions service_options;
-  service_options.model = cluster.model.name;
+  service_options.model = cluster.models.front().name;
   for (const config::Group& group : cluster.groups) service_options.groups.push_back(group.name);
   service_options.max_queued_requests = cluster.router.limits.max_queued_requests;
   service_options.text_threads = cluster.router.text_threads;

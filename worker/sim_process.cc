@@ -63,8 +63,8 @@ engine::EngineOptions EngineOptionsFor(const config::Cluster& cluster, const con
   options.num_blocks = static_cast<int>(profile.kv_tokens / group.block_size);
   options.block_size = group.block_size;
   // No position is ever computed, so a longer context than the model was trained for is fine.
-  options.max_context =
-      cluster.model.max_context > 0 ? cluster.model.max_context : model.max_context;
+  const int max_context = cluster.ModelOf(group).max_context;
+  options.max_context = max_context > 0 ? max_context : model.max_context;
   options.vocab_size = model.vocab_size;
   options.max_seqs = group.max_seqs;
   options.max_step_tokens = group.max_step_tokens;
@@ -72,12 +72,12 @@ engine::EngineOptions EngineOptionsFor(const config::Cluster& cluster, const con
   return options;
 }
 
-link::GroupDescription Describe(const config::Cluster& cluster, const config::Group& group,
-                                const DeviceProfile& profile, const engine::EngineOptions& engine) {
+link::GroupDescription Describe(const config::Group& group, const DeviceProfile& profile,
+                                const engine::EngineOptions& engine) {
   link::GroupDescription self;
   self.build = BuildId();
   self.group = group.name;
-  self.model = cluster.model.name;
+  self.model = group.model;
   self.fingerprint = engine.hash_seed;
   self.hash_seed = engine.hash_seed;
   self.dtype = "simulated";
@@ -197,7 +197,7 @@ LeaderOptions SimProcess::OptionsOf() const {
 Status SimProcess::Start(const std::vector<const config::Group*>& groups, const std::string& name) {
   TANDEM_RETURN_IF_ERROR(TakeName(name));
   TANDEM_ASSIGN_OR_RETURN(profile_, config::LoadDeviceProfile(first_.profile));
-  TANDEM_ASSIGN_OR_RETURN(model_, sim::LoadSimModel(cluster_.model.path));
+  TANDEM_ASSIGN_OR_RETURN(model_, sim::LoadSimModel(cluster_.ModelOf(first_).path));
   if (profile_.kv_tokens < first_.block_size) {
     return InvalidArgument("{}: kv_tokens is {}, less than a block of {} (group '{}')",
                            first_.profile, profile_.kv_tokens, first_.block_size, name);
@@ -209,7 +209,7 @@ Status SimProcess::Start(const std::vector<const config::Group*>& groups, const 
     groups_.push_back(std::make_unique<SimGroup>(options, profile_, *sampler_, bell_));
     link::RouterLinkOptions routers;
     routers.endpoints = cluster_.links.routers;
-    routers.self = Describe(cluster_, *group, profile_, options.engine);
+    routers.self = Describe(*group, profile_, options.engine);
     routers.thread = thread_;
     TANDEM_RETURN_IF_ERROR(groups_.back()->Open(std::move(routers)));
   }

@@ -73,7 +73,11 @@ int ExitFor(const Status& status) {
 class Process {
  public:
   Process(const config::Cluster& cluster, const config::Group& group, int rank)
-      : cluster_(cluster), group_(group), rank_(rank), signals_(BlockSignals()) {
+      : cluster_(cluster),
+        group_(group),
+        served_(cluster.ModelOf(group)),
+        rank_(rank),
+        signals_(BlockSignals()) {
     TANDEM_CHECK(signals_.valid()) << "no descriptors left";
   }
 
@@ -105,6 +109,7 @@ class Process {
 
   const config::Cluster& cluster_;
   const config::Group& group_;
+  const config::Model& served_;
   const int rank_;
   link::UniqueFd signals_;
   std::unique_ptr<link::RankLink> ranks_;
@@ -153,13 +158,13 @@ Status Process::MakeCommunicator() {
 
 Status Process::Load() {
   model::ShardOptions options;
-  options.model_path = cluster_.model.path;
+  options.model_path = served_.path;
   options.threads = group_.threads;
   options.block_size = group_.block_size;
   options.kv_memory_bytes = group_.kv_memory_bytes;
   options.max_seqs = group_.max_seqs;
   options.max_step_tokens = group_.max_step_tokens;
-  options.max_context = cluster_.model.max_context;
+  options.max_context = served_.max_context;
   options.activation_dtype = group_.activation_dtype;
   options.kv_cache_dtype = group_.kv_cache_dtype;
   options.instruction_set = group_.instruction_set;
@@ -202,7 +207,7 @@ link::RouterLinkOptions Process::RouterOptions(link::Bell& bell) const {
   link::GroupDescription& self = options.self;
   self.build = BuildId();
   self.group = group_.name;
-  self.model = cluster_.model.name;
+  self.model = served_.name;
   self.fingerprint = info.fingerprint;
   self.hash_seed = info.fingerprint;
   self.dtype = group_.activation_dtype + "/" + group_.kv_cache_dtype;

@@ -1,5 +1,5 @@
-// The cluster file: one YAML that describes model, groups, router and links, read by every process.
-// docs/cluster_file.md is its reference.
+// The cluster file: one YAML that describes models, groups, router and links, read by every
+// process. docs/cluster_file.md is its reference.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +22,7 @@ struct Group {
   std::string name;                     // "sim-3" of the entry "sim" with a count, else the entry's
   std::string entry;                    // name of its entry
   int count = 1;                        // groups of its entry
+  std::string model;                    // the name of one of Cluster::models
   int tp = 1;                           // ranks (processes)
   int threads = 1;                      // of each rank
   std::string device = "cpu";           // cpu | sim
@@ -34,6 +35,20 @@ struct Group {
   std::string kv_cache_dtype = "bf16";    // bf16 | f32
   std::string instruction_set = "auto";   // auto | avx512 | avx2 | reference
   Nanos min_watchdog = 5 * kSecond;       // a step may take max(this, 10 x predicted)
+};
+
+// One model that an alias may resolve to, and the requests it takes there.
+struct AliasChoice {
+  std::string model;          // the name of one of Cluster::models
+  int max_prompt_tokens = 0;  // longer prompts go on to the next choice; 0: any length
+  Nanos max_ttft = 0;         // so do those whose first token is predicted to take longer; 0: any
+  int share = 100;            // percent of the requests that come this far; the rest goes on
+};
+
+// A name that clients may say in "model" besides those of models.
+struct Alias {
+  std::string name;
+  std::vector<AliasChoice> choices;  // at least one; the last takes what is left
 };
 
 struct RouterLimits {
@@ -49,12 +64,24 @@ struct RouterLimits {
   Nanos drain_timeout = 60 * kSecond;         // streams in flight after SIGTERM
 };
 
+// When a request waits in the router and when it is refused.
+struct Admission {
+  Nanos max_group_backlog = 8 * kSecond;  // a group with more prompt work takes nothing new
+  int max_queued = 1024;                  // waiting in the router, for each model
+  Nanos ttft_deadline = 0;                // of requests that name none; 0: none
+  std::string highest_priority = "high";  // that clients may ask for: low | normal | high
+};
+
 struct Router {
   std::string listen_host = "127.0.0.1";
   int listen_port = 8000;
   std::string api_keys_file;  // one key a line, '#' comments; empty: no authentication
   int text_threads = 1;       // tokenize long prompts beside the I/O thread
+  std::string policy = "ttft";
+  std::string session_header;  // whose value is a session; empty: the prompt's beginning is
+  std::string record_trace;    // file to which arrivals are appended; empty: none
   RouterLimits limits;
+  Admission admission;
 };
 
 struct Links {
@@ -70,23 +97,28 @@ struct Log {
 };
 
 struct Cluster {
-  std::string file;  // path it was read from
-  Model model;
+  std::string file;           // path it was read from
+  std::vector<Model> models;  // at least one; names differ, also from those of aliases
   std::vector<Group> groups;
+  std::vector<Alias> aliases;
   Router router;
   Links links;
   Log log;
-  const Group* FindGroup(const std::string& name) const;
+  const Group* FindGroup(const std::string& name) const;  // null: there is none
   // Those of an entry, or the one of this name, in the file's order; empty: there is none.
   std::vector<const Group*> GroupsOf(const std::string& name) const;
   // "g0, sim-0 to sim-63": for errors.
   std::string GroupNames() const;
+  const Model* FindModel(const std::string& name) const;
+  const Model& ModelOf(const Group& group) const;
 };
 
 // What a process's command line says, before what the file says.
 struct Overrides {
-  std::string model_path;  // --model; relative to the working directory; empty: as in the file
-  int listen_port = -1;    // --port; 0: any that is free; -1: as in the file
+  // --model; relative to the working directory; empty: as in the file. A mistake where the file
+  // has several models.
+  std::string model_path;
+  int listen_port = -1;  // --port; 0: any that is free; -1: as in the file
 };
 
 // Reads and validates. On failure (kInvalidArgument, the operator's: exit 2) the message holds
@@ -98,6 +130,13 @@ StatusOr<Cluster> Load(const std::string& path, const Overrides& overrides = {})
 // relative paths start from.
 StatusOr<Cluster> Parse(const std::string& yaml, const std::string& path,
                         const Overrides& overrides = {});
+
+// Keys whose values differ and that a running router does not read again, like
+// "router.listen"; none: `after` can take the place of `before` at once.
+std::vector<std::string> NeedRestart(const Cluster& before, const Cluster& after);
+
+// What the file says of a group, defaults too, on one line: differs when the group differs.
+std::string SettingsOf(const Group& group);
 
 // Every key with its type, range, default and meaning, as the tables of docs/cluster_file.md.
 std::string Reference();

@@ -60,6 +60,7 @@ std::string UnknownKey(const std::string& name, const std::string& where,
 }
 
 const YamlNode* FindValue(const YamlNode& map, std::string_view name) {
+  if (map.kind != YamlNode::Kind::kMap) return nullptr;
   for (size_t i = 0; i + 1 < map.items.size(); i += 2) {
     if (map.items[i].text == name) return &map.items[i + 1];
   }

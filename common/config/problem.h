@@ -27,7 +27,7 @@ const char* KindText(const YamlNode& node);
 std::string UnknownKey(const std::string& name, const std::string& where,
                        const std::vector<std::string>& known);
 
-// The value of a key, or null.
+// The value of a key; null: it is not there, or `map` is no map.
 const YamlNode* FindValue(const YamlNode& map, std::string_view name);
 
 // The whole text, or one byte more than ParseYaml takes. `what`: "a cluster file, like

@@ -15,7 +15,7 @@
 namespace tandem::config {
 namespace {
 
-constexpr size_t kMaxGroups = 256;
+constexpr size_t kMaxEntries = 256;  // of a list
 constexpr size_t kMaxRouters = 64;
 // Folder, group name (at most 32) and an ending are the path of a Unix socket, which has 107
 // characters at most.
@@ -33,6 +33,14 @@ Status CheckChoice(const Key& key, const std::string& text) {
   if (!nearest.empty())
     return InvalidArgument("'{}' is unknown; did you mean '{}'?", text, nearest);
   return InvalidArgument("'{}' is not supported; {}", text, TypeText(key));
+}
+
+// The key that an entry of a list begins with.
+std::string_view FirstKey(const Section& section) {
+  for (const Key& key : Keys()) {
+    if (key.section == section.keys() && key.required) return key.name;
+  }
+  return "name";
 }
 
 }  // namespace
@@ -55,21 +63,23 @@ Status CheckFile(const std::string& path) {
   return OkStatus();
 }
 
-Reader::Reader(Cluster* cluster, bool check_files, bool model_given)
+Reader::Reader(Cluster* cluster, bool check_files, const std::string& model_given)
     : cluster_(cluster), check_files_(check_files), model_given_(model_given) {}
 
 void Reader::Read(const YamlNode& root) {
   if (root.kind == YamlNode::Kind::kNothing) {
-    Add(root.at, "the file is empty; a cluster file has at least 'model' and 'groups'");
+    Add(root.at, "the file is empty; a cluster file has at least 'models' and 'groups'");
     return;
   }
-  ReadSection(Sections().front(), root, "", nullptr);
+  Entries none;
+  ReadSection(Sections().front(), root, "", none.Of(*cluster_));
+  Resolve(root);
   WriteOutCounts();
   std::sort(problems_.begin(), problems_.end());
 }
 
 void Reader::ReadSection(const Section& section, const YamlNode& node, const std::string& path,
-                         Group* group) {
+                         const Target& target) {
   const std::vector<std::string> known = NamesIn(section.path);
   if (node.kind != YamlNode::Kind::kMap) {
     Add(node.at, fmt::format("{} is {}; a map with the keys {}",
@@ -88,44 +98,65 @@ void Reader::ReadSection(const Section& section, const YamlNode& node, const std
     } else if (!seen.insert(key.text).second) {
       Add(key.at, fmt::format("'{}' stands here a second time; keep one", Inside(path, key.text)));
     } else {
-      ReadEntry(section, key, node.items[i + 1], path, group);
+      ReadEntry(section, key, node.items[i + 1], path, target);
     }
   }
   RequireAll(section, node, path);
 }
 
 void Reader::ReadEntry(const Section& section, const YamlNode& key, const YamlNode& value,
-                       const std::string& path, Group* group) {
+                       const std::string& path, const Target& target) {
   for (const Section& inner : Sections()) {
     if (inner.path.empty() || inner.parent != section.path || inner.name != key.text) continue;
-    if (inner.list) return ReadGroups(inner, value);
-    return ReadSection(inner, value, Inside(path, inner.name), group);
+    const std::string inside = Inside(path, inner.name);
+    if (inner.list) return ReadList(inner, value, inside, target);
+    if (inner.path == "model") return ReadItem(inner, value, inside, target);
+    return ReadSection(inner, value, inside, target);
   }
   for (const Key& known : Keys()) {
-    if (known.section != section.path || known.name != key.text) continue;
-    return ReadValue(known, value, Inside(path, known.name), group);
+    if (known.section != section.keys() || known.name != key.text) continue;
+    return ReadValue(known, value, Inside(path, known.name), target);
   }
 }
 
-void Reader::ReadGroups(const Section& section, const YamlNode& node) {
+void Reader::ReadList(const Section& section, const YamlNode& node, const std::string& path,
+                      const Target& target) {
   if (node.kind != YamlNode::Kind::kList || node.items.empty()) {
-    Add(node.at,
-        fmt::format("'groups' is {}; a list with an entry for each group, each beginning "
-                    "with '- name: ...'",
-                    node.items.empty() && node.kind == YamlNode::Kind::kList ? "an empty list"
-                                                                             : KindText(node)));
+    Add(node.at, fmt::format("'{}' is {}; a list of entries that begin with '- {}: ...'", path,
+                             node.kind == YamlNode::Kind::kList ? "an empty list" : KindText(node),
+                             FirstKey(section)));
     return;
   }
-  if (node.items.size() > kMaxGroups) {
-    Add(node.at, fmt::format("{} groups; at most {}", node.items.size(), kMaxGroups));
+  if (node.items.size() > kMaxEntries) {
+    Add(node.at,
+        fmt::format("'{}' has {} entries; at most {}", path, node.items.size(), kMaxEntries));
     return;
   }
   for (size_t i = 0; i < node.items.size(); ++i) {
-    const std::string path = fmt::format("groups[{}]", i);
-    Group group;
-    ReadSection(section, node.items[i], path, &group);
-    CheckGroup(node.items[i], group, path);
-    cluster_->groups.push_back(std::move(group));
+    ReadItem(section, node.items[i], fmt::format("{}[{}]", path, i), target);
+  }
+}
+
+// Broken entries are kept too: entry i stays the i-th.
+void Reader::ReadItem(const Section& section, const YamlNode& node, const std::string& path,
+                      const Target& target) {
+  Entries entries;
+  if (section.path == "aliases.choices") {
+    ReadSection(section, node, path,
+                {target.cluster, target.model, target.group, target.alias, entries.choice,
+                 entries.alias_model});
+    target.alias.choices.push_back(std::move(entries.choice));
+    return;
+  }
+  ReadSection(section, node, path, entries.Of(*cluster_));
+  if (section.path == "groups") {
+    CheckGroup(node, entries.group, path);
+    cluster_->groups.push_back(std::move(entries.group));
+  } else if (section.path == "aliases") {
+    CheckAlias(node, path, entries.alias_model, &entries.alias);
+    cluster_->aliases.push_back(std::move(entries.alias));
+  } else {
+    cluster_->models.push_back(std::move(entries.model));
   }
 }
 
@@ -144,26 +175,46 @@ void Reader::CheckGroup(const YamlNode& node, const Group& group, const std::str
   }
 }
 
+void Reader::CheckAlias(const YamlNode& node, const std::string& path, const std::string& model,
+                        Alias* alias) {
+  if (node.kind != YamlNode::Kind::kMap) return;
+  const bool has_model = FindValue(node, "model") != nullptr;
+  const bool has_choices = FindValue(node, "choices") != nullptr;
+  if (has_model == has_choices) {
+    Add(node.at,
+        fmt::format("'{}' has {}; one of them says what it stands for", path,
+                    has_model ? "both 'model' and 'choices'" : "neither 'model' nor 'choices'"));
+  }
+  if (!has_choices && !model.empty()) alias->choices.push_back({.model = model});
+  if (!has_choices || alias->choices.empty()) return;
+  const AliasChoice& last = alias->choices.back();
+  if (last.max_prompt_tokens != 0 || last.max_ttft != 0 || last.share != 100) {
+    Add(FindValue(node, "choices")->items.back().at,
+        fmt::format("'{}.choices[{}]' is the last, which takes what is left; only its model", path,
+                    alias->choices.size() - 1));
+  }
+}
+
 void Reader::RequireAll(const Section& section, const YamlNode& node, const std::string& path) {
   for (const Section& inner : Sections()) {
     if (!inner.required || inner.parent != section.path) continue;
     if (FindValue(node, inner.name) != nullptr) continue;
-    if (inner.path == "model" && model_given_) continue;
-    Add(node.at, fmt::format("'{}' is missing; {}", Inside(path, inner.name),
-                             inner.list ? "a list of groups" : "a map that begins with its keys"));
+    const bool models = inner.path == "models";
+    if (models && (!model_given_.empty() || FindValue(node, "model") != nullptr)) continue;
+    Add(node.at, fmt::format("'{}' is missing; a list of entries that begin with '- {}: ...'",
+                             Inside(path, inner.name), FirstKey(inner)));
   }
   for (const Key& key : Keys()) {
-    if (!key.required || key.section != section.path) continue;
+    if (!key.required || key.section != section.keys()) continue;
     if (FindValue(node, key.name) != nullptr) continue;
-    if (key.type == KeyType::kFile && model_given_) continue;
+    if (key.type == KeyType::kFile && !model_given_.empty()) continue;
     Add(node.at, fmt::format("'{}' is missing; {}", Inside(path, key.name), TypeText(key)));
   }
 }
 
 void Reader::ReadValue(const Key& key, const YamlNode& node, const std::string& path,
-                       Group* group) {
-  Group elsewhere;
-  const Field field = key.field({*cluster_, group != nullptr ? *group : elsewhere});
+                       const Target& target) {
+  const Field field = key.field(target);
   if (auto* endpoints = std::get_if<std::vector<std::string>*>(&field)) {
     SetEndpoints(node, path, *endpoints);
     return;
@@ -197,7 +248,11 @@ Status Reader::SetScalar(const Key& key, const std::string& text, const Field& f
     case KeyType::kName:
       TANDEM_RETURN_IF_ERROR(CheckName(text));
       break;
+    case KeyType::kHeader:
+      TANDEM_RETURN_IF_ERROR(CheckHeaderName(text));
+      break;
     case KeyType::kFile:
+    case KeyType::kNewFile:
     case KeyType::kFolder:
       return SetFile(key, text, std::get<std::string*>(field));
     case KeyType::kText:
@@ -243,7 +298,8 @@ Status Reader::SetFile(const Key& key, const std::string& text, std::string* fie
         "path of a socket",
         *field, field->size(), kMaxRuntimeDir);
   }
-  const bool replaced = field == &cluster_->model.path && model_given_;
+  if (key.type == KeyType::kNewFile) return OkStatus();
+  const bool replaced = key.section == "models" && !model_given_.empty();
   return check_files_ && !replaced ? CheckFile(*field) : OkStatus();
 }
 

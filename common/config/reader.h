@@ -3,6 +3,7 @@
 
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/config/cluster_config.h"
@@ -14,9 +15,9 @@ namespace tandem::config {
 
 class Reader {
  public:
-  // `check_files`: files that are named must exist. `model_given`: model.path is neither required
-  // nor looked at, because the command line names another.
-  Reader(Cluster* cluster, bool check_files, bool model_given);
+  // `check_files`: files that are named must exist. `model_given`: the path of the one model is
+  // neither required nor looked at, because the command line names it.
+  Reader(Cluster* cluster, bool check_files, const std::string& model_given);
 
   void Read(const YamlNode& root);
 
@@ -24,11 +25,15 @@ class Reader {
 
  private:
   void ReadSection(const Section& section, const YamlNode& node, const std::string& path,
-                   Group* group);
+                   const Target& target);
   void ReadEntry(const Section& section, const YamlNode& key, const YamlNode& value,
-                 const std::string& path, Group* group);
-  void ReadGroups(const Section& section, const YamlNode& node);
-  void ReadValue(const Key& key, const YamlNode& node, const std::string& path, Group* group);
+                 const std::string& path, const Target& target);
+  void ReadList(const Section& section, const YamlNode& node, const std::string& path,
+                const Target& target);
+  void ReadItem(const Section& section, const YamlNode& node, const std::string& path,
+                const Target& target);
+  void ReadValue(const Key& key, const YamlNode& node, const std::string& path,
+                 const Target& target);
   void RequireAll(const Section& section, const YamlNode& node, const std::string& path);
   Status SetScalar(const Key& key, const std::string& text, const Field& field);
   Status SetNumber(const Key& key, StatusOr<int64_t> number, const Field& field);
@@ -39,11 +44,21 @@ class Reader {
   void CheckNames(const YamlNode& name, const Group& group, const std::string& path);
   void CheckDevice(const YamlNode& node, const Group& group, const std::string& path);
   void WriteOutCounts();
+  void CheckAlias(const YamlNode& node, const std::string& path, const std::string& model,
+                  Alias* alias);
   void Add(Position at, std::string message);
+
+  // references.cc: what one part of the file says of another.
+  void Resolve(const YamlNode& root);
+  // False: which models there are is not clear, so nothing can be said of what names them.
+  bool ResolveModels(const YamlNode& root);
+  void ResolveGroup(const YamlNode& node, const std::string& path, Group* group);
+  void ResolveAlias(const YamlNode& node, const std::string& path, const Alias& alias);
+  void RequireModel(const std::string& name, Position at, const std::string& path);
 
   Cluster* cluster_;
   bool check_files_;
-  bool model_given_;
+  std::string model_given_;
   std::vector<Problem> problems_;
   std::set<std::string> group_names_;  // counts written out
 };

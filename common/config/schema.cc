@@ -14,23 +14,70 @@ using T = const Target&;
 
 std::vector<Key> ModelKeys() {
   return {
-      {.section = "model",
+      {.section = "models",
        .name = "name",
        .type = KeyType::kText,
-       .field = [](T t) -> Field { return &t.cluster.model.name; },
+       .field = [](T t) -> Field { return &t.model.name; },
        .help = "What clients say in `model`; without it the file's name less its ending"},
-      {.section = "model",
+      {.section = "models",
        .name = "path",
        .type = KeyType::kFile,
-       .field = [](T t) -> Field { return &t.cluster.model.path; },
-       .help = "GGUF file; `--model PATH` of any process goes before it",
+       .field = [](T t) -> Field { return &t.model.path; },
+       .help = "GGUF file; where there is one model, `--model PATH` of any process goes before it",
        .required = true},
-      {.section = "model",
+      {.section = "models",
        .name = "max_context",
        .type = KeyType::kInteger,
-       .field = [](T t) -> Field { return &t.cluster.model.max_context; },
+       .field = [](T t) -> Field { return &t.model.max_context; },
        .help = "Most tokens of prompt and reply together; 0: as many as the model was trained for",
        .max = 1 << 20},
+  };
+}
+
+std::vector<Key> AliasKeys() {
+  return {
+      {.section = "aliases",
+       .name = "name",
+       .type = KeyType::kText,
+       .field = [](T t) -> Field { return &t.alias.name; },
+       .help = "What clients say in `model`; unlike any model's name and any other alias",
+       .required = true,
+       .live = true},
+      {.section = "aliases",
+       .name = "model",
+       .type = KeyType::kText,
+       .field = [](T t) -> Field { return &t.alias_model; },
+       .help = "The model it stands for; instead of `choices`",
+       .live = true},
+      {.section = "aliases.choices",
+       .name = "model",
+       .type = KeyType::kText,
+       .field = [](T t) -> Field { return &t.choice.model; },
+       .help = "The model that serves the requests that come this far and meet what follows",
+       .required = true,
+       .live = true},
+      {.section = "aliases.choices",
+       .name = "max_prompt_tokens",
+       .type = KeyType::kInteger,
+       .field = [](T t) -> Field { return &t.choice.max_prompt_tokens; },
+       .help = "Prompts of more tokens go on to the next choice; 0: none does",
+       .max = 1 << 24,
+       .live = true},
+      {.section = "aliases.choices",
+       .name = "max_ttft",
+       .type = KeyType::kDuration,
+       .field = [](T t) -> Field { return &t.choice.max_ttft; },
+       .help = "Requests whose time to first token is predicted to be longer go on; 0ms: none does",
+       .max = kHour,
+       .live = true},
+      {.section = "aliases.choices",
+       .name = "share",
+       .type = KeyType::kInteger,
+       .field = [](T t) -> Field { return &t.choice.share; },
+       .help = "Percent of the requests that meet the rest which it takes; the others go on",
+       .min = 1,
+       .max = 100,
+       .live = true},
   };
 }
 
@@ -42,6 +89,11 @@ std::vector<Key> GroupShapeKeys() {
        .field = [](T t) -> Field { return &t.group.name; },
        .help = "Unique; what logs, metrics and `--group` say",
        .required = true},
+      {.section = "groups",
+       .name = "model",
+       .type = KeyType::kText,
+       .field = [](T t) -> Field { return &t.group.model; },
+       .help = "Name of the model it serves; without it the only one"},
       {.section = "groups",
        .name = "count",
        .type = KeyType::kInteger,
@@ -150,7 +202,8 @@ std::vector<Key> RouterKeys() {
        .name = "api_keys_file",
        .type = KeyType::kFile,
        .field = [](T t) -> Field { return &t.cluster.router.api_keys_file; },
-       .help = "One key a line, `#` comments; without it nobody has to authenticate"},
+       .help = "One key a line, `#` comments; without it nobody has to authenticate",
+       .live = true},
       {.section = "router",
        .name = "text_threads",
        .type = KeyType::kInteger,
@@ -158,6 +211,62 @@ std::vector<Key> RouterKeys() {
        .help = "Threads that tokenize long prompts beside the one that serves",
        .min = 1,
        .max = 64},
+      {.section = "router",
+       .name = "policy",
+       .type = KeyType::kChoice,
+       .field = [](T t) -> Field { return &t.cluster.router.policy; },
+       .help = "How a group is chosen, see below",
+       .choices = {"ttft", "prefix", "least_loaded", "power_of_two", "round_robin", "session"},
+       .live = true},
+      {.section = "router",
+       .name = "session_header",
+       .type = KeyType::kHeader,
+       .field = [](T t) -> Field { return &t.cluster.router.session_header; },
+       .help = "Requests with the same value of it are one session; without it those whose prompts "
+               "begin alike",
+       .live = true},
+      {.section = "router",
+       .name = "record_trace",
+       .type = KeyType::kNewFile,
+       .field = [](T t) -> Field { return &t.cluster.router.record_trace; },
+       .help = "Appends a line for each request: when it came, lengths and block hashes, no text"},
+  };
+}
+
+std::vector<Key> AdmissionKeys() {
+  return {
+      {.section = "router.admission",
+       .name = "max_group_backlog",
+       .type = KeyType::kDuration,
+       .field = [](T t) -> Field { return &t.cluster.router.admission.max_group_backlog; },
+       .help = "A group whose waiting prompts are predicted to take longer gets no more; requests "
+               "wait in the router",
+       .min = kMillisecond,
+       .max = 24 * kHour,
+       .live = true},
+      {.section = "router.admission",
+       .name = "max_queued",
+       .type = KeyType::kInteger,
+       .field = [](T t) -> Field { return &t.cluster.router.admission.max_queued; },
+       .help = "Requests that wait in the router, for each model; beyond them the answer is 429",
+       .max = 1'000'000,
+       .live = true},
+      {.section = "router.admission",
+       .name = "ttft_deadline",
+       .type = KeyType::kDuration,
+       .field = [](T t) -> Field { return &t.cluster.router.admission.ttft_deadline; },
+       .help = "Bound on the time to first token of requests without "
+               "`x-tandem-ttft-deadline-ms`; a request that is predicted to miss it is answered "
+               "with 429; 0ms: none",
+       .max = 24 * kHour,
+       .live = true},
+      {.section = "router.admission",
+       .name = "highest_priority",
+       .type = KeyType::kChoice,
+       .field = [](T t) -> Field { return &t.cluster.router.admission.highest_priority; },
+       .help = "What `x-tandem-priority` may ask for at most",
+       .choices = {"low", "normal", "high"},
+       .live = true},
   };
 }
 
@@ -169,7 +278,8 @@ Key LimitKey(std::string_view name, KeyType type, Field (*field)(T), std::string
           .field = field,
           .help = help,
           .min = min,
-          .max = max};
+          .max = max,
+          .live = true};
 }
 
 std::vector<Key> RouterLimitKeys() {
@@ -252,8 +362,9 @@ std::vector<Key> LogKeys() {
 
 std::vector<Key> AllKeys() {
   std::vector<Key> all;
-  for (const auto& part : {ModelKeys(), GroupShapeKeys(), GroupLimitKeys(), RouterKeys(),
-                           RouterLimitKeys(), LinkKeys(), LogKeys()}) {
+  for (const auto& part :
+       {ModelKeys(), AliasKeys(), GroupShapeKeys(), GroupLimitKeys(), RouterKeys(),
+        RouterLimitKeys(), AdmissionKeys(), LinkKeys(), LogKeys()}) {
     all.insert(all.end(), part.begin(), part.end());
   }
   return all;
@@ -281,10 +392,20 @@ std::string FieldText(KeyType type, const Field& field) {
 const std::vector<Section>& Sections() {
   static const std::vector<Section> kSections = {
       {"", "", "", "the file"},
-      {"model", "", "model", "What is served", true},
-      {"groups", "", "groups", "The replicas of the model, one list entry each", true, true},
+      {"models", "", "models",
+       "What is served, one list entry each; a cluster of one model may say `model: {...}` instead",
+       true, true},
+      {"model", "", "model", "A list of one", false, false, "models"},
+      {"groups", "", "groups", "The replicas of the models, one list entry each", true, true},
+      {"aliases", "", "aliases", "More names of models, one list entry each", false, true},
+      {"aliases.choices", "aliases", "choices",
+       "Models from large to small: the first whose conditions a request meets serves it, the last "
+       "one what is left. A choice is passed over also when none of its groups is up, or when its "
+       "prediction misses the request's deadline",
+       false, true},
       {"router", "", "router", "The HTTP side"},
       {"router.limits", "router", "limits", "What clients may ask of the router"},
+      {"router.admission", "router", "admission", "When requests wait, and when they are refused"},
       {"links", "", "links", "How the processes find each other"},
       {"log", "", "log", "What the processes write to standard error"},
   };
@@ -298,8 +419,11 @@ const std::vector<Key>& Keys() {
 
 std::vector<std::string> NamesIn(std::string_view section) {
   std::vector<std::string> names;
-  for (const Key& key : Keys()) {
-    if (key.section == section) names.emplace_back(key.name);
+  for (const Section& here : Sections()) {
+    if (here.path != section) continue;
+    for (const Key& key : Keys()) {
+      if (key.section == here.keys()) names.emplace_back(key.name);
+    }
   }
   for (const Section& inner : Sections()) {
     if (!inner.path.empty() && inner.parent == section) names.emplace_back(inner.name);
@@ -311,8 +435,11 @@ std::string TypeText(const Key& key) {
   switch (key.type) {
     case KeyType::kText:
       return "text";
+    case KeyType::kHeader:
+      return "name of a header";
     case KeyType::kName:
       return "name";
+    case KeyType::kNewFile:
     case KeyType::kFile:
       return "path of a file";
     case KeyType::kFolder:
@@ -336,11 +463,15 @@ std::string TypeText(const Key& key) {
   return "";
 }
 
+std::string ValueText(const Key& key, const Target& target) {
+  return FieldText(key.type, key.field(target));
+}
+
 std::string DefaultText(const Key& key) {
   if (key.required) return "required";
   Cluster cluster;
-  Group group;
-  return FieldText(key.type, key.field({cluster, group}));
+  Entries entries;
+  return ValueText(key, entries.Of(cluster));
 }
 
 }  // namespace tandem::config

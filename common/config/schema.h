@@ -14,8 +14,10 @@ namespace tandem::config {
 
 enum class KeyType {
   kText,       // any text that is not empty
+  kHeader,     // name of an HTTP header
   kName,       // see CheckName
   kFile,       // path of a file that must exist; relative to the cluster file
+  kNewFile,    // path of a file that is made when absent; relative to the cluster file
   kFolder,     // path of a folder; relative to the cluster file
   kInteger,    // min to max, a multiple of `multiple`
   kBytes,      // min to max
@@ -32,10 +34,25 @@ struct AddressField {
 };
 using Field = std::variant<int*, int64_t*, std::string*, std::vector<std::string>*, AddressField>;
 
-// `group` is the one being read; keys of other sections ignore it.
+// What is being filled in: the cluster and, of each list, the entry being read. Keys of other
+// sections ignore those.
 struct Target {
   Cluster& cluster;
+  Model& model;
   Group& group;
+  Alias& alias;
+  AliasChoice& choice;
+  std::string& alias_model;  // what an alias says instead of choices
+};
+
+// Entries of lists for a Target that is not reading any.
+struct Entries {
+  Model model;
+  Group group;
+  Alias alias;
+  AliasChoice choice;
+  std::string alias_model;
+  Target Of(Cluster& cluster) { return {cluster, model, group, alias, choice, alias_model}; }
 };
 
 struct Key {
@@ -49,6 +66,7 @@ struct Key {
   int64_t multiple = 1;
   std::vector<std::string> choices = {};
   bool required = false;
+  bool live = false;  // a running router reads it again
 };
 
 struct Section {
@@ -58,6 +76,9 @@ struct Section {
   std::string_view help;
   bool required = false;
   bool list = false;  // of sections like this one
+  // The section whose keys it has; empty: its own.
+  std::string_view like = {};
+  std::string_view keys() const { return like.empty() ? path : like; }
 };
 
 const std::vector<Section>& Sections();
@@ -66,6 +87,8 @@ const std::vector<Key>& Keys();
 // Names that may stand in a section: its keys and the sections inside it.
 std::vector<std::string> NamesIn(std::string_view section);
 
+// The value of `key`, as DefaultText says it.
+std::string ValueText(const Key& key, const Target& target);
 std::string TypeText(const Key& key);     // "integer, 1 to 64"
 std::string DefaultText(const Key& key);  // "required", "none", "256MiB"
 

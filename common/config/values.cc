@@ -209,6 +209,18 @@ Status CheckName(std::string_view text) {
       text, kMaxName);
 }
 
+Status CheckHeaderName(std::string_view text) {
+  constexpr size_t kMaxHeader = 64;
+  const bool fine = !text.empty() && text.size() <= kMaxHeader &&
+                    std::all_of(text.begin(), text.end(),
+                                [](char c) { return IsAlnum(c) || c == '-' || c == '_'; });
+  if (fine) return OkStatus();
+  return InvalidArgument(
+      "'{}' cannot be the name of a header; up to {} letters, digits, '-' and '_', like "
+      "x-session-id",
+      text, kMaxHeader);
+}
+
 std::string Join(const std::vector<std::string>& parts, std::string_view separator) {
   std::string all;
   for (const std::string& part : parts) {

@@ -31,6 +31,9 @@ Status CheckEndpoint(std::string_view text);
 // Letters, digits, '.', '_' and '-', at most 32: it becomes part of file names and commands.
 Status CheckName(std::string_view text);
 
+// Letters, digits, '-' and '_', at most 64.
+Status CheckHeaderName(std::string_view text);
+
 // "a, b, c". Not fmt::join: g++ 12 takes its formatter of strings for an overflow.
 std::string Join(const std::vector<std::string>& parts, std::string_view separator);
 

@@ -1,4 +1,5 @@
-// The command `tandem`: check and up are its own, every other word is a program beside it
+// The command `tandem`: check, up, drain and keys are its own, every other word is a program beside
+// it
 // (`tandem router` executes tandem-router, `tandem bench kernels` tandem-bench-kernels).
 #include <CLI/CLI.hpp>
 
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "common/config/cluster_config.h"
+#include "deploy/cli/drain.h"
 #include "deploy/cli/process.h"
 #include "deploy/cli/up.h"
 
@@ -28,9 +30,31 @@ std::string Describe(const config::Group& first) {
   const std::string name =
       first.count == 1 ? fmt::format("  group   {}", first.name)
                        : fmt::format("  groups  {0}-0 to {0}-{1}", first.entry, first.count - 1);
-  if (first.device == "sim") return fmt::format("{}: simulated, {}", name, first.profile);
-  return fmt::format("{}: tp {}, {} thread{} a rank, {}", name, first.tp, first.threads,
-                     first.threads == 1 ? "" : "s", first.device);
+  if (first.device == "sim")
+    return fmt::format("{}: {}, simulated, {}", name, first.model, first.profile);
+  return fmt::format("{}: {}, tp {}, {} thread{} a rank, {}", name, first.model, first.tp,
+                     first.threads, first.threads == 1 ? "" : "s", first.device);
+}
+
+// "large (prompts up to 2000 tokens, 30 % of them), then small"
+std::string DescribeChoices(const config::Alias& alias) {
+  std::string all;
+  for (const config::AliasChoice& choice : alias.choices) {
+    std::string rule;
+    const auto add = [&rule](const std::string& part) {
+      rule += (rule.empty() ? " (" : ", ") + part;
+    };
+    if (choice.max_prompt_tokens > 0) {
+      add(fmt::format("prompts up to {} tokens", choice.max_prompt_tokens));
+    }
+    if (choice.max_ttft > 0) {
+      add(fmt::format("first token within {} ms", choice.max_ttft / kMillisecond));
+    }
+    if (choice.share < 100) add(fmt::format("{} % of these", choice.share));
+    if (!rule.empty()) rule += ")";
+    all += (all.empty() ? "" : ", then ") + choice.model + rule;
+  }
+  return all;
 }
 
 int Check(const std::string& file, const config::Overrides& overrides) {
@@ -39,13 +63,31 @@ int Check(const std::string& file, const config::Overrides& overrides) {
     PrintError(Message(cluster.status()));
     return kOperatorMistake;
   }
-  fmt::print("{}: valid\n  model   {} ({})\n  router  http://{}:{}\n", file, cluster->model.name,
-             cluster->model.path, cluster->router.listen_host, cluster->router.listen_port);
+  fmt::print("{}: valid\n", file);
+  for (const config::Model& model : cluster->models) {
+    fmt::print("  model   {} ({})\n", model.name, model.path);
+  }
+  for (const config::Alias& alias : cluster->aliases) {
+    fmt::print("  alias   {}: {}\n", alias.name, DescribeChoices(alias));
+  }
+  fmt::print("  router  http://{}:{}, {}\n", cluster->router.listen_host,
+             cluster->router.listen_port, cluster->router.policy);
   for (size_t i = 0; i < cluster->groups.size();
        i += static_cast<size_t>(cluster->groups[i].count)) {
     fmt::print("{}\n", Describe(cluster->groups[i]));
   }
   return 0;
+}
+
+int DrainGroup(const std::string& file, const std::string& group) {
+  const StatusOr<config::Cluster> cluster = config::Load(file);
+  const Status status = cluster.ok() ? Drain(*cluster, group) : cluster.status();
+  if (status.ok()) {
+    fmt::print("group '{}' has left\n", group);
+    return 0;
+  }
+  PrintError(Message(status));
+  return status.code() == StatusCode::kInvalidArgument ? kOperatorMistake : 1;
 }
 
 std::string ProgramsBeside(const std::string& folder) {
@@ -84,7 +126,8 @@ int RunBeside(std::vector<std::string> words) {
 
 // A word that is not an option and not one of ours.
 bool NamesAProgram(std::string_view word) {
-  return !word.starts_with('-') && word != "check" && word != "up" && word != "keys";
+  return !word.starts_with('-') && word != "check" && word != "up" && word != "keys" &&
+         word != "drain";
 }
 
 void AddFileOptions(CLI::App* command, UpOptions* options) {
@@ -115,6 +158,11 @@ int Main(int argc, char** argv) {
   AddFileOptions(up, &options);
   up->add_option("--bin-dir", options.bin_dir,
                  "Folder of tandem-router and tandem-worker; default: that of this command");
+  std::string group;
+  CLI::App* drain = app.add_subcommand(
+      "drain", "Have a group of this machine finish what it has and leave; waits until it has");
+  drain->add_option("file", options.file, "Cluster file (YAML)")->required();
+  drain->add_option("group", group, "Name of the group")->required();
   CLI::App* keys = app.add_subcommand("keys", "Every key of the cluster file");
   try {
     app.parse(argc, argv);
@@ -125,6 +173,7 @@ int Main(int argc, char** argv) {
     fmt::print("{}", config::Reference());
     return 0;
   }
+  if (drain->parsed()) return DrainGroup(options.file, group);
   if (check->parsed()) return Check(options.file, options.overrides);
   if (options.bin_dir.empty()) {
     const StatusOr<std::string> folder = OwnFolder();

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <limits>
+#include <string_view>
 
 #include "common/clock.h"
 #include "common/observe/log.h"
@@ -25,6 +26,11 @@ using observe::LogWarn;
 constexpr int kOperatorMistake = 2;
 constexpr Nanos kAfterKill = 10 * kSecond;  // only a process stuck in the kernel takes longer
 
+bool Runs(const auto& unit) {
+  return std::any_of(unit.processes.begin(), unit.processes.end(),
+                     [](const auto& process) { return process.pid != 0; });
+}
+
 bool IsIgnored(int signal) {
   struct sigaction action = {};
   return sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
@@ -35,9 +41,8 @@ bool IsIgnored(int signal) {
 Supervisor::Supervisor(const std::vector<UnitSpec>& units, const SupervisorOptions& options)
     : options_(options) {
   for (const UnitSpec& spec : units) {
-    Unit unit = {spec.name, spec.is_router, {}, spec.stopped_bound, RestartPolicy(options.restart)};
-    for (const ProcessSpec& process : spec.processes) unit.processes.push_back({process});
-    units_.push_back(std::move(unit));
+    units_.push_back(
+        {.spec = spec, .settings = {}, .processes = {}, .policy = RestartPolicy(options.restart)});
   }
 }
 
@@ -51,23 +56,25 @@ int Supervisor::Run() {
     WaitForSignals();
     Reap();
     RunTimers();
+    DropRemoved();
     AdvanceStop();
   }
   close(signal_fd_);
   return exit_code_;
 }
 
-// Blocked signals are queued for the descriptor even when they were to be ignored (nohup, a
-// background job of a script): those stay ignored.
+// Blocked signals are queued for the descriptor even when they were to be ignored. SIGINT then
+// stays ignored (a background job of a script); SIGHUP is a request as well as the end of the
+// terminal, and only the latter is ignored (nohup).
 Status Supervisor::CatchSignals() {
   ::signal(SIGPIPE, SIG_IGN);
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGCHLD);
   sigaddset(&set, SIGTERM);
-  for (const int signal : {SIGINT, SIGHUP}) {
-    if (!IsIgnored(signal)) sigaddset(&set, signal);
-  }
+  sigaddset(&set, SIGHUP);
+  hangup_ignored_ = IsIgnored(SIGHUP);
+  if (!IsIgnored(SIGINT)) sigaddset(&set, SIGINT);
   sigprocmask(SIG_BLOCK, &set, nullptr);
   signal_fd_ = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
   if (signal_fd_ < 0) return Internal("signalfd: {}", strerror(errno));
@@ -79,7 +86,12 @@ void Supervisor::WaitForSignals() {
   poll(&waiting, 1, PollTimeoutMs());
   signalfd_siginfo info = {};
   while (read(signal_fd_, &info, sizeof(info)) == static_cast<ssize_t>(sizeof(info))) {
-    if (info.ssi_signo != SIGCHLD) OnStopSignal(static_cast<int>(info.ssi_signo));
+    if (info.ssi_signo == SIGCHLD) continue;
+    if (info.ssi_signo == SIGHUP) {
+      OnHangup(info.ssi_code);
+    } else {
+      OnStopSignal(static_cast<int>(info.ssi_signo));
+    }
   }
 }
 
@@ -92,6 +104,78 @@ void Supervisor::OnStopSignal(int signal) {
   if (phase_ != Phase::kServing) return;
   LogInfo("{}: draining the router", strsignal(signal));
   BeginStop();
+}
+
+// The kernel sends it when the terminal goes away, everybody else to have the file read again.
+void Supervisor::OnHangup(int code) {
+  if (code != SI_KERNEL) {
+    Reload();
+  } else if (!hangup_ignored_) {
+    OnStopSignal(SIGHUP);
+  }
+}
+
+void Supervisor::Reload() {
+  if (phase_ != Phase::kServing || !options_.reload) return;
+  const StatusOr<std::vector<UnitSpec>> specs = options_.reload();
+  if (!specs.ok()) {
+    LogError("the cluster file has mistakes, so all stays as it was:");
+    std::string_view lines = Message(specs.status());
+    while (!lines.empty()) {  // a record each
+      const size_t end = std::min(lines.find('\n'), lines.size());
+      LogError("{}", lines.substr(0, end));
+      lines.remove_prefix(std::min(end + 1, lines.size()));
+    }
+    return;
+  }
+  LogInfo("the cluster file was read again");
+  Merge(*specs);
+  Signal(SIGHUP, true, false);
+}
+
+void Supervisor::Merge(const std::vector<UnitSpec>& specs) {
+  for (Unit& unit : units_) unit.removed = true;
+  for (const UnitSpec& spec : specs) {
+    Unit* unit = FindUnit(spec.name);
+    if (unit == nullptr) {
+      units_.push_back({.spec = spec,
+                        .settings = {},
+                        .processes = {},
+                        .policy = RestartPolicy(options_.restart)});
+      StartUnit(units_.back());
+      continue;
+    }
+    unit->removed = false;
+    unit->spec = spec;
+    if (unit->leaving && !Runs(*unit)) {
+      StartUnit(*unit);
+    } else if (unit->settings != spec.settings) {
+      LogWarn(
+          "{} differs from the cluster file; it takes over the new settings when it starts "
+          "again: tandem drain, then SIGHUP",
+          spec.name);
+    }
+  }
+  for (Unit& unit : units_) {
+    if (!unit.removed || unit.leaving) continue;
+    LogInfo("{} is not in the cluster file any more: draining it", unit.spec.name);
+    unit.leaving = true;
+    unit.start_at = 0;
+    for (const Process& process : unit.processes) {
+      if (process.pid != 0) kill(process.pid, SIGTERM);
+    }
+  }
+}
+
+Supervisor::Unit* Supervisor::FindUnit(const std::string& name) {
+  for (Unit& unit : units_) {
+    if (unit.spec.name == name) return &unit;
+  }
+  return nullptr;
+}
+
+void Supervisor::DropRemoved() {
+  std::erase_if(units_, [](const Unit& unit) { return unit.removed && !Runs(unit); });
 }
 
 void Supervisor::Reap() {
@@ -107,7 +191,7 @@ void Supervisor::Reap() {
 
 void Supervisor::OnChange(Unit& unit, Process& process, int wait_status) {
   if (WIFSTOPPED(wait_status)) {
-    process.stopped_kill = MonotonicNow() + unit.stopped_bound;
+    process.stopped_kill = MonotonicNow() + unit.spec.stopped_bound;
     LogWarn("{} is stopped by signal {}", process.spec.name, WSTOPSIG(wait_status));
     return;
   }
@@ -124,7 +208,7 @@ void Supervisor::OnExit(Unit& unit, const Process& process, int wait_status) {
   const std::string how = DescribeExit(wait_status);
   if (phase_ != Phase::kServing) {
     LogInfo("{} {}", process.spec.name, how);
-    if (phase_ == Phase::kDraining && !unit.is_router) FailUnit(unit);
+    if (phase_ == Phase::kDraining && !unit.spec.is_router) FailUnit(unit);
     return;
   }
   if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == kOperatorMistake) {
@@ -133,7 +217,16 @@ void Supervisor::OnExit(Unit& unit, const Process& process, int wait_status) {
     BeginStop();
     return;
   }
-  LogWarn("{} {}", process.spec.name, how);
+  const bool told = WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 0;
+  if (told && !unit.spec.is_router && !unit.leaving) {
+    LogInfo("{} was told to leave; SIGHUP starts it again", unit.spec.name);
+    unit.leaving = true;
+  }
+  if (unit.leaving) {
+    LogInfo("{} {}", process.spec.name, how);
+  } else {
+    LogWarn("{} {}", process.spec.name, how);
+  }
   FailUnit(unit);
   RestartWhenEmpty(unit);
 }
@@ -142,6 +235,10 @@ void Supervisor::StartUnit(Unit& unit) {
   unit.started = MonotonicNow();
   unit.start_at = 0;
   unit.failing = false;
+  unit.leaving = false;
+  unit.settings = unit.spec.settings;
+  unit.processes.clear();
+  for (const ProcessSpec& process : unit.spec.processes) unit.processes.push_back({process});
   for (Process& process : unit.processes) {
     const StatusOr<pid_t> pid = StartProcess(process.spec.argv);
     if (!pid.ok()) {
@@ -164,12 +261,11 @@ void Supervisor::FailUnit(Unit& unit) {
 }
 
 void Supervisor::RestartWhenEmpty(Unit& unit) {
-  for (const Process& process : unit.processes) {
-    if (process.pid != 0) return;
-  }
+  if (Runs(unit)) return;
   unit.kill_at = 0;
+  if (unit.leaving) return;
   unit.start_at = MonotonicNow() + unit.pause;
-  LogInfo("starting {} again in {} ms", unit.name, unit.pause / kMillisecond);
+  LogInfo("starting {} again in {} ms", unit.spec.name, unit.pause / kMillisecond);
 }
 
 void Supervisor::RunTimers() {
@@ -180,7 +276,7 @@ void Supervisor::RunTimers() {
       unit.kill_at = 0;
       for (const Process& process : unit.processes) {
         if (process.pid == 0) continue;
-        LogWarn("{} outlived its {}: killing it", process.spec.name, unit.name);
+        LogWarn("{} outlived its {}: killing it", process.spec.name, unit.spec.name);
         kill(process.pid, SIGKILL);
       }
     }
@@ -195,7 +291,7 @@ void Supervisor::KillStopped(Nanos now) {
       if (process.stopped_kill == 0 || now < process.stopped_kill) continue;
       process.stopped_kill = 0;
       LogWarn("{} has stood still for {} ms: killing it", process.spec.name,
-              unit.stopped_bound / kMillisecond);
+              unit.spec.stopped_bound / kMillisecond);
       kill(process.pid, SIGKILL);
     }
   }
@@ -246,7 +342,7 @@ void Supervisor::KillAll() {
 
 void Supervisor::Signal(int signal, bool routers, bool workers) {
   for (const Unit& unit : units_) {
-    if (!(unit.is_router ? routers : workers)) continue;
+    if (!(unit.spec.is_router ? routers : workers)) continue;
     for (const Process& process : unit.processes) {
       if (process.pid != 0) kill(process.pid, signal);
     }
@@ -255,7 +351,7 @@ void Supervisor::Signal(int signal, bool routers, bool workers) {
 
 bool Supervisor::AnyRuns(bool routers, bool workers) const {
   for (const Unit& unit : units_) {
-    if (!(unit.is_router ? routers : workers)) continue;
+    if (!(unit.spec.is_router ? routers : workers)) continue;
     for (const Process& process : unit.processes) {
       if (process.pid != 0) return true;
     }

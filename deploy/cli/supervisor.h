@@ -1,8 +1,10 @@
 // Starts a cluster's processes on this machine and keeps them running.
 //
 //   serving   a unit (the router; all ranks of a group) of which a process died is ended as a whole
-//             and started again, see RestartPolicy
-//   draining  after SIGTERM, SIGINT or SIGHUP: the router gets SIGTERM and finishes its streams
+//             and started again, see RestartPolicy; a group that exits with 0 was told to leave
+//             (`tandem drain`) and stays away until the next SIGHUP
+//   draining  after SIGTERM, SIGINT or the end of the terminal: the router gets SIGTERM and
+//             finishes its streams
 //   stopping  the router is gone: the workers get SIGTERM
 //   ended     nothing runs any more: Run returns
 //
@@ -12,12 +14,18 @@
 //
 // What takes longer than its bound gets SIGKILL, and so does everything at the second signal of the
 // same kind. A process that exits with 2 says that the operator must mend something: no restart,
-// all of it stops. Thread: the main one (see StartProcess), and no other runs.
+// all of it stops.
+//
+// SIGHUP asks for the units anew (SupervisorOptions::reload): routers get SIGHUP, groups that are
+// new or had left are started, those that are gone from the list get SIGTERM and leave.
+//
+// Thread: the main one (see StartProcess), and no other runs.
 #pragma once
 
 #include <sys/types.h>
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -37,9 +45,13 @@ struct UnitSpec {
   bool is_router = false;
   std::vector<ProcessSpec> processes;
   Nanos stopped_bound = 7 * kSecond;  // how long a process of it may stand still
+  std::string settings = {};          // of the cluster file; what differs is not what runs
 };
 
 struct SupervisorOptions {
+  // What to run from now on; not OK: nothing changes, the message is logged. Null: SIGHUP does
+  // nothing.
+  std::function<StatusOr<std::vector<UnitSpec>>()> reload;
   RestartOptions restart;
   // After one process of a unit died, for the others to end by themselves: the leader uses it to
   // tell the routers.
@@ -64,11 +76,12 @@ class Supervisor {
     Nanos stopped_kill = 0;  // stopped, and killed then; 0: not stopped
   };
   struct Unit {
-    std::string name;
-    bool is_router;
+    UnitSpec spec;         // of the next start
+    std::string settings;  // of what runs
     std::vector<Process> processes;
-    Nanos stopped_bound;
     RestartPolicy policy;
+    bool leaving = false;  // told to leave, or left: not started again
+    bool removed = false;  // the cluster file has it no more
     Nanos started = 0;
     Nanos pause = 0;       // before the next start, decided when the first process died
     bool failing = false;  // a process died, the others are on their way out
@@ -79,12 +92,17 @@ class Supervisor {
   Status CatchSignals();
   void WaitForSignals();
   void OnStopSignal(int signal);
+  void OnHangup(int code);
+  void Reload();
+  void Merge(const std::vector<UnitSpec>& specs);
+  Unit* FindUnit(const std::string& name);
   void Reap();
   void OnChange(Unit& unit, Process& process, int wait_status);
   void OnExit(Unit& unit, const Process& process, int wait_status);
   void StartUnit(Unit& unit);
   void FailUnit(Unit& unit);
   void RestartWhenEmpty(Unit& unit);
+  void DropRemoved();
   void RunTimers();
   void KillStopped(Nanos now);
   void BeginStop();
@@ -105,6 +123,7 @@ class Supervisor {
   int exit_code_ = 0;
   int seen_[65] = {};  // stop signals by number
   int signal_fd_ = -1;
+  bool hangup_ignored_ = false;  // the terminal may go: nohup
 };
 
 }  // namespace tandem::cli

@@ -17,7 +17,7 @@ void AddCommonArguments(const config::Cluster& cluster, const UpOptions& options
                         std::vector<std::string>* argv) {
   argv->insert(argv->end(), {"--config", options.file});
   if (!options.overrides.model_path.empty()) {
-    argv->insert(argv->end(), {"--model", cluster.model.path});
+    argv->insert(argv->end(), {"--model", cluster.models.front().path});
   }
 }
 
@@ -37,12 +37,15 @@ UnitSpec SimulatedUnit(const config::Cluster& cluster, const config::Group& grou
   ProcessSpec worker = {"worker " + group.entry, {options.bin_dir + "/tandem-worker"}};
   AddCommonArguments(cluster, options, &worker.argv);
   worker.argv.insert(worker.argv.end(), {"--group", group.entry});
-  return {"groups " + group.entry, /*is_router=*/false, {worker}};
+  UnitSpec unit = {"groups " + group.entry, /*is_router=*/false, {worker}};
+  unit.settings = config::SettingsOf(group);
+  return unit;
 }
 
 UnitSpec GroupUnit(const config::Cluster& cluster, const config::Group& group,
                    const UpOptions& options) {
   UnitSpec unit = {"group " + group.name, /*is_router=*/false, {}};
+  unit.settings = config::SettingsOf(group);
   unit.stopped_bound = group.min_watchdog + kAfterWatchdog;
   for (int rank = 0; rank < group.tp; ++rank) {
     ProcessSpec worker = {fmt::format("worker {}/{}", group.name, rank),
@@ -93,6 +96,11 @@ int Up(const UpOptions& options) {
     return Fail(status);
   }
   SupervisorOptions supervision;
+  supervision.reload = [&options]() -> StatusOr<std::vector<UnitSpec>> {
+    TANDEM_ASSIGN_OR_RETURN(const config::Cluster now,
+                            config::Load(options.file, options.overrides));
+    return UnitsOf(now, options);
+  };
   // The router itself gives up at drain_timeout; the rest is for closing down.
   supervision.router_bound = cluster->router.limits.drain_timeout + 5 * kSecond;
   return Supervisor(units, supervision).Run();

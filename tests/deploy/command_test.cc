@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <string>
+#include <thread>
 
 #include "tests/deploy/up_fixture.h"
 
@@ -24,7 +25,7 @@ class Command : public UpFixture {
 TEST_F(Command, CheckSaysWhatAValidFileDescribes) {
   EXPECT_EQ(Run({"check", Path("cluster.yaml")}), 0);
   EXPECT_THAT(text_, HasSubstr("cluster.yaml: valid"));
-  EXPECT_THAT(text_, HasSubstr("g0: tp 2, 1 thread a rank, cpu"));
+  EXPECT_THAT(text_, HasSubstr("g0: model, tp 2, 1 thread a rank, cpu"));
 }
 
 TEST_F(Command, CheckNamesEveryMistake) {
@@ -50,6 +51,31 @@ TEST_F(Command, WrongUsageIsTheOperatorsMistake) {
   EXPECT_EQ(Run({"--nonsense"}), 2);
   EXPECT_EQ(Run({"--help"}), 0);
   EXPECT_THAT(text_, HasSubstr("Exit codes"));
+}
+
+TEST_F(Command, DrainNamesWhatIsNotThere) {
+  EXPECT_EQ(Run({"drain", Path("cluster.yaml"), "g"}), 2);
+  EXPECT_THAT(text_, HasSubstr("cluster.yaml: there is no group 'g'; did you mean 'g0'?"));
+  Write("here.yaml",
+        "model: {path: model.gguf}\ngroups: [{name: g0}]\nlinks: {runtime_dir: run}\n");
+  EXPECT_EQ(Run({"drain", Path("here.yaml"), "g0"}), 1);
+  EXPECT_EQ(text_, "no leader of the group 'g0' runs on this machine (" + Path("run/g0.sock") +
+                       ": No such file or directory)\n");
+}
+
+TEST_F(Command, DrainTellsTheProcessThatListensAndWaitsForItsEnd) {
+  Write("here.yaml",
+        "model: {path: model.gguf}\ngroups: [{name: g0}]\nlinks: {runtime_dir: run}\n");
+  std::filesystem::create_directory(Path("run"));
+  Write("do.g0.0", "listen " + Path("run/g0.sock"));
+  std::jthread leader([&] {
+    std::string output;
+    RunCommand({FAKE_PROCESS, "--group", "g0", "--rank", "0"}, &output);
+  });
+  ASSERT_TRUE(WaitForEvent("listens g0.0"));
+  EXPECT_EQ(Run({"drain", Path("here.yaml"), "g0"}), 0);
+  EXPECT_EQ(text_, "group 'g0' has left\n");
+  EXPECT_THAT(Events(), testing::Contains("term g0.0"));
 }
 
 TEST_F(Command, OtherWordsAreProgramsBesideIt) {

@@ -1,9 +1,12 @@
 // Plays tandem-router or tandem-worker. Its name is "router" or "<group>.<rank>"; in the folder
 // $TANDEM_FAKE_DIR it appends what happens to it to the file `events` and looks for what to do:
-//   do.<name>   "exit N": at once; "ignore_term"; "drain": SIGTERM ends it once `drained` exists
-// SIGTERM ends it with 0, SIGUSR1 with 75 (as a rank whose group is lost).
+//   do.<name>   "exit N": at once; "listen PATH": on a Unix socket, as a leader does;
+//               "ignore_term"; "drain": SIGTERM ends it once `drained` exists
+// SIGTERM ends it with 0, SIGUSR1 with 75 (as a rank whose group is lost), SIGHUP is noted.
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -36,6 +39,15 @@ std::string NameOf(int argc, char** argv) {
   return group.empty() ? "router" : group + "." + rank;
 }
 
+void Listen(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+  const int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+  if (bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) std::_Exit(98);
+  listen(fd, 1);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -47,16 +59,22 @@ int main(int argc, char** argv) {
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
   sigaddset(&set, SIGUSR1);
+  sigaddset(&set, SIGHUP);
   sigprocmask(SIG_BLOCK, &set, nullptr);
 
   std::string arguments;
   for (int i = 1; i < argc; ++i) arguments += std::string(" ") + argv[i];
   Append("start " + name + " " + std::to_string(getpid()) + arguments);
   if (order.starts_with("exit ")) return std::atoi(order.c_str() + 5);
+  if (order.starts_with("listen ")) {
+    Listen(order.substr(7));
+    Append("listens " + name);
+  }
   for (;;) {
     int signal = 0;
     sigwait(&set, &signal);
-    Append((signal == SIGTERM ? "term " : "lost ") + name);
+    Append((signal == SIGTERM ? "term " : signal == SIGHUP ? "hup " : "lost ") + name);
+    if (signal == SIGHUP) continue;
     if (signal == SIGUSR1) return 75;
     if (order == "ignore_term") continue;
     while (order == "drain" && access((Folder() + "/drained").c_str(), F_OK) != 0) usleep(2000);

@@ -186,6 +186,58 @@ TEST_F(Supervision, ALostGroupIsNotStartedAgainWhileDraining) {
   EXPECT_EQ(CountStarts("g1.0"), 1);
 }
 
+TEST_F(Supervision, AGroupThatWasToldToLeaveStaysAwayUntilTheNextHangup) {
+  StartUp();
+  WaitForAll();
+  kill(LastPid("g0.0"), SIGTERM);  // as `tandem drain` does; its leader tells the other rank
+  kill(LastPid("g0.1"), SIGTERM);
+  ASSERT_TRUE(WaitFor([&] {
+    return Log().find("worker g0/1 exited with 0") != std::string::npos &&
+           Log().find("worker g0/0 exited with 0") != std::string::npos;
+  }));
+  kill(up_, SIGHUP);
+  EXPECT_TRUE(WaitForStarts("g0.0", 2));
+  EXPECT_TRUE(WaitForStarts("g0.1", 2));
+  EXPECT_EQ(Stop(SIGTERM), 0);
+  EXPECT_EQ(CountStarts("g0.0"), 2);
+  EXPECT_THAT(Log(), HasSubstr("group g0 was told to leave; SIGHUP starts it again"));
+  EXPECT_THAT(Log(), testing::Not(HasSubstr("starting group g0 again")));
+}
+
+TEST_F(Supervision, AHangupTakesOverTheClusterFile) {
+  StartUp();
+  WaitForAll();
+  Write("cluster.yaml",
+        "model: {path: model.gguf}\n"
+        "groups:\n"
+        "  - {name: g1, tp: 1, kv_memory: 1GiB}\n"
+        "  - {name: g2, tp: 1}\n"
+        "router: {listen: 127.0.0.1:0, limits: {drain_timeout: 60s}}\n");
+  kill(up_, SIGHUP);
+  EXPECT_TRUE(WaitForEvent("hup router"));
+  EXPECT_TRUE(WaitForStarts("g2.0", 1));
+  EXPECT_TRUE(WaitForEvent("term g0.0"));
+  EXPECT_TRUE(WaitForEvent("term g0.1"));
+  EXPECT_TRUE(WaitFor([&] { return kill(LastPid("g0.0"), 0) != 0; }));
+  EXPECT_EQ(Stop(SIGTERM), 0);
+  EXPECT_EQ(CountStarts("router") + CountStarts("g0.0") + CountStarts("g1.0"), 3);
+  EXPECT_THAT(Log(), HasSubstr("group g1 differs from the cluster file"));
+  EXPECT_TRUE(AllGone());
+}
+
+TEST_F(Supervision, ABadClusterFileChangesNothing) {
+  StartUp();
+  WaitForAll();
+  Write("cluster.yaml", "model: {path: model.gguf}\ngroups: [{name: g9, tp: 0}]\n");
+  kill(up_, SIGHUP);
+  EXPECT_TRUE(WaitFor([&] {
+    return Log().find("error up: " + Path("cluster.yaml") + ":2:25: ") != std::string::npos;
+  }));
+  EXPECT_EQ(Stop(SIGTERM), 0);
+  EXPECT_EQ(Starts().size(), 4u);
+  EXPECT_THAT(Events(), testing::Not(testing::Contains("hup router")));
+}
+
 TEST_F(Supervision, NothingOutlivesItsSupervisor) {
   StartUp();
   WaitForAll();

@@ -33,6 +33,14 @@ router:
   listen: "[::1]:0"
   api_keys_file: keys.txt
   text_threads: 3
+  policy: prefix
+  session_header: X-Session
+  record_trace: traces/t.jsonl
+  admission:
+    max_group_backlog: 3s
+    max_queued: 7
+    ttft_deadline: 1500ms
+    highest_priority: normal
   limits:
     max_connections: 1
     max_queued_requests: 2
@@ -71,9 +79,9 @@ TEST(ClusterConfig, EveryKeyReachesItsField) {
   const auto c = Parse(kEverything, "/etc/tandem/c.yaml");
   ASSERT_TRUE(c.ok()) << Message(c.status());
   EXPECT_EQ(c->file, "/etc/tandem/c.yaml");
-  EXPECT_EQ(c->model.name, "m");
-  EXPECT_EQ(c->model.path, "/etc/tandem/models/m.gguf");
-  EXPECT_EQ(c->model.max_context, 2048);
+  EXPECT_EQ(c->models[0].name, "m");
+  EXPECT_EQ(c->models[0].path, "/etc/tandem/models/m.gguf");
+  EXPECT_EQ(c->models[0].max_context, 2048);
   ASSERT_EQ(c->groups.size(), 2u);
   const Group* big = c->FindGroup("big");
   ASSERT_NE(big, nullptr);
@@ -92,6 +100,14 @@ TEST(ClusterConfig, EveryKeyReachesItsField) {
   EXPECT_EQ(c->router.listen_port, 0);
   EXPECT_EQ(c->router.api_keys_file, "/etc/tandem/keys.txt");
   EXPECT_EQ(c->router.text_threads, 3);
+  EXPECT_EQ(c->router.policy, "prefix");
+  EXPECT_EQ(c->router.session_header, "X-Session");
+  EXPECT_EQ(c->router.record_trace, "/etc/tandem/traces/t.jsonl");
+  const Admission& admission = c->router.admission;
+  EXPECT_EQ(admission.max_group_backlog, 3 * kSecond);
+  EXPECT_EQ(admission.max_queued, 7);
+  EXPECT_EQ(admission.ttft_deadline, 1500 * kMillisecond);
+  EXPECT_EQ(admission.highest_priority, "normal");
   const RouterLimits& limits = c->router.limits;
   EXPECT_EQ(limits.max_connections, 1);
   EXPECT_EQ(limits.max_queued_requests, 2);
@@ -112,7 +128,7 @@ TEST(ClusterConfig, EveryKeyReachesItsField) {
 TEST(ClusterConfig, WhatIsLeftOutHasItsDefault) {
   const auto c = Parse("model: {path: /m/some.model.gguf}\ngroups: [{name: g}]\n", "c.yaml");
   ASSERT_TRUE(c.ok()) << Message(c.status());
-  EXPECT_EQ(c->model.name, "some.model");
+  EXPECT_EQ(c->models[0].name, "some.model");
   EXPECT_EQ(c->groups[0].tp, 1);
   EXPECT_EQ(c->groups[0].kv_memory_bytes, 256 << 20);
   EXPECT_EQ(c->groups[0].max_step_tokens, 256);
@@ -121,12 +137,85 @@ TEST(ClusterConfig, WhatIsLeftOutHasItsDefault) {
   EXPECT_EQ(c->links.routers, std::vector<std::string>{"tcp://127.0.0.1:8100"});
 }
 
+constexpr char kTwoModels[] = R"(
+models:
+  - {name: large, path: l.gguf, max_context: 100}
+  - {path: models/small.gguf}
+groups:
+  - {name: g0, model: large}
+  - {name: g1, model: small}
+aliases:
+  - {name: plain, model: small}
+  - name: auto
+    choices:
+      - {model: large, max_prompt_tokens: 50, max_ttft: 2s, share: 30}
+      - {model: small}
+)";
+
+TEST(ClusterConfig, SeveralModelsAndAliases) {
+  const auto c = Parse(kTwoModels, "/c.yaml");
+  ASSERT_TRUE(c.ok()) << Message(c.status());
+  ASSERT_EQ(c->models.size(), 2u);
+  EXPECT_EQ(c->models[1].name, "small");
+  EXPECT_EQ(c->models[1].path, "/models/small.gguf");
+  EXPECT_EQ(c->ModelOf(c->groups[0]).name, "large");
+  EXPECT_EQ(c->ModelOf(c->groups[1]).name, "small");
+  EXPECT_EQ(c->FindModel("none"), nullptr);
+  ASSERT_EQ(c->aliases.size(), 2u);
+  ASSERT_EQ(c->aliases[0].choices.size(), 1u);
+  EXPECT_EQ(c->aliases[0].choices[0].model, "small");
+  EXPECT_EQ(c->aliases[0].choices[0].share, 100);
+  ASSERT_EQ(c->aliases[1].choices.size(), 2u);
+  const AliasChoice& first = c->aliases[1].choices[0];
+  EXPECT_EQ(first.model, "large");
+  EXPECT_EQ(first.max_prompt_tokens, 50);
+  EXPECT_EQ(first.max_ttft, 2 * kSecond);
+  EXPECT_EQ(first.share, 30);
+  EXPECT_EQ(c->aliases[1].choices[1].model, "small");
+}
+
+TEST(ClusterConfig, AListOfOneModelIsTheShortForm) {
+  const auto list = Parse("models: [{path: a.gguf}]\ngroups: [{name: g}]\n", "/c.yaml");
+  const auto single = Parse("model: {path: a.gguf}\ngroups: [{name: g}]\n", "/c.yaml");
+  ASSERT_TRUE(list.ok() && single.ok());
+  for (const auto* c : {&*list, &*single}) {
+    ASSERT_EQ(c->models.size(), 1u);
+    EXPECT_EQ(c->models[0].name, "a");
+    EXPECT_EQ(c->groups[0].model, "a");
+  }
+  const auto given = Parse("models: [{path: a.gguf}]\ngroups: [{name: g}]\n", "/c.yaml",
+                           {.model_path = "/b.gguf"});
+  ASSERT_TRUE(given.ok()) << Message(given.status());
+  EXPECT_EQ(given->ModelOf(given->groups[0]).path, "/b.gguf");
+}
+
+TEST(ClusterConfig, SaysWhatNeedsARestart) {
+  const auto before = Parse(kTwoModels, "/c.yaml");
+  ASSERT_TRUE(before.ok());
+  EXPECT_TRUE(NeedRestart(*before, *before).empty());
+  config::Cluster after = *before;
+  after.aliases.clear();
+  after.router.policy = "prefix";
+  after.router.limits.max_body_bytes = 1 << 20;
+  after.router.admission.max_queued = 1;
+  after.router.api_keys_file = "/keys";
+  EXPECT_TRUE(NeedRestart(*before, after).empty());
+  after.router.listen_port = 1;
+  after.router.record_trace = "/t";
+  after.links.routers = {"tcp://a:1"};
+  after.log.level = "debug";
+  after.models.pop_back();
+  EXPECT_EQ(NeedRestart(*before, after),
+            (std::vector<std::string>{"models", "router.listen", "router.record_trace",
+                                      "links.routers", "log.level"}));
+}
+
 TEST(ClusterConfig, OverridesGoBeforeTheFile) {
   const char* yaml = "model: {path: a.gguf}\ngroups: [{name: g}]\nrouter: {listen: 0.0.0.0:80}\n";
   const auto c = Parse(yaml, "c.yaml", {.model_path = "/b/other.gguf", .listen_port = 0});
   ASSERT_TRUE(c.ok());
-  EXPECT_EQ(c->model.path, "/b/other.gguf");
-  EXPECT_EQ(c->model.name, "other");
+  EXPECT_EQ(c->models[0].path, "/b/other.gguf");
+  EXPECT_EQ(c->models[0].name, "other");
   EXPECT_EQ(c->router.listen_host, "0.0.0.0");
   EXPECT_EQ(c->router.listen_port, 0);
   EXPECT_TRUE(Parse("groups: [{name: g}]\n", "c.yaml", {.model_path = "/b/other.gguf"}).ok());
@@ -150,7 +239,7 @@ TEST_F(Folder, PathsStartAtTheClusterFile) {
   const std::string model = Write("m.gguf", "x");
   const auto c = Load(file);
   ASSERT_TRUE(c.ok()) << Message(c.status());
-  EXPECT_EQ(c->model.path, model);
+  EXPECT_EQ(c->models[0].path, model);
 }
 
 TEST_F(Folder, TheModelOfTheCommandLineIsCheckedInPlaceOfTheFiles) {

@@ -42,12 +42,14 @@ void ExpectAll(const std::vector<Mistake>& mistakes) {
 
 TEST(Reader, NamesWhatTheFileLacks) {
   const std::string empty =
-      "c.yaml:1:1: the file is empty; a cluster file has at least 'model' and 'groups'";
+      "c.yaml:1:1: the file is empty; a cluster file has at least 'models' and 'groups'";
   ExpectAll({
       {"", empty},
       {"# nothing\n", empty},
-      {"groups: [{name: g}]\n", "c.yaml:1:1: 'model' is missing; a map that begins with its keys"},
-      {"model: {path: m}\n", "c.yaml:1:1: 'groups' is missing; a list of groups"},
+      {"groups: [{name: g}]\n",
+       "c.yaml:1:1: 'models' is missing; a list of entries that begin with '- path: ...'"},
+      {"model: {path: m}\n",
+       "c.yaml:1:1: 'groups' is missing; a list of entries that begin with '- name: ...'"},
       {"model: {name: x}\ngroups: [{name: g}]\n",
        "c.yaml:1:8: 'model.path' is missing; path of a file"},
       {"model: {path: m}\ngroups: [{tp: 2}]\n", "c.yaml:2:10: 'groups[0].name' is missing; name"},
@@ -57,21 +59,22 @@ TEST(Reader, NamesWhatTheFileLacks) {
 TEST(Reader, NamesWrongShapes) {
   ExpectAll({
       {"- a\n",
-       "c.yaml:1:1: the file is a list; a map with the keys model, groups, router, "
-       "links, log"},
+       "c.yaml:1:1: the file is a list; a map with the keys models, model, groups, aliases, "
+       "router, links, log"},
       {"just words\n",
-       "c.yaml:1:1: the file is a single value; a map with the keys model, "
-       "groups, router, links, log"},
+       "c.yaml:1:1: the file is a single value; a map with the keys models, model, groups, "
+       "aliases, router, links, log"},
       {"model: m\ngroups: [{name: g}]\n",
        "c.yaml:1:8: 'model' is a single value; a map with the keys name, path, max_context"},
       {"model: {path: m}\ngroups: {name: g}\n",
-       "c.yaml:2:9: 'groups' is a map of keys; a list with an entry for each group, each beginning "
-       "with '- name: ...'"},
+       "c.yaml:2:9: 'groups' is a map of keys; a list of entries that begin with "
+       "'- name: ...'"},
       {"model: {path: m}\ngroups: []\n",
-       "c.yaml:2:9: 'groups' is an empty list; a list with an entry for each group, each beginning "
-       "with '- name: ...'"},
+       "c.yaml:2:9: 'groups' is an empty list; a list of entries that begin with "
+       "'- name: ...'"},
       {"model: {path: m}\ngroups: [{name: g}]\n[a]: b\n",
-       "c.yaml:3:1: a key that is a list; one of model, groups, router, links, log"},
+       "c.yaml:3:1: a key that is a list; one of models, model, groups, aliases, "
+       "router, links, log"},
       {InGroup("tp: [2]"), "c.yaml:4:9: 'groups[0].tp' is a list; integer, 1 to 64"},
       {InGroup("tp:"), "c.yaml:4:5: 'groups[0].tp' is nothing; integer, 1 to 64"},
       {InGroup("device: ''"), "c.yaml:4:13: 'groups[0].device' is empty; cpu or sim"},
@@ -170,6 +173,78 @@ TEST(Reader, NamesGroupsThatShareAName) {
       {InGroup("tp: 1\n  - name: a/b"),
        "c.yaml:5:11: 'groups[1].name': 'a/b' cannot be a name; up to 32 letters, digits, '.', '_' "
        "and '-', the first a letter or digit"},
+  });
+}
+
+TEST(Reader, NamesModelsThatDoNotFit) {
+  const std::string two = "models: [{name: big, path: m}, {name: small, path: n}]\n";
+  ExpectAll({
+      {"model: {path: m}\nmodels: [{path: m}]\ngroups: [{name: g}]\n",
+       "c.yaml:1:8: 'model' and 'models' are both here; 'model' is short for a list of one, so "
+       "keep "
+       "'models'"},
+      {"models: [{path: a/m.gguf}, {path: b/m.gguf}]\ngroups: [{name: g, model: m}]\n",
+       "c.yaml:1:35: 'models[1].name' is 'm', as another model's; a name of its own"},
+      {"models: [{path: m}, {name: x}]\ngroups: [{name: g, model: m}]\n",
+       "c.yaml:1:21: 'models[1].path' is missing; path of a file"},
+      {two + "groups: [{name: g}]\n",
+       "c.yaml:2:10: 'groups[0].model' is missing, and there are several; one of big, small"},
+      {two + "groups: [{name: g, model: smal}]\n",
+       "c.yaml:2:27: 'groups[0].model': there is no model 'smal'; did you mean 'small'?"},
+      {two + "groups: [{name: g, model: llama-70b}]\n",
+       "c.yaml:2:27: 'groups[0].model': there is no model 'llama-70b'; known are big, small"},
+  });
+  EXPECT_EQ(
+      Message(Parse(two + "groups: [{name: g, model: big}]\n", "c.yaml", {.model_path = "/o.gguf"})
+                  .status()),
+      "c.yaml:1:9: 'models' has 2 entries, and --model stands for a single one; leave it "
+      "out");
+}
+
+TEST(Reader, NamesAliasesThatDoNotFit) {
+  const auto with = [](const std::string& alias) {
+    return "models: [{name: big, path: m}, {name: small, path: n}]\n"
+           "groups: [{name: g, model: big}]\naliases:\n  - " +
+           alias + "\n";
+  };
+  ExpectAll({
+      {with("{model: big}"), "c.yaml:4:5: 'aliases[0].name' is missing; text"},
+      {with("{name: a}"),
+       "c.yaml:4:5: 'aliases[0]' has neither 'model' nor 'choices'; one of them says what it "
+       "stands "
+       "for"},
+      {with("{name: a, model: big, choices: [{model: big}]}"),
+       "c.yaml:4:5: 'aliases[0]' has both 'model' and 'choices'; one of them says what it stands "
+       "for"},
+      {with("{name: big, model: small}"),
+       "c.yaml:4:12: 'aliases[0].name' is 'big', as a model's; a name of its own"},
+      {with("{name: a, model: big}\n  - {name: a, model: big}"),
+       "c.yaml:5:12: 'aliases[1].name' is 'a', as another alias's; a name of its own"},
+      {with("{name: a, model: bigg}"),
+       "c.yaml:4:22: 'aliases[0].model': there is no model 'bigg'; did you mean 'big'?"},
+      {with("{name: a, choices: [{model: big, share: 5}, {model: smal}]}"),
+       "c.yaml:4:57: 'aliases[0].choices[1].model': there is no model 'smal'; did you mean "
+       "'small'?"},
+      {with("{name: a, choices: [{model: big, share: 0}, {model: small}]}"),
+       "c.yaml:4:45: 'aliases[0].choices[0].share': 0 is out of range; integer, 1 to 100"},
+      {with("{name: a, choices: [{model: big, shared: 5}, {model: small}]}"),
+       "c.yaml:4:38: unknown key 'shared' in aliases[0].choices[0]; did you mean 'share'?"},
+      {with("{name: a, choices: [{share: 5}, {model: small}]}"),
+       "c.yaml:4:25: 'aliases[0].choices[0].model' is missing; text"},
+      {with("{name: a, choices: []}"),
+       "c.yaml:4:24: 'aliases[0].choices' is an empty list; a list of entries that begin with '- "
+       "model: ...'"},
+      {with("{name: a, choices: [{model: big}, {model: small, max_ttft: 2s}]}"),
+       "c.yaml:4:39: 'aliases[0].choices[1]' is the last, which takes what is left; only its "
+       "model"},
+      {InRouter("policy: tft"),
+       "c.yaml:4:11: 'router.policy': 'tft' is unknown; did you mean "
+       "'ttft'?"},
+      {InRouter("session_header: 'a b'"),
+       "c.yaml:4:19: 'router.session_header': 'a b' cannot be the name of a header; up to 64 "
+       "letters, digits, '-' and '_', like x-session-id"},
+      {InRouter("admission: {max_queue: 1}"),
+       "c.yaml:4:15: unknown key 'max_queue' in router.admission; did you mean 'max_queued'?"},
   });
 }
 

@@ -34,8 +34,8 @@ TEST(Schema, KeysAreUniqueAndInKnownSections) {
 TEST(Schema, DefaultsAreInRange) {
   for (const Key& key : Keys()) {
     Cluster cluster;
-    Group group;
-    const Field field = key.field({cluster, group});
+    Entries entries;
+    const Field field = key.field(entries.Of(cluster));
     int64_t value = 0;
     if (const auto* narrow = std::get_if<int*>(&field)) {
       value = **narrow;
@@ -52,10 +52,10 @@ TEST(Schema, DefaultsAreInRange) {
 
 TEST(Schema, EachKeySetsAFieldOfItsOwn) {
   Cluster cluster;
-  Group group;
+  Entries entries;
   std::set<const void*> fields;
   for (const Key& key : Keys()) {
-    const Field field = key.field({cluster, group});
+    const Field field = key.field(entries.Of(cluster));
     const void* place = nullptr;
     if (const auto* address = std::get_if<AddressField>(&field)) place = address->port;
     if (const auto* p = std::get_if<int*>(&field)) place = *p;
@@ -77,7 +77,8 @@ TEST(Schema, TheDocumentHoldsTheReference) {
 }
 
 TEST(Schema, ExamplesAreValid) {
-  for (const char* path : {"configs/quickstart.yaml", "configs/one_machine.yaml"}) {
+  for (const char* path :
+       {"configs/quickstart.yaml", "configs/one_machine.yaml", "configs/two_models.yaml"}) {
     const auto cluster = Parse(ReadText(path), path);
     EXPECT_TRUE(cluster.ok()) << Message(cluster.status());
   }
