@@ -6,14 +6,17 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "common/clock.h"
 #include "common/config/cluster_config.h"
+#include "common/config/values.h"
 #include "common/gguf/gguf_file.h"
 #include "common/observe/log.h"
 #include "common/observe/metrics.h"
-#include "router/http/api_keys.h"
 #include "router/http/server.h"
+#include "router/http/trace_recorder.h"
 #include "router/link/group_link.h"
 #include "router/text/chat_template.h"
 #include "router/text/tokenizer.h"
@@ -35,8 +38,9 @@ int Refuse(const Status& status) {
   return kOperatorsMistake;
 }
 
-// What the router needs of the model file.
+// What the router needs of a model's file.
 struct Text {
+  std::string model;
   std::unique_ptr<const text::Tokenizer> tokenizer;
   std::unique_ptr<const text::ChatTemplate> chat_template;  // null: a base model
   std::string fingerprint;
@@ -56,6 +60,45 @@ StatusOr<Text> LoadText(const std::string& path) {
   return out;
 }
 
+StatusOr<std::vector<Text>> LoadTexts(const config::Cluster& cluster) {
+  std::vector<Text> texts;
+  for (const config::Model& model : cluster.models) {
+    TANDEM_ASSIGN_OR_RETURN(Text text, LoadText(model.path));
+    text.model = model.name;
+    if (text.chat_template == nullptr) {
+      observe::LogWarn("'{}' has no chat template: /v1/chat/completions takes no messages for it",
+                       model.name);
+    }
+    texts.push_back(std::move(text));
+  }
+  return texts;
+}
+
+StatusOr<config::Cluster> LoadCluster(const Options& options) {
+  return config::Load(options.config, {.model_path = options.model, .listen_port = options.port});
+}
+
+// What a running router takes over of the file as it is now.
+StatusOr<http::ServerSettings> Reload(const config::Cluster& running, const Options& options) {
+  TANDEM_ASSIGN_OR_RETURN(config::Cluster now, LoadCluster(options));
+  const std::vector<std::string> later = config::NeedRestart(running, now);
+  if (!later.empty()) {
+    observe::LogWarn("{} differ in the cluster file; they take effect when the router starts again",
+                     config::Join(later, ", "));
+  }
+  // Aliases may name a model that this process has not loaded.
+  for (const config::Alias& alias : now.aliases) {
+    for (const config::AliasChoice& choice : alias.choices) {
+      if (running.FindModel(choice.model) != nullptr) continue;
+      return InvalidArgument(
+          "{}:1:1: the alias '{}' names the model '{}', which this router has "
+          "not loaded; start it again",
+          now.file, alias.name, choice.model);
+    }
+  }
+  return http::ServerSettings::Of(now);
+}
+
 Status CheckIndex(const config::Cluster& cluster, int index) {
   const int count = static_cast<int>(cluster.links.routers.size());
   if (index >= 0 && index < count) return OkStatus();
@@ -66,8 +109,7 @@ Status CheckIndex(const config::Cluster& cluster, int index) {
 
 int Run(const Options& options) {
   ::signal(SIGPIPE, SIG_IGN);  // whoever reads the log may go away
-  StatusOr<config::Cluster> loaded =
-      config::Load(options.config, {.model_path = options.model, .listen_port = options.port});
+  StatusOr<config::Cluster> loaded = LoadCluster(options);
   if (!loaded.ok()) return Refuse(loaded.status());
   const config::Cluster& cluster = *loaded;
   const std::string process =
@@ -76,41 +118,39 @@ int Run(const Options& options) {
   if (Status s = observe::InitLog(cluster.log.level, cluster.log.format, process); !s.ok()) {
     return Refuse(s);
   }
-  if (cluster.models.size() > 1) {
-    return Refuse(InvalidArgument("{}:1:1: 'models' has {} entries; this router serves one",
-                                  cluster.file, cluster.models.size()));
-  }
-  http::ApiKeys keys;
-  if (!cluster.router.api_keys_file.empty()) {
-    StatusOr<http::ApiKeys> from_file = http::ApiKeys::Load(cluster.router.api_keys_file);
-    if (!from_file.ok()) return Refuse(from_file.status());
-    keys = *std::move(from_file);
-  }
-  StatusOr<Text> text = LoadText(cluster.models.front().path);
-  if (!text.ok()) return Refuse(text.status());
-  if (text->chat_template == nullptr) {
-    observe::LogWarn("the model has no chat template: /v1/chat/completions takes no messages");
+  StatusOr<http::ServerSettings> settings = http::ServerSettings::Of(cluster);
+  if (!settings.ok()) return Refuse(settings.status());
+  StatusOr<std::vector<Text>> texts = LoadTexts(cluster);
+  if (!texts.ok()) return Refuse(texts.status());
+  std::unique_ptr<http::TraceRecorder> recorder;
+  if (!cluster.router.record_trace.empty()) {
+    auto opened = http::TraceRecorder::Open(cluster.router.record_trace, MonotonicNow());
+    if (!opened.ok()) return Refuse(opened.status());
+    recorder = *std::move(opened);
+    observe::LogInfo("recording a trace in {}", recorder->path());
   }
 
   observe::Metrics metrics;
-  http::ServerOptions server_options{.host = cluster.router.listen_host,
-                                     .port = cluster.router.listen_port,
-                                     .limits = cluster.router.limits,
-                                     .handle_signals = true};
   http::ServiceOptions service_options;
-  service_options.model = cluster.models.front().name;
-  for (const config::Group& group : cluster.groups) service_options.groups.push_back(group.name);
-  service_options.max_queued_requests = cluster.router.limits.max_queued_requests;
   service_options.text_threads = cluster.router.text_threads;
+  service_options.recorder = recorder.get();
+  link::GroupLinkOptions link_options;
+  link_options.endpoint = cluster.links.routers[static_cast<size_t>(options.router_index)];
+  for (const Text& text : *texts) {
+    service_options.models.push_back(
+        {text.model, text.fingerprint, text.tokenizer.get(), text.chat_template.get()});
+    link_options.models[text.model] = text.fingerprint;
+  }
   StatusOr<std::unique_ptr<http::Server>> server =
-      http::Server::Open(server_options, service_options, std::move(keys), *text->tokenizer,
-                         text->chat_template.get(), metrics);
+      http::Server::Open({.host = cluster.router.listen_host,
+                          .port = cluster.router.listen_port,
+                          .handle_signals = true,
+                          .reload = [&] { return Reload(cluster, options); }},
+                         *settings, service_options, metrics);
   if (!server.ok()) return Refuse(server.status());
 
-  const auto index = static_cast<size_t>(options.router_index);
-  StatusOr<std::unique_ptr<link::GroupLink>> groups = link::GroupLink::Open(
-      {.endpoint = cluster.links.routers[index], .fingerprint = text->fingerprint},
-      (*server)->service());
+  StatusOr<std::unique_ptr<link::GroupLink>> groups =
+      link::GroupLink::Open(link_options, (*server)->service());
   if (!groups.ok()) return Refuse(groups.status());
   (*server)->service().Connect(groups->get());
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstring>
 #include <fstream>
 #include <sstream>
 
@@ -61,18 +62,20 @@ StatusOr<ApiKeys> ApiKeys::Parse(std::string_view text, const std::string& path)
   return keys;
 }
 
-bool ApiKeys::Allows(std::string_view authorization) const {
+uint64_t ApiKeys::ClientOf(std::string_view authorization) const {
   constexpr std::string_view kScheme = "bearer ";
-  if (authorization.size() < kScheme.size()) return false;
+  if (authorization.size() < kScheme.size()) return 0;
   for (size_t i = 0; i < kScheme.size(); ++i) {
-    if (std::tolower(static_cast<unsigned char>(authorization[i])) != kScheme[i]) return false;
+    if (std::tolower(static_cast<unsigned char>(authorization[i])) != kScheme[i]) return 0;
   }
   const Digest digest = DigestOf(Trim(authorization.substr(kScheme.size())));
   int matches = 0;  // all keys are tried
   for (const Digest& known : digests_) {
     matches += CRYPTO_memcmp(known.data(), digest.data(), digest.size()) == 0 ? 1 : 0;
   }
-  return matches > 0;
+  uint64_t client = 0;
+  std::memcpy(&client, digest.data(), sizeof(client));
+  return matches > 0 ? client | 1 : 0;
 }
 
 }  // namespace tandem::http

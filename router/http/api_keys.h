@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,7 +25,9 @@ class ApiKeys {
 
   bool required() const { return !digests_.empty(); }
   // `authorization`: the header's value.
-  bool Allows(std::string_view authorization) const;
+  bool Allows(std::string_view authorization) const { return ClientOf(authorization) != 0; }
+  // A number of the key in it, the same for as long as the key is; 0: it holds none of the keys.
+  uint64_t ClientOf(std::string_view authorization) const;
 
  private:
   using Digest = std::array<unsigned char, 32>;

@@ -9,6 +9,7 @@
 
 #include "common/clock.h"
 #include "common/observe/log.h"
+#include "router/http/request_options.h"
 
 namespace tandem::http {
 namespace {
@@ -29,7 +30,8 @@ Connection::Connection(asio::ip::tcp::socket socket, ConnectionContext& context)
       context_(context),
       service_(context.handler.service()),
       wake_(socket_.get_executor(), asio::steady_timer::time_point::max()),
-      reader_(context.limits.max_header_bytes, context.limits.max_body_bytes) {
+      reader_(context.limits.max_header_bytes, context.limits.max_body_bytes,
+              &context.session_header) {
   Error ignored;  // options are wishes
   socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
   // What the kernel holds for a slow reader is bounded like what we hold.
@@ -259,13 +261,15 @@ asio::awaitable<bool> Connection::Generate(Endpoint endpoint, const HttpRequest&
   const Nanos start = MonotonicNow();
   generation->account.received = received_;
   generation->account.read = start - received_;
-  const std::optional<ApiError> error = ParseRequest(endpoint, request.body, generation->api);
+  std::optional<ApiError> error = ParseRequest(endpoint, request.body, generation->api);
+  if (!error) error = ReadOptions(request, service_.admission(), *generation);
   if (error) {
     service_.probe().Failed(error->code);
     co_return co_await WriteAnswer(Handler::ErrorAnswer(*error), request.keep_alive);
   }
   generation->request_id = request_id_;
   generation->timing = request.timing == "1";
+  generation->client = context_.handler.ClientOf(request);
   Reply reply(generation,
               {.http_1_0 = request.http_1_0, .close = !request.keep_alive || service_.draining()},
               [this, &reply, streams = generation->api.stream] {
@@ -299,6 +303,7 @@ void LogRequest(const Generation& g, const Reply& reply, std::string_view gone) 
                     {{"id", g.request_id},
                      {"status", gone.empty() ? reply.status() : 499},
                      {"model", g.api.model},
+                     {"served", g.served_model},
                      {"user", g.api.user},
                      {"stream", g.api.stream},
                      {"group", g.group_name},

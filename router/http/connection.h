@@ -27,6 +27,7 @@ class Connection;
 // What connections share.
 struct ConnectionContext {
   const config::RouterLimits& limits;
+  std::string session_header;  // empty: none
   Handler& handler;
   std::unordered_set<Connection*> open;  // all that live
 };

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,6 +15,7 @@
 #include "common/ids.h"
 #include "router/http/error.h"
 #include "router/http/latency_account.h"
+#include "router/http/model_routes.h"
 #include "router/http/openai_request.h"
 #include "router/routing/messages.h"
 #include "router/text/stream_decoder.h"
@@ -36,10 +38,22 @@ struct Generation {
   std::string request_id;     // as the client knows it
   ReplySink* sink = nullptr;  // not owned; null: nobody listens any more
   bool timing = false;        // the client asked for the latency account
+  uint64_t client = 0;   // who shares fairly with others: of its API key; 0: nobody in particular
+  uint64_t session = 0;  // of the session header; 0: none
+  int32_t priority = 0;  // class: higher goes first
+  Nanos ttft_deadline = 0;  // asked for, from its first byte; 0: the router's default
 
   // Set by the service.
   RequestId id = 0;  // 0: not submitted yet
   bool ended = false;
+  std::shared_ptr<ModelRoute> route;  // the models it may go to
+  size_t choice = 0;                  // of the route: being tried
+  size_t pool = 0;                    // index of that model; `prompt` is for it
+  std::string served_model;           // where it was sent; empty: nowhere yet
+  std::optional<ApiError> refusal;    // of the choice before
+  std::optional<ApiError> lost;       // of the attempt before
+  Nanos ttft_until = 0;               // when the first token is due; 0: any time
+  Nanos submitted = 0;                // this attempt, to its pool; 0: not yet
   uint32_t attempt = 0;
   GroupId group;           // of this attempt; invalid: not sent
   std::string group_name;  // for the log

@@ -36,114 +36,65 @@ void Service::HandleEvents() {
     std::visit([this](auto& e) { Handle(e); }, event);
   }
   handled_.clear();
+  // Once for all that came: what waits may have room now.
+  const Nanos now = MonotonicNow();
+  for (const auto& pool : pools_) PollPool(*pool, now);
 }
 
 void Service::Handle(routing::GroupInfo& info) {
-  observe::LogEvent(observe::LogLevel::kInfo, "group up",
-                    {{"group", info.name},
-                     {"tp", info.tp},
-                     {"dtype", info.dtype},
-                     {"device", info.device_class},
-                     {"context", info.max_context},
-                     {"blocks", info.num_blocks}});
-  // One sequence cannot be longer than the whole pool.
-  const int64_t pool = int64_t{info.num_blocks} * info.block_size;
-  if (pool > 0) info.max_context = static_cast<int>(std::min<int64_t>(info.max_context, pool));
-  probe_.GroupUp(info.name, true);
-  down_why_.erase(info.name);
-  Group group;
-  group.info = std::move(info);
-  group.series = probe_.AddGroup(group.info.name);
-  group.load.total_blocks = group.load.free_blocks = group.info.num_blocks;
-  groups_.insert_or_assign(group.info.id.value, std::move(group));
+  for (const auto& pool : pools_) {
+    if (pool->model().name != info.model) continue;
+    pool_of_group_[info.id.value] = pool.get();
+    return pool->GroupUp(std::move(info), MonotonicNow());
+  }
+  observe::LogError("group '{}' serves the model '{}', which this router does not know", info.name,
+                    info.model);
 }
 
 void Service::Handle(Draining& draining) {
-  const auto it = groups_.find(draining.group.value);
-  if (it == groups_.end()) return;
-  it->second.draining = true;
-  probe_.GroupUp(it->second.info.name, false);
-  observe::LogInfo("group '{}' is draining", it->second.info.name);
+  const auto it = pool_of_group_.find(draining.group.value);
+  if (it != pool_of_group_.end()) it->second->GroupDraining(draining.group);
 }
 
 void Service::Handle(Lost& lost) {
-  const auto it = groups_.find(lost.group.value);
-  if (it == groups_.end()) return;
-  const std::string name = it->second.info.name;
-  groups_.erase(it);
-  index_.Clear(lost.group);
-  const std::vector<routing::Attempt> attempts = ledger_.GroupLost(lost.group);
-  const bool back = std::any_of(groups_.begin(), groups_.end(),
-                                [&](const auto& entry) { return entry.second.info.name == name; });
-  if (!back) {  // a new incarnation may be up already
-    down_why_[name] = "was lost: " + lost.reason;
-    probe_.GroupUp(name, false);
+  const auto it = pool_of_group_.find(lost.group.value);
+  if (it == pool_of_group_.end()) return;
+  Pool& pool = *it->second;
+  pool_of_group_.erase(it);
+  const std::string name = pool.Find(lost.group)->info.name;
+  for (const routing::Attempt& attempt : pool.GroupLost(lost.group, lost.reason)) {
+    Resend(attempt, name, lost.reason);
   }
-  observe::LogEvent(observe::LogLevel::kError, "group lost",
-                    {{"group", name},
-                     {"reason", lost.reason},
-                     {"attempts", static_cast<int64_t>(attempts.size())}});
-  for (const routing::Attempt& attempt : attempts) {
-    const auto found = active_.find(attempt.key.request);
-    if (found == active_.end() || found->second->attempt != attempt.key.attempt) continue;
-    const GenerationPtr generation = found->second;
-    Generation& g = *generation;
-    index_.Settle(g.id);
-    g.group = GroupId{};
-    // Nothing was seen of it: another group may start over. Once, or a prompt that brings groups
-    // down would bring down all of them.
-    if (g.num_output_tokens == 0 && g.attempt == 0) {
-      g.account.lost += MonotonicNow() - g.account.sent;
-      ++g.attempt;
-      if (Dispatch(generation)) {
-        probe_.Retried();
-        continue;
-      }
-    }
-    Fail(generation, ServerError(503, "group_lost",
-                                 fmt::format("the group '{}' that served this request was lost "
-                                             "after {} tokens: {}; send it again",
-                                             name, g.num_output_tokens, lost.reason)));
-  }
+}
+
+void Service::Resend(const routing::Attempt& attempt, const std::string& group,
+                     const std::string& why) {
+  const auto found = active_.find(attempt.key.request);
+  if (found == active_.end() || found->second->attempt != attempt.key.attempt) return;
+  const GenerationPtr generation = found->second;
+  Generation& g = *generation;
+  g.group = GroupId{};
+  g.lost = ServerError(503, "group_lost",
+                       fmt::format("the group '{}' that served this request was lost after {} "
+                                   "tokens: {}; send it again",
+                                   group, g.num_output_tokens, why));
+  // Nothing was seen of it: another group may start over. Once, or a prompt that brings groups down
+  // would bring down all of them.
+  if (g.num_output_tokens > 0 || g.attempt > 0) return Fail(generation, *g.lost);
+  g.account.lost += MonotonicNow() - g.account.sent;
+  ++g.attempt;
+  Dispatch(generation);
+  if (!g.ended) probe_.Retried();
 }
 
 void Service::Handle(routing::StepReport& report) {
-  const auto it = groups_.find(report.group.value);
-  if (it == groups_.end()) return;
-  Group& group = it->second;
-  const routing::GroupLoad& load = report.load;
-  HandleKvEvents(report);
-  ledger_.Reported(report.group, load.last_request_seen);
-  models_[group.info.device_class].Observe(
-      {.prefill_tokens = static_cast<double>(load.step_prefill_tokens),
-       .attention = static_cast<double>(load.step_prefill_attention),
-       .decodes = static_cast<double>(load.step_decodes),
-       .context_tokens = static_cast<double>(load.step_context_tokens)},
-      load.step_duration);
-  Probe::Step(group.series, load);
-  group.load = std::move(report.load);
-  group.reported_at = report.received_at;
+  const auto it = pool_of_group_.find(report.group.value);
+  if (it == pool_of_group_.end() || !it->second->Report(report)) return;
   for (routing::SequenceTokens& sequence : report.sequences) HandleTokens(report, sequence);
 }
 
-void Service::HandleKvEvents(const routing::StepReport& report) {
-  for (const routing::KvEvent& event : report.kv_events) {
-    if (index_.Apply(report.group, event)) continue;
-    // Known to be behind the truth from here on, which only costs hits.
-    probe_.KvEventGap();
-    index_.Clear(report.group);
-    if (!index_.Apply(report.group, event)) return;
-  }
-}
-
 void Service::HandleTokens(const routing::StepReport& report, routing::SequenceTokens& sequence) {
-  const routing::AttemptKey key{sequence.request, sequence.attempt};
   const bool ends = sequence.finish != FinishReason::kNone;
-  if (ends) {
-    ledger_.Finished(key, sequence.finish);
-  } else if (!sequence.tokens.empty()) {
-    ledger_.Progressed(key);
-  }
   const auto found = active_.find(sequence.request);
   if (found == active_.end() || found->second->attempt != sequence.attempt) return;  // late
   const GenerationPtr generation = found->second;
@@ -152,7 +103,7 @@ void Service::HandleTokens(const routing::StepReport& report, routing::SequenceT
   const Nanos now = MonotonicNow();
   g.account.total_worker = sequence.timings;
   if (sequence.first_index > g.num_output_tokens) {
-    if (!ends) SendCancel(g);
+    if (!ends) Withdraw(g);
     return Fail(generation, ServerError(500, "tokens_lost",
                                         fmt::format("token {} came where {} was due",
                                                     sequence.first_index, g.num_output_tokens)));
@@ -182,7 +133,6 @@ void Service::AccountFirstToken(Generation& g, const routing::StepReport& report
   account.wire = report.received_at - account.sent - w.inbox - w.queue - w.prefill - w.waiting -
                  w.decode - w.preempted - w.outbox;
   g.num_cached_tokens = w.num_cached_tokens;
-  index_.Settle(g.id);  // its events came in this report or before it
   probe_.Prompt(static_cast<int32_t>(g.prompt.size()), g.num_cached_tokens);
   probe_.FirstToken(now - account.received, w.queue, g.predicted_ttft, now - account.sent);
 }
@@ -206,7 +156,7 @@ void Service::Deliver(const GenerationPtr& generation, const routing::SequenceTo
     g.account.detokenize = g.account.first_token - start;
   }
   if (clean) {
-    if (!ends) SendCancel(g);  // a stop string: the group does not know
+    if (!ends) Withdraw(g);  // a stop string: the group does not know
     ReplySink* const sink = g.sink;
     const bool stop = output.stopped || sequence.finish == FinishReason::kStop;
     End(g);
@@ -214,6 +164,12 @@ void Service::Deliver(const GenerationPtr& generation, const routing::SequenceTo
     sink->OnFinished(stop ? "stop" : "length");
   } else if (ends) {
     const std::string why = sequence.error.empty() ? "the group ended it" : sequence.error;
+    if (sequence.finish == FinishReason::kDeadline) {
+      ApiError error =
+          TooManyRequests("the first token did not come before the deadline; try again");
+      error.code = "deadline";
+      return Fail(generation, error);
+    }
     Fail(generation,
          sequence.finish == FinishReason::kError
              ? FromGroup(sequence.error_kind, why)

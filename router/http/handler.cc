@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "common/config/values.h"
 #include "router/http/json_text.h"
 #include "router/http/openai_response.h"
 
@@ -122,19 +123,23 @@ std::variant<Answer, Endpoint> Handler::Handle(const HttpRequest& request) const
 }
 
 Answer Handler::Get(const std::string& path) const {
-  const std::string& model = service_.options().model;
-  if (path == "/v1/models") return Json(200, ModelsBody(model, started_at_));
+  const std::vector<std::string>& models = service_.model_names();
+  if (path == "/v1/models") return Json(200, ModelsBody(models, started_at_));
   if (path.starts_with(kModelsPrefix)) {
-    if (path.substr(kModelsPrefix.size()) == model) return Json(200, ModelBody(model, started_at_));
-    ApiError error =
-        RequestError(404, "model_not_found",
-                     fmt::format("This model does not exist; this server has '{}'.", model));
+    const std::string name = path.substr(kModelsPrefix.size());
+    if (std::find(models.begin(), models.end(), name) != models.end()) {
+      return Json(200, ModelBody(name, started_at_));
+    }
+    ApiError error = RequestError(404, "model_not_found",
+                                  fmt::format("This model does not exist; this server has '{}'.",
+                                              config::Join(models, "', '")));
     error.param = "model";
     return ErrorAnswer(error);
   }
   if (path == "/metrics") {
     Answer answer;
     answer.content_type = "text/plain; version=0.0.4; charset=utf-8";
+    service_.UpdateGauges();
     answer.body = metrics_.Text();
     return answer;
   }

@@ -6,6 +6,7 @@
 #include <optional>
 #include <random>
 #include <string>
+#include <utility>
 #include <variant>
 
 #include "common/observe/metrics.h"
@@ -44,13 +45,20 @@ class Handler {
   // The client's x-request-id if it is 1 to 128 of [A-Za-z0-9._:-], else a new one.
   std::string RequestIdFor(const HttpRequest& request);
 
+  // Of the request's API key; 0: keys are not required, so a client is whoever it says.
+  uint64_t ClientOf(const HttpRequest& request) const {
+    return keys_.ClientOf(request.authorization);
+  }
+
+  void SetKeys(ApiKeys keys) { keys_ = std::move(keys); }
+
   Service& service() { return service_; }
 
  private:
   Answer Get(const std::string& path) const;
 
   Service& service_;
-  const ApiKeys keys_;
+  ApiKeys keys_;
   const observe::Metrics& metrics_;
   const int64_t started_at_;  // Unix seconds; "created" of the model
   std::mt19937_64 rng_;

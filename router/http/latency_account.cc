@@ -19,9 +19,9 @@ void AppendCount(std::string& out, std::string_view name, int64_t count) {
 }  // namespace
 
 Nanos LatencyAccount::Sum() const {
-  return read + parse + text_wait + render + tokenize + route + lost + wire + worker.inbox +
-         worker.queue + worker.prefill + worker.waiting + worker.decode + worker.preempted +
-         worker.outbox + deliver + detokenize + flush;
+  return read + parse + text_wait + render + tokenize + admission + route + lost + wire +
+         worker.inbox + worker.queue + worker.prefill + worker.waiting + worker.decode +
+         worker.preempted + worker.outbox + deliver + detokenize + flush;
 }
 
 std::string LatencyAccount::Json() const {
@@ -33,6 +33,7 @@ std::string LatencyAccount::Json() const {
   Append(out, "text_wait", text_wait);
   Append(out, "template", render);
   Append(out, "tokenize", tokenize);
+  Append(out, "admission", admission);
   Append(out, "route", route);
   Append(out, "lost_attempts", lost);
   Append(out, "wire", wire);

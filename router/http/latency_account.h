@@ -24,6 +24,7 @@ struct LatencyAccount {
   Nanos text_wait = 0;  // for a text thread, long prompts only
   Nanos render = 0;     // chat template
   Nanos tokenize = 0;
+  Nanos admission = 0;            // in the router's queue
   Nanos route = 0;                // hash, choose, hand to the link
   Nanos lost = 0;                 // attempts at groups that were lost
   Nanos wire = 0;                 // both ways: our elapsed time less what the worker accounts for

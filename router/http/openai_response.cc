@@ -3,6 +3,7 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <ctime>
 #include <iterator>
 
@@ -142,9 +143,12 @@ std::string ReplyBody(const ReplyMeta& meta, std::string_view text, std::string_
   return out;
 }
 
-std::string ModelsBody(const std::string& model, int64_t created) {
+std::string ModelsBody(const std::vector<std::string>& models, int64_t created) {
   std::string out = "{\"object\":\"list\",\"data\":[";
-  AppendModel(out, model, created);
+  for (size_t i = 0; i < models.size(); ++i) {
+    if (i > 0) out += ',';
+    AppendModel(out, models[i], created);
+  }
   return out + "]}";
 }
 
@@ -164,6 +168,11 @@ std::string HeadText(const Head& head) {
   if (head.chunked) out += "transfer-encoding: chunked\r\n";
   if (head.stream) out += "cache-control: no-cache\r\nx-accel-buffering: no\r\n";
   if (!head.request_id.empty()) fmt::format_to(to, "x-request-id: {}\r\n", head.request_id);
+  // A name may hold anything; a header may not.
+  if (!head.model.empty() && std::all_of(head.model.begin(), head.model.end(),
+                                         [](char c) { return c > ' ' && c < 0x7f; })) {
+    fmt::format_to(to, "x-tandem-model: {}\r\n", head.model);
+  }
   if (!head.allow.empty()) fmt::format_to(to, "allow: {}\r\n", head.allow);
   if (head.status == 401) out += "www-authenticate: Bearer\r\n";
   if (head.retry_after > 0) fmt::format_to(to, "retry-after: {}\r\n", head.retry_after);

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "router/http/error.h"
 #include "router/http/openai_request.h"
@@ -41,13 +42,14 @@ std::string ReplyBody(const ReplyMeta& meta, std::string_view text, std::string_
                       const Usage& usage, std::string_view timing);
 
 // {"object":"list","data":[...]} | one model.
-std::string ModelsBody(const std::string& model, int64_t created);
+std::string ModelsBody(const std::vector<std::string>& models, int64_t created);
 std::string ModelBody(const std::string& model, int64_t created);
 
 struct Head {
   int status = 200;
   std::string_view content_type;  // empty: no body
   std::string_view request_id;    // empty: none
+  std::string_view model = {};    // that served; empty: none did
   std::string_view allow;
   int retry_after = 0;
   int64_t content_length = -1;  // -1: not known; then chunked, or until the connection closes

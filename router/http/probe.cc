@@ -1,5 +1,7 @@
 #include "router/http/probe.h"
 
+#include <utility>
+
 namespace tandem::http {
 
 Probe::Probe(observe::Metrics& m)
@@ -30,6 +32,43 @@ Probe::Probe(observe::Metrics& m)
                                       "Predicted TTFT over the observed one, from sending.",
                                       observe::RatioBuckets())) {}
 
+Probe::Pool::Pool(observe::Metrics& metrics, std::string model)
+    : metrics_(metrics),
+      model_(std::move(model)),
+      queued_(metrics.AddGauge("tandem_router_queued_requests",
+                               "Requests that wait in the router for a group with room.",
+                               {{"model", model_}})),
+      p50_(metrics.AddGauge("tandem_router_ttft_observed_over_predicted",
+                            "Quantiles over the newest 1,024 requests; 1: as predicted.",
+                            {{"model", model_}, {"quantile", "0.5"}})),
+      p95_(metrics.AddGauge("tandem_router_ttft_observed_over_predicted",
+                            "Quantiles over the newest 1,024 requests; 1: as predicted.",
+                            {{"model", model_}, {"quantile", "0.95"}})) {}
+
+void Probe::Pool::Routed(const char* reason) {
+  const auto it = routed_.find(reason);
+  if (it != routed_.end()) return it->second.Add();
+  routed_
+      .emplace(reason, metrics_.AddCounter("tandem_router_routed_total",
+                                           "Attempts sent to a group, by why it was chosen.",
+                                           {{"model", model_}, {"reason", reason}}))
+      .first->second.Add();
+}
+
+void Probe::Pool::Rejected(const std::string& why) {
+  metrics_
+      .AddCounter("tandem_router_rejected_total",
+                  "Requests that the groups of a model did not take; an alias may have gone on.",
+                  {{"model", model_}, {"why", why}})
+      .Add();
+}
+
+void Probe::Pool::Look(int queued, double p50, double p95) {
+  queued_.Set(queued);
+  p50_.Set(p50);
+  p95_.Set(p95);
+}
+
 void Probe::Answered(int status) {
   metrics_
       .AddCounter("tandem_router_responses_total", "HTTP responses by status.",
@@ -52,7 +91,7 @@ void Probe::Prompt(int32_t prompt_tokens, int32_t cached_tokens) {
 void Probe::FirstToken(Nanos ttft, Nanos queue, Nanos predicted, Nanos observed) {
   ttft_.Observe(Seconds(ttft));
   queue_.Observe(Seconds(queue));
-  if (observed > 0) {
+  if (observed > 0 && predicted > 0) {  // 0: nothing was known yet
     predicted_ratio_.Observe(static_cast<double>(predicted) / static_cast<double>(observed));
   }
 }

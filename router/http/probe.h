@@ -2,6 +2,7 @@
 // Thread: any.
 #pragma once
 
+#include <map>
 #include <string>
 #include <string_view>
 
@@ -29,6 +30,24 @@ class Probe {
   void Retried() { retries_.Add(); }
   void KvEventGap() { kv_event_gaps_.Add(); }
   void GroupUp(const std::string& group, bool up);
+
+  // One model's series.
+  class Pool {
+   public:
+    void Routed(const char* reason);  // static text
+    void Rejected(const std::string& why);
+    // Quantiles of observed over predicted TTFT; 0: nothing was observed.
+    void Look(int queued, double p50, double p95);
+
+   private:
+    friend class Probe;
+    Pool(observe::Metrics& metrics, std::string model);
+    observe::Metrics& metrics_;
+    std::string model_;
+    observe::Gauge queued_, p50_, p95_;
+    std::map<const char*, observe::Counter> routed_;  // by reason
+  };
+  Pool AddPool(const std::string& model) { return {metrics_, model}; }
 
   // One group's series, looked up once: reports come with every step.
   struct Group {

@@ -16,15 +16,16 @@ Reply::Reply(std::shared_ptr<Generation> generation, Options options, std::funct
   meta_.id = fmt::format("{}-{}", api.endpoint == Endpoint::kChat ? "chatcmpl" : "cmpl",
                          generation_->request_id);
   meta_.created = std::time(nullptr);
-  meta_.model = api.model;
   meta_.include_usage = api.stream && api.include_usage;
 }
 
 void Reply::Start() {
   started_ = true;
   options_.close = options_.close || options_.http_1_0;
+  meta_.model = generation_->served_model;
   head_ = HeadText({.content_type = "text/event-stream",
                     .request_id = generation_->request_id,
+                    .model = meta_.model,
                     .allow = {},
                     .chunked = !options_.http_1_0,
                     .close = options_.close,
@@ -112,6 +113,8 @@ void Reply::TakeEnd(std::string& out) {
     if (generation_->account.first_flushed == 0) {
       generation_->account.first_flushed = account.first_token;
     }
+    meta_.model = generation_->served_model;
+    head.model = meta_.model;
     body = ReplyBody(meta_, pending_, finish_reason_, usage(),
                      generation_->timing ? account.Json() : std::string());
   }

@@ -72,9 +72,11 @@ ApiError ParseFailure(const boost::system::error_code& ec, int max_header, int64
 
 }  // namespace
 
-RequestReader::RequestReader(int max_header_bytes, int64_t max_body_bytes)
+RequestReader::RequestReader(int max_header_bytes, int64_t max_body_bytes,
+                             const std::string* session_header)
     : max_header_bytes_(max_header_bytes),
       max_body_bytes_(max_body_bytes),
+      session_header_(session_header),
       parser_(std::make_unique<Parser>()) {
   Reset();
 }
@@ -174,6 +176,11 @@ void RequestReader::ReadHeader() {
   request_.authorization = ToString(message[beast::http::field::authorization]);
   request_.request_id = ToString(message["x-request-id"]);
   request_.timing = ToString(message["x-tandem-timing"]);
+  request_.ttft_deadline_ms = ToString(message["x-tandem-ttft-deadline-ms"]);
+  request_.priority = ToString(message["x-tandem-priority"]);
+  if (session_header_ != nullptr && !session_header_->empty()) {
+    request_.session = ToString(message[*session_header_]);
+  }
   request_.http_1_0 = message.version() < 11;
   // HTTP/1.0 keeps a connection by an agreement of its own, which is not worth having.
   request_.keep_alive = message.keep_alive() && !request_.http_1_0;

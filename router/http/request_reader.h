@@ -22,6 +22,7 @@ struct HttpRequest {
   std::string method;  // "GET"
   std::string path;    // decoded; without scheme, authority and query; a malformed one: as it came
   std::string content_type, content_encoding, authorization, request_id, timing;
+  std::string ttft_deadline_ms, priority, session;
   bool http_1_0 = false;
   bool keep_alive = true;
   bool expects_continue = false;
@@ -34,7 +35,10 @@ struct HttpRequest {
 
 class RequestReader {
  public:
-  RequestReader(int max_header_bytes, int64_t max_body_bytes);
+  // `session_header`: the header that `session` is read from, as it is when a request comes; empty:
+  // none. Not owned; null: none.
+  RequestReader(int max_header_bytes, int64_t max_body_bytes,
+                const std::string* session_header = nullptr);
   ~RequestReader();
 
   enum class State : uint8_t { kNeedMore, kHeader, kDone, kFailed };
@@ -58,6 +62,7 @@ class RequestReader {
 
   const int max_header_bytes_;
   const int64_t max_body_bytes_;
+  const std::string* const session_header_;
   std::unique_ptr<Parser> parser_;
   bool header_seen_ = false;
   HttpRequest request_;

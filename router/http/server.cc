@@ -14,6 +14,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <chrono>
 #include <csignal>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -33,23 +34,29 @@ constexpr auto kSweepPeriod = std::chrono::milliseconds(50);  // of deadlines an
 constexpr Nanos kLastWords = kSecond;  // to write error events after the drain's time is over
 constexpr int kMaxRefusing = 64;       // connections over the limit that still get a 503
 
+ServiceOptions WithSettings(ServiceOptions options, const ServiceSettings& settings) {
+  options.settings = settings;
+  return options;
+}
+
 }  // namespace
 
 struct Server::Impl {
-  Impl(const ServerOptions& server_options, const ServiceOptions& service_options, ApiKeys keys,
-       const text::Tokenizer& tokenizer, const text::ChatTemplate* chat_template,
-       observe::Metrics& metrics)
+  Impl(const ServerOptions& server_options, const ServerSettings& settings,
+       const ServiceOptions& service_options, observe::Metrics& metrics)
       : options(server_options),
-        service(service_options, tokenizer, chat_template, metrics,
+        limits(settings.limits),
+        service(WithSettings(service_options, settings.service), metrics,
                 [this](std::function<void()> job) { asio::post(io, std::move(job)); }),
-        handler(service, std::move(keys), metrics),
-        context{options.limits, handler, {}} {}
+        handler(service, settings.keys, metrics),
+        context{limits, settings.session_header, handler, {}} {}
   ~Impl() { service.StopText(); }
 
   Status Listen();
   asio::awaitable<void> Accept();
   asio::awaitable<void> Sweep();
   asio::awaitable<void> Signals();
+  void Reload();
   void Drain();
   void Finish();
   std::vector<Connection*> Connections() const {
@@ -57,6 +64,7 @@ struct Server::Impl {
   }
 
   const ServerOptions options;
+  config::RouterLimits limits;
   Service service;
   Handler handler;
   ConnectionContext context;
@@ -101,9 +109,9 @@ asio::awaitable<void> Server::Impl::Accept() {
       continue;
     }
     const int open = static_cast<int>(context.open.size());
-    if (open >= options.limits.max_connections + kMaxRefusing) continue;  // closes it
+    if (open >= limits.max_connections + kMaxRefusing) continue;  // closes it
     const auto connection = std::make_shared<Connection>(std::move(socket), context);
-    const bool refuse = open >= options.limits.max_connections;
+    const bool refuse = open >= limits.max_connections;
     asio::co_spawn(io, refuse ? connection->Refuse() : connection->Run(), asio::detached);
   }
 }
@@ -116,6 +124,7 @@ asio::awaitable<void> Server::Impl::Sweep() {
     const Nanos now = MonotonicNow();
     const std::vector<Connection*> connections = Connections();
     for (Connection* connection : connections) connection->CheckDeadline(now);
+    service.Tick(now);
     if (drain_until == 0) continue;
     const bool busy =
         service.num_active() > 0 || std::any_of(connections.begin(), connections.end(),
@@ -131,7 +140,9 @@ asio::awaitable<void> Server::Impl::Signals() {
   while (!finished) {
     const auto [error, signal] = co_await signals.async_wait(kAwait);
     if (error) co_return;
-    if (drain_until != 0) {
+    if (signal == SIGHUP) {
+      Reload();
+    } else if (drain_until != 0) {
       observe::LogWarn("second signal {}: stopping at once", signal);
       Finish();
     } else {
@@ -140,11 +151,31 @@ asio::awaitable<void> Server::Impl::Signals() {
   }
 }
 
+void Server::Impl::Reload() {
+  if (!options.reload) return;
+  StatusOr<ServerSettings> settings = options.reload();
+  if (!settings.ok()) {
+    observe::LogError("the cluster file has mistakes, so all stays as it was:");
+    std::string_view lines = Message(settings.status());
+    while (!lines.empty()) {  // a record each
+      const size_t end = std::min(lines.find('\n'), lines.size());
+      observe::LogError("{}", lines.substr(0, end));
+      lines.remove_prefix(std::min(end + 1, lines.size()));
+    }
+    return;
+  }
+  limits = settings->limits;
+  context.session_header = settings->session_header;
+  handler.SetKeys(std::move(settings->keys));
+  service.Reload(settings->service);
+  observe::LogInfo("the cluster file was read again");
+}
+
 void Server::Impl::Drain() {
   if (drain_until != 0 || finished) return;
   observe::LogInfo("draining: {} requests in flight have up to {} s", service.num_active(),
-                   options.limits.drain_timeout / kSecond);
-  drain_until = MonotonicNow() + options.limits.drain_timeout;
+                   limits.drain_timeout / kSecond);
+  drain_until = MonotonicNow() + limits.drain_timeout;
   service.Drain();
   for (Connection* connection : Connections()) connection->CloseIfIdle();
 }
@@ -164,18 +195,28 @@ void Server::Impl::Finish() {
 Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Server::~Server() = default;
 
+StatusOr<ServerSettings> ServerSettings::Of(const config::Cluster& cluster) {
+  ServerSettings settings;
+  settings.limits = cluster.router.limits;
+  settings.session_header = cluster.router.session_header;
+  settings.service = ServiceSettings::Of(cluster);
+  if (!cluster.router.api_keys_file.empty()) {
+    TANDEM_ASSIGN_OR_RETURN(settings.keys, ApiKeys::Load(cluster.router.api_keys_file));
+  }
+  return settings;
+}
+
 StatusOr<std::unique_ptr<Server>> Server::Open(const ServerOptions& options,
-                                               const ServiceOptions& service_options, ApiKeys keys,
-                                               const text::Tokenizer& tokenizer,
-                                               const text::ChatTemplate* chat_template,
+                                               const ServerSettings& settings,
+                                               const ServiceOptions& service_options,
                                                observe::Metrics& metrics) {
-  auto impl = std::make_unique<Impl>(options, service_options, std::move(keys), tokenizer,
-                                     chat_template, metrics);
+  auto impl = std::make_unique<Impl>(options, settings, service_options, metrics);
   TANDEM_RETURN_IF_ERROR(impl->Listen());
   if (options.handle_signals) {
     Error error;
     impl->signals.add(SIGTERM, error);
     if (!error) impl->signals.add(SIGINT, error);
+    if (!error) impl->signals.add(SIGHUP, error);
     if (error) return Internal("cannot catch signals: {}", error.message());
   }
   return std::unique_ptr<Server>(new Server(std::move(impl)));
@@ -204,6 +245,10 @@ void Server::Run() {
 
 void Server::Drain() {
   asio::post(impl_->io, [this] { impl_->Drain(); });
+}
+
+void Server::Reload() {
+  asio::post(impl_->io, [this] { impl_->Reload(); });
 }
 
 void Server::Stop() {

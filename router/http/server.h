@@ -3,6 +3,7 @@
 // Thread: Run() makes its caller the I/O thread. Drain() and Stop(): any thread.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -14,20 +15,32 @@
 
 namespace tandem::http {
 
+// What a running server takes over from a cluster file that is read again.
+struct ServerSettings {
+  config::RouterLimits limits;
+  std::string session_header;  // empty: none
+  ApiKeys keys;
+  ServiceSettings service;
+
+  // The settings of `cluster`, and the keys of the file it names.
+  static StatusOr<ServerSettings> Of(const config::Cluster& cluster);
+};
+
 struct ServerOptions {
   std::string host = "127.0.0.1";
-  int port = 8000;  // 0: one that is free
-  config::RouterLimits limits;
-  bool handle_signals = false;  // SIGTERM, SIGINT: Drain(), the second one Stop()
+  int port = 8000;              // 0: one that is free
+  bool handle_signals = false;  // SIGTERM, SIGINT: Drain(), the second one Stop(); SIGHUP: `reload`
+  // On the I/O thread. Not OK: it is logged and all stays as it was. Null: SIGHUP does nothing.
+  std::function<StatusOr<ServerSettings>()> reload;
 };
 
 class Server {
  public:
-  // Binds and listens; serves once Run() is called. Borrows tokenizer, template and metrics.
+  // Binds and listens; serves once Run() is called. Borrows `metrics` and what the models point to.
+  // `service_options.settings` are ignored for those of `settings`.
   static StatusOr<std::unique_ptr<Server>> Open(const ServerOptions& options,
-                                                const ServiceOptions& service_options, ApiKeys keys,
-                                                const text::Tokenizer& tokenizer,
-                                                const text::ChatTemplate* chat_template,
+                                                const ServerSettings& settings,
+                                                const ServiceOptions& service_options,
                                                 observe::Metrics& metrics);
   ~Server();
 
@@ -37,10 +50,11 @@ class Server {
   int port() const;
   std::string url() const;  // "http://127.0.0.1:8000"
 
-  void Run();    // until drained or stopped
-  void Drain();  // new requests: 503; Run() returns once those in flight have ended, at the latest
-                 // after limits.drain_timeout
-  void Stop();   // at once
+  void Run();     // until drained or stopped
+  void Drain();   // new requests: 503; Run() returns once those in flight have ended, at the latest
+                  // after limits.drain_timeout
+  void Stop();    // at once
+  void Reload();  // as SIGHUP does
 
   struct Impl;  // of this room only
 

@@ -3,37 +3,87 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 #include "common/check.h"
 #include "common/clock.h"
-#include "router/http/json_text.h"
+#include "common/config/values.h"
 
 namespace tandem::http {
 namespace {
 
-// A text job that runs this long will not end: the router is not well.
-constexpr Nanos kStuckTextJob = 30 * kSecond;
+// Whole seconds, rounded up, and at least one: a client that comes back at once changes nothing.
+int RetryAfterSeconds(Nanos retry_after) {
+  return static_cast<int>(std::clamp<Nanos>((retry_after + kSecond - 1) / kSecond, 1, 3600));
+}
+
+std::vector<std::string> NamesOf(const std::vector<ServedModel>& models) {
+  std::vector<std::string> names;
+  for (const ServedModel& model : models) names.push_back(model.name);
+  return names;
+}
+
+ApiError RejectionError(const routing::Rejection& rejection, const std::string& model) {
+  using Why = routing::Rejection::Why;
+  const bool late = rejection.why == Why::kDeadline;
+  const std::string why =
+      late ? fmt::format(
+                 "the first token of this request is predicted after {} ms, which is beyond "
+                 "its deadline",
+                 rejection.predicted_ttft / kMillisecond)
+           : fmt::format("as many requests wait for the model '{}' as may", model);
+  ApiError error = TooManyRequests(why + "; try again later");
+  error.code = late ? "deadline" : "queue_full";
+  error.retry_after = RetryAfterSeconds(rejection.retry_after);
+  return error;
+}
 
 }  // namespace
 
-Service::Service(ServiceOptions options, const text::Tokenizer& tokenizer,
-                 const text::ChatTemplate* chat_template, observe::Metrics& metrics, Post post)
+ServiceSettings ServiceSettings::Of(const config::Cluster& cluster) {
+  ServiceSettings settings;
+  for (const config::Group& group : cluster.groups) {
+    settings.groups.push_back({group.name, group.model});
+  }
+  settings.aliases = cluster.aliases;
+  settings.policy = cluster.router.policy;
+  settings.admission = cluster.router.admission;
+  settings.max_queued_requests = cluster.router.limits.max_queued_requests;
+  return settings;
+}
+
+Service::Service(ServiceOptions options, observe::Metrics& metrics, Post post)
     : options_(std::move(options)),
-      tokenizer_(tokenizer),
-      chat_template_(chat_template),
+      settings_(options_.settings),
+      routes_(NamesOf(options_.models), settings_.aliases),
       probe_(metrics),
       post_(std::move(post)),
       rng_(std::random_device{}()),
       text_pool_(options_.text_threads) {
-  for (const std::string& name : options_.groups) {
-    down_why_[name] = "has not connected yet";
-    probe_.GroupUp(name, false);
+  TANDEM_CHECK(!options_.models.empty()) << "a router without a model";
+  for (const ServedModel& model : options_.models) {
+    pools_.push_back(std::make_unique<Pool>(model, settings_.policy, settings_.admission, probe_));
   }
+  Reload(settings_);
 }
 
 Service::~Service() = default;
+
+void Service::Reload(const ServiceSettings& settings) {
+  settings_ = settings;
+  routes_ = ModelRoutes(NamesOf(options_.models), settings_.aliases);
+  for (const auto& pool : pools_) {
+    pool->SetPolicy(settings_.policy);
+    pool->SetAdmission(settings_.admission);
+    std::vector<std::string> names;
+    for (const ServiceSettings::Group& group : settings_.groups) {
+      if (group.model == pool->model().name) names.push_back(group.name);
+    }
+    pool->ForgetAllBut(names);
+    for (const std::string& name : names) pool->Expect(name);
+    PollPool(*pool, MonotonicNow());  // there may be room now
+  }
+}
 
 void Service::Submit(GenerationPtr generation) {
   Generation& g = *generation;
@@ -45,27 +95,34 @@ void Service::Submit(GenerationPtr generation) {
     error.close = true;
     return Fail(generation, error);
   }
-  if (g.api.model != options_.model) {
-    ApiError error =
-        RequestError(404, "model_not_found",
-                     fmt::format("The model '{}' does not exist; this server has '{}'.",
-                                 g.api.model, options_.model));
-    error.param = "model";
-    return Fail(generation, error);
-  }
-  if (num_active() > options_.max_queued_requests) {
+  g.route = routes_.Find(g.api.model);
+  if (g.route == nullptr) return Fail(generation, NotFound(g.api.model));
+  if (num_active() > settings_.max_queued_requests) {
     return Fail(generation, TooManyRequests(fmt::format(
                                 "{} requests are in flight, the most this server takes; try again",
-                                options_.max_queued_requests)));
+                                settings_.max_queued_requests)));
   }
-  if (!ready()) return Fail(generation, NoGroup());
+  const Nanos bound = g.ttft_deadline > 0 ? g.ttft_deadline : settings_.admission.ttft_deadline;
+  if (bound > 0) g.ttft_until = g.account.received + bound;
+  g.seed = g.api.seed ? *g.api.seed : rng_();
+  Advance(generation);
+}
+
+// Prepares the prompt for the choice that g.choice names, or the next one whose model is up.
+void Service::Advance(const GenerationPtr& generation) {
+  Generation& g = *generation;
+  const ModelRoute& route = *g.route;
+  while (g.choice < route.size() && !pools_[route.at(g.choice).model]->ready()) ++g.choice;
+  if (g.choice == route.size()) return Fail(generation, g.refusal ? *g.refusal : NoGroup(route));
+  g.pool = route.at(g.choice).model;
+  const ServedModel& model = PoolOf(g).model();
   if (g.api.num_text_bytes() <= options_.inline_text_bytes) {
-    return Prepared(generation, Prepare(g.api));
+    return Prepared(generation, Prepare(g.api, model));
   }
   const Nanos queued_at = MonotonicNow();
-  text_pool_.Run([this, generation, queued_at] {
+  text_pool_.Run([this, generation, queued_at, &model] {
     const Nanos started_at = MonotonicNow();
-    auto prompt = std::make_shared<Prompt>(Prepare(generation->api));
+    auto prompt = std::make_shared<Prompt>(Prepare(generation->api, model));
     const Nanos done_at = MonotonicNow();
     post_([this, generation, prompt, waited = started_at - queued_at, done_at] {
       prompt->wait = waited + (MonotonicNow() - done_at);
@@ -74,13 +131,23 @@ void Service::Submit(GenerationPtr generation) {
   });
 }
 
-Service::Prompt Service::Prepare(const ApiRequest& api) const {
+// This choice does not serve it; `why` is what the client hears if no other does.
+void Service::PassOver(const GenerationPtr& generation, const ApiError& why) {
+  Generation& g = *generation;
+  if (g.route->is_last(g.choice)) return Fail(generation, why);
+  g.refusal = why;
+  ++g.choice;
+  Advance(generation);
+}
+
+Service::Prompt Service::Prepare(const ApiRequest& api, const ServedModel& model) {
   Prompt prompt;
+  const text::Tokenizer& tokenizer = *model.tokenizer;
   const Nanos start = MonotonicNow();
   std::string rendered;
   const bool chat = api.endpoint == Endpoint::kChat;
   if (chat) {
-    if (chat_template_ == nullptr) {
+    if (model.chat_template == nullptr) {
       prompt.tokens = InvalidArgument(
           "this model has no chat template, so it takes no messages; use /v1/completions");
       return prompt;
@@ -88,7 +155,7 @@ Service::Prompt Service::Prepare(const ApiRequest& api) const {
     std::vector<text::Message> messages;
     messages.reserve(api.messages.size());
     for (const ApiMessage& m : api.messages) messages.push_back({m.role, m.content});
-    StatusOr<std::string> result = chat_template_->Render(messages, true);
+    StatusOr<std::string> result = model.chat_template->Render(messages, true);
     if (!result.ok()) {
       prompt.tokens = result.status();
       return prompt;
@@ -96,9 +163,9 @@ Service::Prompt Service::Prepare(const ApiRequest& api) const {
     rendered = *std::move(result);
   }
   const Nanos rendered_at = MonotonicNow();
-  std::vector<TokenId> tokens = tokenizer_.Encode(chat ? rendered : api.prompt);
-  if (!chat && tokenizer_.add_bos() && tokenizer_.bos_id() != text::kNoToken) {
-    tokens.insert(tokens.begin(), tokenizer_.bos_id());
+  std::vector<TokenId> tokens = tokenizer.Encode(chat ? rendered : api.prompt);
+  if (!chat && tokenizer.add_bos() && tokenizer.bos_id() != text::kNoToken) {
+    tokens.insert(tokens.begin(), tokenizer.bos_id());
   }
   prompt.tokens = std::move(tokens);
   prompt.render = rendered_at - start;
@@ -108,24 +175,37 @@ Service::Prompt Service::Prepare(const ApiRequest& api) const {
 
 void Service::Prepared(const GenerationPtr& generation, Prompt prompt) {
   Generation& g = *generation;
-  g.account.text_wait = prompt.wait;
-  g.account.render = prompt.render;
-  g.account.tokenize = prompt.tokenize;
+  g.account.text_wait += prompt.wait;
+  g.account.render += prompt.render;
+  g.account.tokenize += prompt.tokenize;
   if (!prompt.tokens.ok()) {
     ApiError error = FromStatus(prompt.tokens.status());
     if (error.status == 400) error.param = "messages";
-    return Fail(generation, error);
+    return PassOver(generation, error);
   }
   g.prompt = *std::move(prompt.tokens);
-  if (!ready()) return Fail(generation, NoGroup());
-  if (std::optional<ApiError> error = CheckLength(g)) return Fail(generation, *error);
-  g.seed = g.api.seed ? *g.api.seed : rng_();
-  g.decoder.emplace(tokenizer_, g.api.stop);
-  if (!Dispatch(generation)) Fail(generation, NoGroup());
+  Consider(generation);
 }
 
-std::optional<ApiError> Service::CheckLength(Generation& g) const {
-  const int context = max_context();
+// Whether the rules of the route leave it to the model that it was prepared for.
+void Service::Consider(const GenerationPtr& generation) {
+  Generation& g = *generation;
+  Pool& pool = PoolOf(g);
+  const ModelRoute::Choice& choice = g.route->at(g.choice);
+  if (!pool.ready()) return PassOver(generation, NoGroup(*g.route));
+  const int length = static_cast<int>(g.prompt.size());
+  if (choice.max_prompt_tokens > 0 && length > choice.max_prompt_tokens) {
+    return PassOver(generation, NoGroup(*g.route));
+  }
+  if (std::optional<ApiError> error = CheckLength(g, pool.dispatcher().max_context())) {
+    return PassOver(generation, *error);
+  }
+  if (!g.route->TakeShare(g.choice)) return PassOver(generation, NoGroup(*g.route));
+  g.decoder.emplace(*pool.model().tokenizer, g.api.stop);
+  Dispatch(generation);
+}
+
+std::optional<ApiError> Service::CheckLength(Generation& g, int context) {
   const int length = static_cast<int>(g.prompt.size());
   const char* param = g.api.endpoint == Endpoint::kChat ? "messages" : "prompt";
   if (length == 0) {
@@ -151,50 +231,48 @@ std::optional<ApiError> Service::CheckLength(Generation& g) const {
   return std::nullopt;
 }
 
-bool Service::Dispatch(const GenerationPtr& generation) {
+void Service::Dispatch(const GenerationPtr& generation) {
   Generation& g = *generation;
-  const Nanos start = MonotonicNow();
-  std::vector<routing::Candidate> candidates;
-  std::vector<BlockHash> chain;  // of the group looked at last: groups of a cluster hash alike
-  const routing::GroupInfo* hashed_for = nullptr;
-  const int needed = static_cast<int>(g.prompt.size()) + g.max_tokens;
-  for (auto& [id, group] : groups_) {
-    const routing::GroupInfo& info = group.info;
-    if (group.draining || needed > info.max_context) continue;
-    if (hashed_for == nullptr || hashed_for->hash_seed != info.hash_seed ||
-        hashed_for->block_size != info.block_size) {
-      chain = HashChain(g, info);
-      hashed_for = &info;
-    }
-    int32_t depth = 0;
-    const GroupId here{id};
-    index_.Match(chain, {&here, 1}, {&depth, 1});
-    candidates.push_back({.group = here,
-                          .load = &group.load,
-                          .reported_at = group.reported_at,
-                          .outstanding = ledger_.Outstanding(here),
-                          .model = &models_[info.device_class],
-                          .max_step_tokens = info.max_step_tokens,
-                          .cached_tokens = depth * info.block_size});
+  Pool& pool = PoolOf(g);
+  const Nanos now = MonotonicNow();
+  const ModelRoute::Choice& choice = g.route->at(g.choice);
+  routing::RouteRequest request{.id = g.id,
+                                .attempt = g.attempt,
+                                .prompt = g.prompt,
+                                .cache_salt = {},
+                                .max_tokens = g.max_tokens,
+                                .priority = g.priority,
+                                .deadline = 0,
+                                .client = g.client,
+                                .session = g.session};
+  if (g.ttft_until > 0) request.deadline = std::max<Nanos>(1, g.ttft_until - now);
+  // Where a smaller model can take over, it does so instead of a longer wait.
+  if (choice.max_ttft > 0 && (request.deadline == 0 || choice.max_ttft < request.deadline)) {
+    request.deadline = choice.max_ttft;
   }
-  const int length = static_cast<int>(g.prompt.size());
-  const routing::Choice choice = routing::SelectGroup(candidates, length, start, rng_);
-  if (!choice.group.valid()) return false;
-  const Group& group = groups_.at(choice.group.value);
-  g.group = choice.group;
-  g.group_name = group.info.name;
-  g.predicted_ttft = choice.predicted_ttft;
-  g.route_reason = choice.reason;
-  ++g.account.num_attempts;
-  index_.Expect(g.group, g.id, HashChain(g, group.info));
-  ledger_.Sent({.key = {g.id, g.attempt},
-                .group = g.group,
-                .uncached_tokens = std::max(1, length - choice.cached_tokens),
-                .prompt_tokens = length,
-                .now = start,
-                .predicted_ttft = choice.predicted_ttft});
+  g.submitted = now;
+  const routing::Decision decision = pool.dispatcher().Submit(request, now);
+  if (const auto* dispatch = std::get_if<routing::Dispatch>(&decision)) {
+    Send(generation, *dispatch);
+  } else if (const auto* rejection = std::get_if<routing::Rejection>(&decision)) {
+    Refuse(generation, *rejection);
+  }
+}
 
-  const std::span<const TokenId> ends = tokenizer_.end_ids();
+void Service::Send(const GenerationPtr& generation, const routing::Dispatch& dispatch) {
+  Generation& g = *generation;
+  Pool& pool = PoolOf(g);
+  const Pool::Group* group = pool.Find(dispatch.group);
+  TANDEM_CHECK(group != nullptr) << "request " << g.id << " goes to a group that is not up";
+  g.group = dispatch.group;
+  g.group_name = group->info.name;
+  g.predicted_ttft = dispatch.predicted_ttft;
+  g.route_reason = dispatch.reason;
+  g.served_model = pool.model().name;
+  ++g.account.num_attempts;
+  pool.series().Routed(dispatch.reason);
+
+  const std::span<const TokenId> ends = pool.model().tokenizer->end_ids();
   routing::GenerateRequest request;
   request.request = g.id;
   request.attempt = g.attempt;
@@ -206,34 +284,59 @@ bool Service::Dispatch(const GenerationPtr& generation) {
   request.top_k = g.api.top_k;
   request.seed = g.seed;
   request.stop_ids.assign(ends.begin(), ends.end());
+  request.priority = dispatch.priority;
   g.account.sent = MonotonicNow();
-  g.account.route += g.account.sent - start;
+  // Not the dispatch's: a choice's own bound decides where it goes, it does not end it there.
+  if (g.ttft_until > 0) request.deadline_in = std::max<Nanos>(1, g.ttft_until - g.account.sent);
+  g.account.admission += dispatch.queued;
+  g.account.route += g.account.sent - g.submitted - dispatch.queued;
   port_->Send(g.group, std::move(request));
-  return true;
 }
 
-std::vector<BlockHash> Service::HashChain(const Generation& g,
-                                          const routing::GroupInfo& info) const {
-  std::vector<BlockHash> chain;
-  const size_t block = static_cast<size_t>(info.block_size);
-  // A fully cached prompt still computes its last token, so its last full block may not count.
-  const size_t blocks = block == 0 ? 0 : (g.prompt.size() - 1) / block;
-  chain.reserve(blocks);
-  BlockHash hash = RootHash(info.hash_seed, {});
-  const std::span<const TokenId> tokens(g.prompt);
-  for (size_t i = 0; i < blocks; ++i) {
-    chain.push_back(hash = HashBlock(hash, tokens.subspan(i * block, block)));
+void Service::Refuse(const GenerationPtr& generation, const routing::Rejection& rejection) {
+  Generation& g = *generation;
+  using Why = routing::Rejection::Why;
+  PoolOf(g).series().Rejected(rejection.why == Why::kDeadline    ? "deadline"
+                              : rejection.why == Why::kQueueFull ? "queue_full"
+                                                                 : "no_group");
+  g.account.admission += MonotonicNow() - g.submitted;
+  if (g.lost) return Fail(generation, *g.lost);  // nobody may start it over
+  PassOver(generation, rejection.why == Why::kNoGroup
+                           ? NoGroup(*g.route)
+                           : RejectionError(rejection, PoolOf(g).model().name));
+}
+
+void Service::PollPool(Pool& pool, Nanos now) {
+  std::vector<routing::Dispatch> dispatches;
+  std::vector<routing::Rejection> rejections;
+  pool.dispatcher().Poll(now, dispatches, rejections);
+  for (const routing::Dispatch& dispatch : dispatches) {
+    Send(active_.at(dispatch.id), dispatch);
   }
-  return chain;
+  for (const routing::Rejection& rejection : rejections) {
+    const GenerationPtr generation = active_.at(rejection.id);
+    Refuse(generation, rejection);
+  }
 }
 
-void Service::SendCancel(Generation& g) {
-  if (ledger_.Cancelled({g.id, g.attempt})) port_->Cancel(g.group, g.id, g.attempt, 0);
+void Service::Tick(Nanos now) {
+  for (const auto& pool : pools_) {
+    const Nanos wake = pool->dispatcher().next_wake();
+    if (wake != 0 && now >= wake) PollPool(*pool, now);
+  }
+}
+
+// Its place in the queue, or its sequence at the group.
+void Service::Withdraw(Generation& g) {
+  if (g.submitted == 0) return;
+  if (PoolOf(g).dispatcher().Cancel(g.id, g.attempt)) {
+    port_->Cancel(g.group, g.id, g.attempt, 0);
+  }
 }
 
 void Service::Abandon(Generation& g, std::string_view why) {
   if (g.ended || g.id == 0) return;
-  if (g.group.valid()) SendCancel(g);
+  Withdraw(g);
   g.sink = nullptr;
   probe_.Failed(why);
   End(g);
@@ -252,7 +355,7 @@ void Service::FailAll(const ApiError& error) {
   std::vector<GenerationPtr> all;
   for (const auto& [id, generation] : active_) all.push_back(generation);
   for (const GenerationPtr& generation : all) {
-    if (generation->group.valid()) SendCancel(*generation);
+    Withdraw(*generation);
     Fail(generation, error);
   }
 }
@@ -261,65 +364,43 @@ void Service::End(Generation& g) {
   if (g.ended) return;
   g.ended = true;
   g.account.ended = MonotonicNow();
-  index_.Settle(g.id);
+  if (options_.recorder != nullptr && g.num_output_tokens > 0) {
+    const ServedModel& model = PoolOf(g).model();
+    options_.recorder->Record({.arrival = g.account.received,
+                               .model = model.name,
+                               .hash_seed = model.fingerprint,
+                               .prompt = g.prompt,
+                               .output_tokens = g.num_output_tokens});
+  }
   probe_.RequestEnded();
   active_.erase(g.id);
 }
 
-bool Service::ready() const {
-  return std::any_of(groups_.begin(), groups_.end(),
-                     [](const auto& entry) { return !entry.second.draining; });
+ApiError Service::NotFound(const std::string& model) const {
+  ApiError error = RequestError(404, "model_not_found",
+                                fmt::format("The model '{}' does not exist; this server has '{}'.",
+                                            model, config::Join(routes_.names(), "', '")));
+  error.param = "model";
+  return error;
 }
 
-int Service::max_context() const {
-  int most = 0;
-  for (const auto& [id, group] : groups_) {
-    if (!group.draining) most = std::max(most, group.info.max_context);
-  }
-  return most;
-}
-
-ApiError Service::NoGroup() const {
+ApiError Service::NoGroup(const ModelRoute& route) const {
   std::string states;
-  for (const auto& [name, why] : down_why_) {
-    fmt::format_to(std::back_inserter(states), "{}group '{}' {}", states.empty() ? ": " : "; ",
-                   name, why);
+  for (size_t i = 0; i < route.size(); ++i) {
+    for (const auto& [name, why] : pools_[route.at(i).model]->down_why()) {
+      fmt::format_to(std::back_inserter(states), "{}group '{}' {}", states.empty() ? ": " : "; ",
+                     name, why);
+    }
   }
   return ServerError(503, "no_group_ready", "no group can serve the model now" + states);
 }
 
-bool Service::Health(std::string& json) const {
-  const Nanos oldest = text_pool_.oldest_start();
-  const bool well = oldest == 0 || MonotonicNow() - oldest < kStuckTextJob;
-  json = fmt::format("{{\"status\":\"{}\",\"requests_in_flight\":{},\"groups\":[",
-                     !well       ? "text_threads_stuck"
-                     : draining_ ? "draining"
-                                 : "ok",
-                     num_active());
-  bool first = true;
-  const auto begin_group = [&](const std::string& name, std::string_view state) {
-    json += first ? "{\"name\":" : ",{\"name\":";
-    first = false;
-    AppendJsonString(json, name);
-    fmt::format_to(std::back_inserter(json), ",\"state\":\"{}\"", state);
-  };
-  for (const auto& [id, group] : groups_) {
-    begin_group(group.info.name, group.draining ? "draining" : "up");
-    fmt::format_to(std::back_inserter(json),
-                   ",\"tp\":{},\"in_flight\":{},\"running\":{},\"waiting\":{},\"free_blocks\":{},"
-                   "\"total_blocks\":{}}}",
-                   group.info.tp, ledger_.Outstanding(GroupId{id}).num_attempts,
-                   group.load.num_running, group.load.num_waiting, group.load.free_blocks,
-                   group.load.total_blocks);
-  }
-  for (const auto& [name, why] : down_why_) {
-    begin_group(name, "down");
-    json += ",\"reason\":";
-    AppendJsonString(json, why);
-    json += '}';
-  }
-  json += "]}";
-  return well;
+bool Service::ready() const {
+  return std::any_of(pools_.begin(), pools_.end(), [](const auto& pool) { return pool->ready(); });
+}
+
+void Service::CheckInvariants() const {
+  for (const auto& pool : pools_) pool->dispatcher().CheckInvariants();
 }
 
 }  // namespace tandem::http

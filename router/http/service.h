@@ -2,12 +2,17 @@
 // tokens back to text. Knows no socket: connections hand it Generations and hear through their
 // sinks; groups are behind GroupPort and GroupListener.
 //
+// Each model has a pool: its groups, and the Dispatcher that chooses between them. What a request
+// says in `model` is a route through pools (model_routes.h); it goes on to the next choice when one
+// refuses it.
+//
 // Thread: the I/O thread, but for the GroupListener functions (any thread), which only queue.
 #pragma once
 
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <variant>
@@ -16,33 +21,44 @@
 #include "common/mutex.h"
 #include "router/http/error.h"
 #include "router/http/generation.h"
+#include "router/http/model_routes.h"
+#include "router/http/pool.h"
 #include "router/http/probe.h"
 #include "router/http/text_pool.h"
-#include "router/routing/group_selector.h"
-#include "router/routing/latency_model.h"
-#include "router/routing/ledger.h"
+#include "router/http/trace_recorder.h"
+#include "router/routing/dispatcher.h"
 #include "router/routing/messages.h"
-#include "router/routing/prefix_index.h"
-#include "router/text/chat_template.h"
-#include "router/text/tokenizer.h"
 
 namespace tandem::http {
 
+// What a running router takes over from a cluster file that is read again.
+struct ServiceSettings {
+  struct Group {
+    std::string name, model;
+  };
+  std::vector<Group> groups;  // of the cluster file, for /health
+  std::vector<config::Alias> aliases;
+  std::string policy = "ttft";
+  config::Admission admission;
+  int max_queued_requests = 1024;  // in flight; beyond: 429
+
+  static ServiceSettings Of(const config::Cluster& cluster);
+};
+
 struct ServiceOptions {
-  std::string model;                // its name in requests
-  std::vector<std::string> groups;  // names in the cluster file, for /health
-  int max_queued_requests = 1024;   // in flight; beyond: 429
+  std::vector<ServedModel> models;  // at least one; names differ
+  ServiceSettings settings;
   int text_threads = 1;
-  size_t inline_text_bytes = 4096;  // longer prompts go to a text thread
+  size_t inline_text_bytes = 4096;    // longer prompts go to a text thread
+  TraceRecorder* recorder = nullptr;  // not owned; null: nothing is recorded
 };
 
 class Service : public routing::GroupListener {
  public:
   using Post = std::function<void(std::function<void()>)>;  // to the I/O thread, from any
 
-  // Borrows all but `options`. `chat_template` null: the model has none.
-  Service(ServiceOptions options, const text::Tokenizer& tokenizer,
-          const text::ChatTemplate* chat_template, observe::Metrics& metrics, Post post);
+  // Borrows `metrics` and what models and recorder point to.
+  Service(ServiceOptions options, observe::Metrics& metrics, Post post);
   ~Service() override;
 
   // Before the first Submit. Not owned.
@@ -56,6 +72,12 @@ class Service : public routing::GroupListener {
   // the metrics ("client_gone", "slow_reader", ...). Ended already: no effect.
   void Abandon(Generation& generation, std::string_view why);
 
+  // What waits in queues and has waited too long ends. Several times a second.
+  void Tick(Nanos now);
+
+  // Requests in flight keep the route they have. REQUIRES: the aliases name models of this router.
+  void Reload(const ServiceSettings& settings);
+
   // From now on Submit answers 503. Those in flight go on.
   void Drain() { draining_ = true; }
   // Ends the text threads; what they had is not answered. Before the I/O thread's queue goes.
@@ -65,13 +87,14 @@ class Service : public routing::GroupListener {
 
   bool draining() const { return draining_; }
   int num_active() const { return static_cast<int>(active_.size()); }
-  bool ready() const;  // a group can serve
-  // {"status":...,"groups":[...]}; false: the router itself is not well.
+  bool ready() const;  // a group of some model can serve
+  // {"status":...,"models":[...],"groups":[...]}; false: the router itself is not well.
   bool Health(std::string& json) const;
-  int max_context() const;  // of the groups that are up; 0: none
-  const ServiceOptions& options() const { return options_; }
+  void UpdateGauges();  // those that are only looked at: before the metrics are read
+  const std::vector<std::string>& model_names() const { return routes_.names(); }
+  const config::Admission& admission() const { return settings_.admission; }
   Probe& probe() { return probe_; }
-  const routing::Ledger& ledger() const { return ledger_; }
+  void CheckInvariants() const;  // tests
 
   // GroupListener; any thread.
   void OnGroupUp(const routing::GroupInfo& info) override;
@@ -85,13 +108,6 @@ class Service : public routing::GroupListener {
     StatusOr<std::vector<TokenId>> tokens = std::vector<TokenId>();
     Nanos wait = 0, render = 0, tokenize = 0;
   };
-  struct Group {
-    routing::GroupInfo info;
-    Probe::Group series;
-    routing::GroupLoad load;
-    Nanos reported_at = 0;
-    bool draining = false;
-  };
   struct Lost {
     GroupId group;
     std::string reason;
@@ -102,16 +118,22 @@ class Service : public routing::GroupListener {
   using Event = std::variant<routing::GroupInfo, routing::StepReport, Lost, Draining>;
 
   // service.cc: from request to group.
-  Prompt Prepare(const ApiRequest& api) const;
+  void Advance(const GenerationPtr& generation);
+  void PassOver(const GenerationPtr& generation, const ApiError& why);
+  static Prompt Prepare(const ApiRequest& api, const ServedModel& model);
   void Prepared(const GenerationPtr& generation, Prompt prompt);
-  std::optional<ApiError> CheckLength(Generation& generation) const;
-  bool Dispatch(const GenerationPtr& generation);  // false: no group can take it
-  std::vector<BlockHash> HashChain(const Generation& generation,
-                                   const routing::GroupInfo& info) const;
-  void SendCancel(Generation& generation);
+  void Consider(const GenerationPtr& generation);
+  static std::optional<ApiError> CheckLength(Generation& generation, int context);
+  void Dispatch(const GenerationPtr& generation);
+  void Send(const GenerationPtr& generation, const routing::Dispatch& dispatch);
+  void Refuse(const GenerationPtr& generation, const routing::Rejection& rejection);
+  void PollPool(Pool& pool, Nanos now);
+  Pool& PoolOf(const Generation& generation) { return *pools_[generation.pool]; }
+  void Withdraw(Generation& generation);
   void Fail(const GenerationPtr& generation, const ApiError& error);
   void End(Generation& generation);
-  ApiError NoGroup() const;
+  ApiError NotFound(const std::string& model) const;
+  ApiError NoGroup(const ModelRoute& route) const;
 
   // group_events.cc: from group to reply.
   void Queue(Event event);
@@ -120,15 +142,15 @@ class Service : public routing::GroupListener {
   void Handle(routing::StepReport& report);
   void Handle(Lost& lost);
   void Handle(Draining& draining);
-  void HandleKvEvents(const routing::StepReport& report);
+  void Resend(const routing::Attempt& attempt, const std::string& group, const std::string& why);
   void HandleTokens(const routing::StepReport& report, routing::SequenceTokens& sequence);
   void AccountFirstToken(Generation& generation, const routing::StepReport& report,
                          const routing::SequenceTokens& sequence, Nanos now);
   void Deliver(const GenerationPtr& generation, const routing::SequenceTokens& sequence);
 
   const ServiceOptions options_;
-  const text::Tokenizer& tokenizer_;
-  const text::ChatTemplate* const chat_template_;
+  ServiceSettings settings_;
+  ModelRoutes routes_;
   Probe probe_;
   const Post post_;
   routing::GroupPort* port_ = nullptr;
@@ -137,11 +159,8 @@ class Service : public routing::GroupListener {
   RequestId last_id_ = 0;
   routing::Rng rng_;
   std::unordered_map<RequestId, GenerationPtr> active_;
-  std::map<int32_t, Group> groups_;              // by GroupId: those that are up
-  std::map<std::string, std::string> down_why_;  // by name: why a group of the file is not up
-  std::map<std::string, routing::LatencyModel> models_;  // by device class
-  routing::PrefixIndex index_;
-  routing::Ledger ledger_;
+  std::vector<std::unique_ptr<Pool>> pools_;          // by index of options_.models
+  std::unordered_map<int32_t, Pool*> pool_of_group_;  // by GroupId: those that are up
 
   Mutex events_mutex_;
   std::vector<Event> events_ TANDEM_GUARDED_BY(events_mutex_);

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <atomic>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -17,8 +18,9 @@
 namespace tandem::link {
 
 struct GroupLinkOptions {
-  std::string endpoint;                 // "tcp://127.0.0.1:*": any free port
-  std::string fingerprint;              // of this router's model + tokenizer; empty: take any group
+  std::string endpoint;  // "tcp://127.0.0.1:*": any free port
+  // Fingerprints (model + tokenizer) of the models this router serves, by name; empty: take any.
+  std::map<std::string, std::string> models;
   uint32_t credits = 64;                // reports a group may have unacknowledged
   Nanos ping_interval = 200'000'000;    // a group whose process died is noticed at the next one
   Nanos silence_slack = 1'000'000'000;  // beyond what the group itself said

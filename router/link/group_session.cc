@@ -181,11 +181,18 @@ std::string RefusalOf(const wire::Hello& hello, const GroupLinkOptions& options)
     return fmt::format("group {} speaks protocol {}, this router {}; install one version on both",
                        hello.group(), hello.major(), kProtocolMajor);
   }
-  if (!options.fingerprint.empty() && hello.fingerprint() != options.fingerprint) {
+  const auto model = options.models.find(hello.model());
+  if (!options.models.empty() && model == options.models.end()) {
     return fmt::format(
-        "group {} serves a model with fingerprint {}, this router's tokenizer has "
-        "{}; give both the same model file",
-        hello.group(), hello.fingerprint(), options.fingerprint);
+        "group {} serves the model '{}', which this router does not; give both the same cluster "
+        "file",
+        hello.group(), hello.model());
+  }
+  if (model != options.models.end() && hello.fingerprint() != model->second) {
+    return fmt::format(
+        "group {} serves '{}' with fingerprint {}, this router's tokenizer of it has {}; give both "
+        "the same model file",
+        hello.group(), hello.model(), hello.fingerprint(), model->second);
   }
   if (hello.group().empty() || hello.block_size() <= 0 || hello.max_context() <= 0) {
     return fmt::format("group '{}' does not say what it is", hello.group());

@@ -51,11 +51,11 @@ class FakeGroups : public routing::GroupPort {
     return !sent_.empty();
   }
 
-  GroupId Up(const std::string& name, int max_context = 512) {
+  GroupId Up(const std::string& name, int max_context = 512, const std::string& model = "tiny") {
     routing::GroupInfo info;
     info.id = GroupId{next_group_++};
     info.name = name;
-    info.model = "tiny";
+    info.model = model;
     info.hash_seed = "seed";
     info.block_size = 16;
     info.tp = 2;
@@ -95,6 +95,17 @@ class FakeGroups : public routing::GroupPort {
     sequence.error = std::move(why);
     sequence.error_kind = kind;
     Report(to.group, {sequence});
+  }
+  // A step of `prefill_tokens` that took `duration`: how fast the group is taken to be.
+  void Calibrate(GroupId group, int prefill_tokens, Nanos duration) {
+    routing::StepReport report;
+    report.group = group;
+    report.load.total_blocks = report.load.free_blocks = 1024;
+    report.load.step = 1;
+    report.load.step_duration = duration;
+    report.load.step_prefill_tokens = prefill_tokens;
+    report.received_at = MonotonicNow();
+    listener_.OnStep(std::move(report));
   }
   void Report(GroupId group, std::vector<routing::SequenceTokens> sequences,
               std::vector<routing::KvEvent> events = {}) {

@@ -39,17 +39,20 @@ class ServerTest : public ::testing::Test {
 
   ~ServerTest() override { Stop(); }
 
-  // Once, first.
+  // Once, first. One model, "tiny", unless the test says more.
   void Start(ApiKeys keys = {}) {
     options_.port = 0;
-    service_options_.model = "tiny";
-    auto server = Server::Open(options_, service_options_, std::move(keys), *tokenizer_,
-                               template_.get(), metrics_);
+    settings_.keys = std::move(keys);
+    if (service_options_.models.empty()) AddModel("tiny");
+    auto server = Server::Open(options_, settings_, service_options_, metrics_);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = std::move(*server);
     groups_ = std::make_unique<FakeGroups>(server_->service());
     server_->service().Connect(groups_.get());
     thread_ = std::jthread([this] { server_->Run(); });
+  }
+  void AddModel(const std::string& name) {
+    service_options_.models.push_back({name, "fp-" + name, tokenizer_.get(), template_.get()});
   }
   void StartWithGroup() {
     Start();
@@ -60,7 +63,7 @@ class ServerTest : public ::testing::Test {
     server_->Stop();
     thread_.join();
     EXPECT_EQ(server_->service().num_active(), 0);
-    server_->service().ledger().CheckInvariants();
+    server_->service().CheckInvariants();
   }
   // Until Run() returns on its own.
   void Join() { thread_.join(); }
@@ -83,6 +86,7 @@ class ServerTest : public ::testing::Test {
   static inline std::unique_ptr<const text::Tokenizer> tokenizer_;
   static inline std::unique_ptr<text::ChatTemplate> template_;
   ServerOptions options_;
+  ServerSettings settings_;
   ServiceOptions service_options_;
   observe::Metrics metrics_;
   std::unique_ptr<Server> server_;

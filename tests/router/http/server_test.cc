@@ -199,8 +199,8 @@ TEST_F(ServerTest, NeutralValuesOfUnsupportedFieldsAreTaken) {
 }
 
 TEST_F(ServerTest, BytesThatAreNoHttpAndLimits) {
-  options_.limits.max_header_bytes = 1024;
-  options_.limits.max_body_bytes = 4096;
+  settings_.limits.max_header_bytes = 1024;
+  settings_.limits.max_body_bytes = 4096;
   StartWithGroup();
   {
     RawClient client(port());
@@ -299,7 +299,7 @@ TEST_F(ServerTest, KeysAreAskedForUnderV1Only) {
 }
 
 TEST_F(ServerTest, WithoutAGroupItIsAliveButNotReady) {
-  service_options_.groups = {"g0"};
+  settings_.service.groups = {{"g0", "tiny"}};
   Start();
   RawClient client(port());
   client.Send(RawClient::Get("/health"));
@@ -331,8 +331,8 @@ TEST_F(ServerTest, WithoutAGroupItIsAliveButNotReady) {
 }
 
 TEST_F(ServerTest, TooManyRequestsAndConnections) {
-  service_options_.max_queued_requests = 1;
-  options_.limits.max_connections = 2;
+  settings_.service.max_queued_requests = 1;
+  settings_.limits.max_connections = 2;
   StartWithGroup();
   RawClient first(port()), second(port());
   first.Send(ChatPost("one"));
@@ -349,9 +349,9 @@ TEST_F(ServerTest, TooManyRequestsAndConnections) {
 }
 
 TEST_F(ServerTest, TimeoutsEndConnectionsThatDoNotSend) {
-  options_.limits.header_timeout = 100 * kMillisecond;
-  options_.limits.body_timeout = 100 * kMillisecond;
-  options_.limits.idle_timeout = 100 * kMillisecond;
+  settings_.limits.header_timeout = 100 * kMillisecond;
+  settings_.limits.body_timeout = 100 * kMillisecond;
+  settings_.limits.idle_timeout = 100 * kMillisecond;
   StartWithGroup();
   RawClient idle(port()), header(port()), body(port());
   header.Send("GET /health HT");

@@ -126,8 +126,8 @@ TEST_F(StreamTest, AClientThatPipelinesMuchAndLeavesIsCancelledAtOnce) {
 }
 
 TEST_F(StreamTest, PipelinedBytesAreBoundedWhileAReplyIsMade) {
-  options_.limits.max_header_bytes = 1024;
-  options_.limits.max_body_bytes = 64 << 10;
+  settings_.limits.max_header_bytes = 1024;
+  settings_.limits.max_body_bytes = 64 << 10;
   StartWithGroup();
   const std::string flood(1 << 20, 'x');
   RawClient whole(port()), streaming(port());
@@ -232,7 +232,7 @@ TEST_F(StreamTest, ClientsThatLeaveAtAnyMomentLeaveNothing) {
 }
 
 TEST_F(StreamTest, AReaderThatDoesNotReadIsCutOffAndDelaysNobody) {
-  options_.limits.max_stream_buffer_bytes = 16 << 10;
+  settings_.limits.max_stream_buffer_bytes = 16 << 10;
   StartWithGroup();
   RawClient slow(port(), 4096), quick(port());
   slow.Send(ChatPost("a", R"(,"stream":true)"));
@@ -256,8 +256,8 @@ TEST_F(StreamTest, AReaderThatDoesNotReadIsCutOffAndDelaysNobody) {
 }
 
 TEST_F(StreamTest, AReaderWithoutProgressIsCutOffInTime) {
-  options_.limits.max_stream_buffer_bytes = 64 << 20;
-  options_.limits.slow_reader_timeout = 200 * kMillisecond;
+  settings_.limits.max_stream_buffer_bytes = 64 << 20;
+  settings_.limits.slow_reader_timeout = 200 * kMillisecond;
   StartWithGroup();
   RawClient slow(port(), 4096);
   slow.Send(ChatPost("a", R"(,"stream":true)"));
@@ -397,7 +397,7 @@ TEST_F(StreamTest, DrainingFinishesStreamsAndRefusesNewOnes) {
 }
 
 TEST_F(StreamTest, DrainingHasAnEnd) {
-  options_.limits.drain_timeout = 100 * kMillisecond;
+  settings_.limits.drain_timeout = 100 * kMillisecond;
   StartWithGroup();
   RawClient client(port());
   client.Send(ChatPost("a", R"(,"stream":true)"));

@@ -1,13 +1,20 @@
 // The parts of the HTTP room that need no socket.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <filesystem>
+#include <fstream>
+#include <regex>
 
 #include "router/http/api_keys.h"
 #include "router/http/json_text.h"
 #include "router/http/latency_account.h"
+#include "router/http/model_routes.h"
 #include "router/http/openai_request.h"
 #include "router/http/openai_response.h"
 #include "router/http/request_reader.h"
+#include "router/http/trace_recorder.h"
 
 namespace tandem::http {
 namespace {
@@ -239,6 +246,79 @@ TEST(LatencyAccount, PartsAndResidualAddUp) {
   EXPECT_THAT(a.Json(), HasSubstr("\"ttft_us\":640.0"));
   EXPECT_THAT(a.Json(), HasSubstr("\"residual_us\":5.0"));
   EXPECT_THAT(a.Json(), HasSubstr("\"parts\":{\"read_us\":10.0,\"parse_us\":20.0"));
+}
+
+TEST(ModelRoutes, NamesOfModelsAndAliases) {
+  const ModelRoutes routes(
+      {"large", "small"},
+      {{"auto", {{.model = "large", .max_prompt_tokens = 9, .max_ttft = 7}, {.model = "small"}}}});
+  EXPECT_EQ(routes.names(), (std::vector<std::string>{"large", "small", "auto"}));
+  EXPECT_EQ(routes.Find("none"), nullptr);
+  ASSERT_NE(routes.Find("small"), nullptr);
+  EXPECT_EQ(routes.Find("small")->size(), 1u);
+  EXPECT_EQ(routes.Find("small")->at(0).model, 1u);
+  const auto alias = routes.Find("auto");
+  ASSERT_EQ(alias->size(), 2u);
+  EXPECT_EQ(alias->at(0).max_prompt_tokens, 9);
+  EXPECT_EQ(alias->at(0).max_ttft, 7);
+  EXPECT_FALSE(alias->is_last(0));
+  EXPECT_TRUE(alias->is_last(1));
+}
+
+TEST(ModelRoutes, SharesAreExact) {
+  for (const int share : {1, 30, 50, 99, 100}) {
+    ModelRoute route("auto", {{.share = share}, {.model = 1}});
+    for (int round = 0; round < 3; ++round) {
+      int taken = 0;
+      for (int i = 0; i < 100; ++i) taken += route.TakeShare(0) ? 1 : 0;
+      EXPECT_EQ(taken, share);
+    }
+  }
+}
+
+TEST(TraceRecorder, WritesArrivalsLengthsAndHashesOfFullBlocks) {
+  char folder[] = "/tmp/tandem-trace-XXXXXX";
+  ASSERT_NE(mkdtemp(folder), nullptr);
+  const std::string path = std::string(folder) + "/new/t.jsonl";
+  auto recorder = TraceRecorder::Open(path, 1000 * kMillisecond);
+  ASSERT_TRUE(recorder.ok()) << recorder.status();
+  std::vector<TokenId> prompt(40, 7);
+  (*recorder)->Record({1012 * kMillisecond, "m", "seed", prompt, 5});
+  prompt[20] = 8;
+  (*recorder)->Record({1013 * kMillisecond + 500 * kMicrosecond, "m", "seed", prompt, 1});
+  std::ifstream in(path);
+  std::string header, first, second, none;
+  std::getline(in, header);
+  std::getline(in, first);
+  std::getline(in, second);
+  EXPECT_EQ(header, R"({"tandem_trace":1,"block_size":16})");
+  std::smatch a, b;
+  const std::regex line(
+      R"re(\{"timestamp":([0-9.]+),"input_length":(\d+),"output_length":(\d+),"hash_ids":\[(\d+),(\d+)\],"model":"m"\})re");
+  ASSERT_TRUE(std::regex_match(first, a, line)) << first;
+  ASSERT_TRUE(std::regex_match(second, b, line)) << second;
+  EXPECT_EQ(a[1], "12.000");
+  EXPECT_EQ(b[1], "13.500");
+  EXPECT_EQ(a[2], "40");
+  EXPECT_EQ(a[3], "5");
+  EXPECT_EQ(a[4], b[4]);  // the first blocks are equal, the second ones are not
+  EXPECT_NE(a[5], b[5]);
+  EXPECT_FALSE(std::getline(in, none));
+
+  auto again = TraceRecorder::Open(path, 0);  // never over one that is there
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ((*again)->path(), path + ".1");
+  std::filesystem::remove_all(folder);
+  EXPECT_FALSE(TraceRecorder::Open("/dev/null/t", 0).ok());
+}
+
+TEST(ApiKeys, EachKeyIsAClient) {
+  const auto keys = ApiKeys::Parse("one\ntwo\n", "keys");
+  ASSERT_TRUE(keys.ok());
+  EXPECT_NE(keys->ClientOf("Bearer one"), 0u);
+  EXPECT_EQ(keys->ClientOf("Bearer one"), keys->ClientOf("bearer  one"));
+  EXPECT_NE(keys->ClientOf("Bearer one"), keys->ClientOf("Bearer two"));
+  EXPECT_EQ(keys->ClientOf("Bearer three"), 0u);
 }
 
 }  // namespace

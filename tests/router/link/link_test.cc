@@ -23,7 +23,7 @@ using testing::StepWith;
 GroupLinkOptions RouterOptions(const std::string& endpoint = "tcp://127.0.0.1:*") {
   GroupLinkOptions options;
   options.endpoint = endpoint;
-  options.fingerprint = "fp";
+  options.models = {{"tiny", "fp"}};
   options.ping_interval = 20 * kMillisecond;
   options.silence_slack = 60 * kSecond;
   return options;
@@ -264,9 +264,30 @@ TEST(Link, RefusesAnotherModelUntilItFits) {
   const std::string endpoint = router->endpoint();
   router.reset();
   auto fitting = RouterOptions(endpoint);
-  fitting.fingerprint = "another";
+  fitting.models = {{"tiny", "another"}};
   auto again = OpenRouter(listener, fitting);
   EXPECT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 1; }));
+}
+
+TEST(Link, TakesTheGroupsOfEachModelAndNoOther) {
+  RecordingListener listener;
+  auto options = RouterOptions();
+  options.models = {{"tiny", "fp"}, {"other", "fp2"}};
+  auto router = OpenRouter(listener, options);
+  auto unknown = LeaderOptionsFor(router->endpoint(), "g2");
+  unknown.self.model = "third";
+  FakeLeader third(unknown);
+  const auto patience = std::chrono::steady_clock::now() + testing::kPatience;
+  while (router->stats().hellos_refused == 0 && std::chrono::steady_clock::now() < patience) {
+    std::this_thread::yield();
+  }
+  EXPECT_GE(router->stats().hellos_refused, 1u);
+  FakeLeader tiny(LeaderOptionsFor(router->endpoint(), "g0"));
+  auto other_options = LeaderOptionsFor(router->endpoint(), "g1");
+  other_options.self.model = "other";
+  other_options.self.fingerprint = "fp2";
+  FakeLeader other(other_options);
+  EXPECT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 2; }));
 }
 
 TEST(Link, ARouterThatDoesNotReadLosesItsSessionAndNoOther) {
@@ -476,6 +497,7 @@ class RawWorker {
     wire::Hello& hello = *message.mutable_hello();
     hello.set_major(major);
     hello.set_group("raw");
+    hello.set_model("tiny");
     hello.set_fingerprint("fp");
     hello.set_attempt(1);
     hello.set_block_size(16);

@@ -1,0 +1,80 @@
+// One model of the router: what its text needs, its groups as they are, and the dispatcher that
+// chooses between them.
+//
+// Thread: the I/O thread.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "common/config/cluster_config.h"
+#include "router/http/probe.h"
+#include "router/routing/dispatcher.h"
+#include "router/routing/messages.h"
+#include "router/text/chat_template.h"
+#include "router/text/tokenizer.h"
+
+namespace tandem::http {
+
+struct ServedModel {
+  std::string name;                                   // in the cluster file
+  std::string fingerprint;                            // of model + tokenizer
+  const text::Tokenizer* tokenizer = nullptr;         // not owned
+  const text::ChatTemplate* chat_template = nullptr;  // not owned; null: the model has none
+};
+
+class Pool {
+ public:
+  struct Group {
+    routing::GroupInfo info;
+    Probe::Group series;
+    routing::GroupLoad load;  // newest report
+    bool draining = false;
+  };
+
+  Pool(const ServedModel& model, const std::string& policy, const config::Admission& admission,
+       Probe& probe);
+
+  const ServedModel& model() const { return model_; }
+  routing::Dispatcher& dispatcher() { return dispatcher_; }
+  const routing::Dispatcher& dispatcher() const { return dispatcher_; }
+  const std::map<int32_t, Group>& groups() const { return groups_; }  // by GroupId: those up
+  Probe::Pool& series() { return series_; }
+
+  bool ready() const;  // a group takes new requests
+
+  void GroupUp(routing::GroupInfo info, Nanos now);
+  void GroupDraining(GroupId group);
+  // Its attempts in flight, in order of sending.
+  std::vector<routing::Attempt> GroupLost(GroupId group, const std::string& reason);
+  // False: the group is not up.
+  bool Report(routing::StepReport& report);
+  const Group* Find(GroupId group) const;  // null: not up
+
+  // A group of the cluster file, which may not have been heard of.
+  void Expect(const std::string& name);
+  // Nothing more is said of the others once they are not up.
+  void ForgetAllBut(const std::vector<std::string>& names);
+  // What is said of groups that are not up, by name.
+  const std::map<std::string, std::string>& down_why() const { return down_why_; }
+
+  void SetPolicy(const std::string& name);
+  void SetAdmission(const config::Admission& admission);
+
+ private:
+  bool IsUp(const std::string& name) const;
+
+  const ServedModel model_;
+  Probe& probe_;
+  Probe::Pool series_;
+  std::string policy_;
+  routing::Dispatcher dispatcher_;
+  std::map<int32_t, Group> groups_;
+  std::map<std::string, std::string> down_why_;
+  std::set<std::string> forgotten_;  // up, and in the cluster file no more
+};
+
+}  // namespace tandem::http
