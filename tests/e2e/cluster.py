@@ -39,7 +39,8 @@ def wait_until(condition, seconds, what):
 
 
 class Cluster:
-    def __init__(self, tp=2, group="", router="", log="{level: info}"):
+    def __init__(self, tp=2, group="", router="", log="{level: info}", text=None):
+        """`text`: the whole cluster file, with {model}, {port}, {link} and {dir} in it."""
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="tandem-e2e-"))
         self.port = free_port()
         self.log_path = self.dir / "log"
@@ -57,8 +58,20 @@ links:
 log: {log}
 """
         )
+        if text is not None:
+            self.write(text)
         (self.dir / "keys.txt").write_text("# for api_keys_file\nsecret-1\nsecret-2\n")
         self.up = None
+
+    def write(self, text):
+        """Replaces the cluster file at once, so that nobody reads half of it."""
+        if not hasattr(self, "link"):
+            self.link = free_port()
+        new = self.dir / "new.yaml"
+        new.write_text(
+            text.format(model=MODEL, port=self.port, link=self.link, dir=self.dir)
+        )
+        new.rename(self.file)
 
     def __enter__(self):
         with open(self.log_path, "wb") as log:
