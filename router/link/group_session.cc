@@ -86,7 +86,8 @@ void FromWire(const wire::StepReport& report, routing::GroupLoad& to) {
   const int entries =
       std::min({from.remaining_tokens_size(), from.prompt_tokens_size(), from.age_size()});
   for (int i = 0; i < entries; ++i) {
-    to.queue.push_back({from.remaining_tokens(i), from.prompt_tokens(i), from.age(i)});
+    to.queue.push_back({from.remaining_tokens(i), from.prompt_tokens(i), from.age(i),
+                        i < from.priority_size() ? from.priority(i) : 0});
   }
   to.last_request_seen = report.last_request_seen();
   to.step = report.timing().step();

@@ -96,6 +96,7 @@ struct QueueEntry {
   int32_t remaining_tokens = 0;  // in no step yet
   int32_t prompt_tokens = 0;
   Nanos age = 0;
+  int32_t priority = 0;
 };
 
 // What the steps that a group had begun or planned, but not finished, when it reported have in

@@ -84,7 +84,7 @@ void Engine::AddToQueue(const Sequence& seq, int remaining, Nanos now) {
   ++load_.num_waiting;
   load_.queued_tokens += remaining;
   if (load_.queue.size() == kMaxQueueEntries) return;
-  load_.queue.push_back({remaining, seq.num_tokens(), now - seq.arrival});
+  load_.queue.push_back({remaining, seq.num_tokens(), now - seq.arrival, seq.priority});
 }
 
 }  // namespace tandem::engine

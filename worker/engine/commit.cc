@@ -18,6 +18,7 @@ void Engine::Commit(std::span<const RowResult> results, Nanos step_start, Nanos 
   }
   for (Sequence* seq : running_) Account(*seq, IdleShare(*seq), now);  // those without a row
   in_flight_since_ = now;
+  step_model_.Observe(FeaturesOf(buffer), now - step_start);
   last_step_ = {.step = buffer.plan.step,
                 .duration = now - step_start,
                 .prefill_tokens = static_cast<int32_t>(buffer.tokens.size() - num_decodes),

@@ -94,6 +94,14 @@ int Engine::BudgetLeft() const {
   return limits_.max_step_tokens - static_cast<int>(building_->tokens.size());
 }
 
+StepFeatures Engine::FeaturesOf(const PlanBuffer& buffer) {
+  const double decodes = buffer.plan.num_decodes;
+  return {.prefill_tokens = static_cast<double>(buffer.tokens.size()) - decodes,
+          .attention = static_cast<double>(buffer.prefill_attention),
+          .decodes = decodes,
+          .context_tokens = static_cast<double>(buffer.context_tokens)};
+}
+
 // The caller has made sure that the block table covers the tokens.
 void Engine::AddRow(Sequence& seq, int num_tokens, bool samples) {
   PlanRow row;

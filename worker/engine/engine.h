@@ -26,6 +26,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "common/latency_model.h"
 #include "worker/engine/block_manager.h"
 #include "worker/engine/inbox.h"
 #include "worker/engine/sequence.h"
@@ -34,21 +35,22 @@
 namespace tandem::engine {
 
 struct EngineOptions {
-  int num_blocks = 0;         // KV blocks of the group: the least of its ranks
-  int block_size = 16;        // tokens
-  int max_context = 0;        // tokens of prompt and reply together
-  int vocab_size = 0;         // token ids are in [0, this)
-  int max_seqs = 64;          // slots; no more than max_step_tokens are used
-  int max_step_tokens = 256;  // bounds ITL: a step computes at most this many
-  int max_queued = 4096;      // sequences waiting for a slot; beyond: kError
-  std::string hash_seed;      // of the block hashes: the model's fingerprint
+  int num_blocks = 0;           // KV blocks of the group: the least of its ranks
+  int block_size = 16;          // tokens
+  int max_context = 0;          // tokens of prompt and reply together
+  int vocab_size = 0;           // token ids are in [0, this)
+  int max_seqs = 64;            // slots; no more than max_step_tokens are used
+  int max_step_tokens = 256;    // bounds ITL: a step computes at most this many
+  int max_chunk_tokens = 8192;  // of one prompt in one step
+  // Bounds ITL in time: a step gets no more prompt tokens than are predicted to fit into it, by a
+  // fit to the steps before, but always an eighth of max_step_tokens. 0: off, as it is on a device
+  // whose full step of max_step_tokens is longer than anybody would set it to.
+  Nanos max_step_time = 0;
+  // Prompts go in the order of common/prompt_order.h, but older ones before all others, by arrival.
+  Nanos max_prompt_age = 60 * kSecond;
+  int max_queued = 4096;  // sequences waiting for a slot; beyond: kError
+  std::string hash_seed;  // of the block hashes: the model's fingerprint
 };
-
-// Prefill order: least of remaining - kAgeingTokensPerSecond * age - kTokensPerPriority * priority.
-// The longest prompt of 8,192 tokens passes newcomers after 33 s; a level of priority is worth 16
-// s.
-inline constexpr int64_t kAgeingTokensPerSecond = 250;
-inline constexpr int64_t kTokensPerPriority = 4096;
 
 class Engine {
  public:
@@ -153,6 +155,7 @@ class Engine {
   Sequence* ComputingSamePrefix(Sequence& seq);
   bool TryStart(Sequence& seq, Nanos now);
   void AddChunk(Sequence& seq);
+  int ChunkFor(const Sequence& seq) const;
 
   // account.cc
   enum class Share : uint8_t { kQueue, kPrefill, kWaiting, kDecode, kPreempted };
@@ -170,6 +173,7 @@ class Engine {
   const StepPlan& FinishPlan();
   void AddRow(Sequence& seq, int num_tokens, bool samples);
   int BudgetLeft() const;
+  static StepFeatures FeaturesOf(const PlanBuffer& buffer);
   bool InThisPlan(const Sequence& seq) const { return seq.last_step == last_step_number_ + 1; }
   PlanBuffer& oldest_in_flight();
 
@@ -202,6 +206,7 @@ class Engine {
   std::vector<Output> outputs_, spare_outputs_;
   Load load_;
   StepTiming last_step_;
+  LatencyModel step_model_;
   SeqId last_seq_ = 0;
   uint64_t num_preemptions_ = 0;
   uint64_t num_duplicates_ = 0;

@@ -94,6 +94,7 @@ struct QueueEntry {
   int32_t remaining_tokens = 0;  // prompt tokens in no plan yet
   int32_t prompt_tokens = 0;
   Nanos age = 0;
+  int32_t priority = 0;
 };
 inline constexpr int kMaxQueueEntries = 64;
 

@@ -1,15 +1,21 @@
 // Phase 4: what is left of the token budget goes to prompts, in chunks.
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include "common/check.h"
+#include "common/prompt_order.h"
 #include "worker/engine/engine.h"
 
 namespace tandem::engine {
 namespace {
 
-int64_t AttentionWork(int64_t start, int64_t num_tokens) {
-  return start * num_tokens + num_tokens * num_tokens / 2;
-}
+// Steps seen before the fit may shorten others.
+constexpr int64_t kStepsToTrust = 50;
+// Of max_step_tokens: what prompts get in a step however little time there is.
+constexpr int kLeastShare = 8;
+
+constexpr int64_t kOverdue = std::numeric_limits<int64_t>::min();
 
 // For a heap whose top is served first: the least score, then the earliest arrival.
 constexpr auto kServedLater = [](const auto& a, const auto& b) {
@@ -23,7 +29,7 @@ void Engine::PlanPrefills(Nanos now) {
   RankCandidates(now);
   while (BudgetLeft() > 0) {
     Sequence* seq = NextCandidate();
-    if (seq == nullptr) return;
+    if (seq == nullptr || ChunkFor(*seq) == 0) return;
     if (InThisPlan(*seq)) continue;
     if (!seq->has_slot()) {
       if (Sequence* ahead = ComputingSamePrefix(*seq)) {
@@ -68,13 +74,12 @@ Sequence* Engine::NextCandidate() {
   return seq;
 }
 
-// Shortest remaining first keeps the mean time to first token low; ageing keeps the longest from
-// waiting for ever (engine.planning.ageing).
+// engine.planning.ageing
 int64_t Engine::Score(const Sequence& seq, Nanos now) const {
   const int remaining = seq.has_slot() ? seq.prefill_target - seq.num_planned
                                        : seq.num_tokens() - seq.cached_estimate;
-  const int64_t age_ms = (now - seq.arrival) / kMillisecond;
-  return remaining - age_ms * kAgeingTokensPerSecond / 1000 - kTokensPerPriority * seq.priority;
+  if (now - seq.arrival >= options_.max_prompt_age) return kOverdue;  // ties go by arrival
+  return PromptScore(remaining, now - seq.arrival, seq.priority);
 }
 
 // The running sequence that is about to publish the first block that `seq` lacks, or null. It ends:
@@ -123,11 +128,30 @@ bool Engine::TryStart(Sequence& seq, Nanos now) {
 
 void Engine::AddChunk(Sequence& seq) {
   const int remaining = seq.prefill_target - seq.num_planned;
-  const int num_tokens = std::min(remaining, BudgetLeft());
+  const int num_tokens = std::min(remaining, ChunkFor(seq));
+  if (num_tokens == 0) return;
   const bool last = num_tokens == remaining;
-  building_->prefill_attention += AttentionWork(seq.num_planned, num_tokens);
+  building_->prefill_attention += static_cast<int64_t>(AttentionWork(seq.num_planned, num_tokens));
   AddRow(seq, num_tokens, /*samples=*/last);
   if (last) seq.state = SeqState::kDecode;
+}
+
+// Tokens of seq that this step still has room and time for (engine.planning.chunks).
+int Engine::ChunkFor(const Sequence& seq) const {
+  const int most = std::min(BudgetLeft(), options_.max_chunk_tokens);
+  if (options_.max_step_time == 0 || step_model_.num_observed() < kStepsToTrust) return most;
+  const LatencyModel::Coefficients& cost = step_model_.coefficients();
+  const double left = static_cast<double>(options_.max_step_time) / kSecond -
+                      step_model_.Seconds(FeaturesOf(*building_));
+  // c tokens after s cost c * token + (s * c + c * c / 2) * pair.
+  const double linear = cost.prefill_token + cost.attention * seq.num_planned;
+  const double root = std::sqrt(linear * linear + 2 * cost.attention * std::max(0.0, left));
+  const double fits = linear + root > 0 ? 2 * std::max(0.0, left) / (linear + root) : most;
+  // Whatever the fit says, prompts go on.
+  const int planned = static_cast<int>(building_->tokens.size()) - building_->plan.num_decodes;
+  const int least = std::max(1, limits_.max_step_tokens / kLeastShare) - planned;
+  return std::clamp(static_cast<int>(std::min<double>(fits, most)), std::clamp(least, 0, most),
+                    most);
 }
 
 }  // namespace tandem::engine

@@ -112,6 +112,7 @@ void Encode(const engine::Load& load, wire::Load& to) {
     to.add_remaining_tokens(entry.remaining_tokens);
     to.add_prompt_tokens(entry.prompt_tokens);
     to.add_age(entry.age);
+    to.add_priority(entry.priority);
   }
   const engine::WorkInFlight& work = load.in_flight;
   to.set_steps_in_flight(work.num_steps);

@@ -100,7 +100,7 @@ TEST(Link, CarriesARequestAndItsTokens) {
   row.top_logprobs[0] = -0.25, row.top_logprobs[1] = -0.75;
   step.outputs[0].logprobs = {row, row};
   step.outputs[0].timings.queue = 123;
-  step.load.queue = {{5, 6, 7}};
+  step.load.queue = {{5, 6, 7, 8}};
   step.load.in_flight = {1, 50, 4, 5, 60, 70};
   step.timing = {3, 1000, 4, 5, 60, 6};
   leader.link().SendStep(std::move(step));
@@ -118,6 +118,9 @@ TEST(Link, CarriesARequestAndItsTokens) {
   EXPECT_EQ(listener.last_load.last_request_seen, 11u);
   EXPECT_EQ(listener.last_load.step_prefill_attention, 60);
   EXPECT_EQ(listener.last_load.step_context_tokens, 6);
+  ASSERT_EQ(listener.last_load.queue.size(), 1u);
+  EXPECT_EQ(listener.last_load.queue[0].remaining_tokens, 5);
+  EXPECT_EQ(listener.last_load.queue[0].priority, 8);
   const routing::WorkInFlight& work = listener.last_load.in_flight;
   EXPECT_EQ(work.num_steps, 1);
   EXPECT_EQ(work.elapsed, 50);

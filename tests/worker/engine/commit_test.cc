@@ -48,6 +48,34 @@ TEST(Commit, LastStepSaysWhatItTookAndHadInIt) {
   EXPECT_EQ(step.num_decodes, 1);
   EXPECT_EQ(step.prefill_tokens, 15);
   EXPECT_EQ(step.context_tokens, 7);
+  EXPECT_EQ(step.prefill_attention, 15 * 15 / 2);
+  h.Step();
+  EXPECT_EQ(h.engine().last_step().prefill_attention, 15 * 15 + 15 * 15 / 2) << "after 15 of them";
+}
+
+TEST(Commit, LoadTellsTheStepsInFlightFromTheQueue) {
+  Harness h(SmallOptions());
+  h.Add(Prompt(6), 10);
+  h.Step();
+  EXPECT_EQ(h.engine().load(h.now()).in_flight.num_steps, 0);
+  h.Add(Prompt(40, 100), 1);
+  h.Plan();
+  h.Plan();
+  h.Advance(3 * kMillisecond);
+  const Load& load = h.engine().load(h.now());
+  EXPECT_EQ(load.in_flight.num_steps, 2);
+  EXPECT_EQ(load.in_flight.elapsed, 3 * kMillisecond);
+  EXPECT_EQ(load.in_flight.num_decodes, 2);
+  EXPECT_EQ(load.in_flight.prefill_tokens, 30);
+  EXPECT_EQ(load.in_flight.prefill_attention, 15 * 15 / 2 + 15 * 15 + 15 * 15 / 2);
+  EXPECT_EQ(load.in_flight.context_tokens, 7 + 8);
+  ASSERT_EQ(load.queue.size(), 1u);
+  EXPECT_EQ(load.queue[0].remaining_tokens, 10);
+  EXPECT_EQ(load.queued_tokens, 10);
+  h.Commit();
+  EXPECT_EQ(h.engine().load(h.now()).in_flight.num_steps, 1);
+  EXPECT_EQ(h.engine().load(h.now()).in_flight.elapsed, 0);
+  h.Drain();
 }
 
 TEST(Commit, LoadCountsWhatIsLeftToDo) {

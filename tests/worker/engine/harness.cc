@@ -74,10 +74,10 @@ void Harness::RunOldest() {
   }
 }
 
-void Harness::Commit() {
+void Harness::Commit(Nanos duration) {
   if (!pending_.front().ran) RunOldest();
   const Nanos start = now_;
-  now_ += kMillisecond;
+  now_ += duration;
   engine_.Commit(pending_.front().results, start, now_);
   pending_.pop_front();
   Collect();

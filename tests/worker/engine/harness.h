@@ -42,7 +42,7 @@ class Harness {
   const StepPlan* Plan();
   const StepPlan& PlanIdle();
   void RunOldest();  // the oldest plan that has not run yet; none: no effect
-  void Commit();
+  void Commit(Nanos duration = kMillisecond);
   // Plan, run, commit, one after the other. False: there was nothing to do.
   bool Step();
   // Until nothing is left; fails after `max_steps`.

@@ -80,6 +80,84 @@ TEST(Prefill, LongPromptIsNotStarvedByShortOnes) {
   EXPECT_GT(h.now() - h.stream(longest).arrival, 3 * kSecond) << "short ones did go first";
 }
 
+// engine.planning.ageing: the hard cap beats any priority.
+TEST(Prefill, OverdueOnesGoFirstByArrival) {
+  EngineOptions options = SmallOptions();
+  options.max_prompt_age = 10 * kSecond;
+  Harness h(options);
+  const RequestId first = h.Add(Prompt(50), 1);
+  h.Advance(kSecond);
+  const RequestId second = h.Add(Prompt(20, 300), 1);
+  h.Advance(10 * kSecond);
+  Generate request;
+  request.prompt = Prompt(16, 600);
+  request.max_tokens = 1;
+  request.priority = 100;
+  const RequestId urgent = h.Add(request);
+  while (!h.stream(second).ended()) ASSERT_TRUE(h.Step());
+  EXPECT_TRUE(h.stream(first).ended());
+  EXPECT_FALSE(h.stream(urgent).ended());
+  h.Drain();
+  h.ExpectAllStreamsAsIfAlone();
+}
+
+// engine.planning.chunks
+TEST(Prefill, AChunkIsBoundedInTokens) {
+  EngineOptions options = SmallOptions();
+  options.max_chunk_tokens = 6;
+  Harness h(options);
+  h.Add(Prompt(20), 1);
+  h.Add(Prompt(20, 300), 1);
+  const StepPlan* plan = h.Plan();
+  ASSERT_EQ(plan->rows.size(), 2u);
+  EXPECT_EQ(plan->rows[0].num_tokens, 6);
+  EXPECT_EQ(plan->rows[1].num_tokens, 6);
+  h.Drain();
+  h.ExpectAllStreamsAsIfAlone();
+}
+
+// Steps of 1 ms and 1 ms for each token: once that is known, a step of at most 5 ms has 4 tokens.
+TEST(Prefill, AStepIsBoundedInTimeOnceTheFitIsKnown) {
+  EngineOptions options = SmallOptions();
+  options.max_step_time = 5 * kMillisecond;
+  Harness h(options);
+  const auto run = [&](const StepPlan& plan) {
+    h.Commit(static_cast<Nanos>(1 + plan.tokens.size()) * kMillisecond);
+  };
+  h.Add(Prompt(40), 1);
+  EXPECT_EQ(NumTokens(*h.Plan()), 16) << "nothing is known yet";
+  h.Drain();
+  for (int i = 0; i < 80; ++i) {
+    h.Add(Prompt(1 + i * 5 % 13, i * 17), 1 + i % 3);
+    while (const StepPlan* plan = h.Plan()) run(*plan);
+  }
+  const RequestId id = h.Add(Prompt(60, 900), 1);
+  const StepPlan* plan = h.Plan();
+  EXPECT_GE(NumTokens(*plan), 3);
+  EXPECT_LE(NumTokens(*plan), 5);
+  run(*plan);
+  h.Drain();
+  EXPECT_TRUE(h.stream(id).ended());
+  h.ExpectAllStreamsAsIfAlone();
+}
+
+// However little time there is, an eighth of the budget goes to prompts.
+TEST(Prefill, GoesOnWhenNothingFitsIntoTheTime) {
+  EngineOptions options = SmallOptions();
+  options.max_step_time = 1;
+  Harness h(options);
+  for (int i = 0; i < 60; ++i) {
+    h.Add(Prompt(1 + i % 9, i * 17), 1 + i % 3);
+    h.Drain();
+  }
+  h.Add(Prompt(41, 900), 1);
+  const StepPlan* plan = h.Plan();
+  EXPECT_EQ(NumTokens(*plan), 2);
+  h.Commit();
+  h.Drain();
+  h.ExpectAllStreamsAsIfAlone();
+}
+
 // Smaller ones must not slip past for ever and eat the blocks that a large one waits for.
 TEST(Prefill, OneThatWaitsForBlocksIsNotOvertaken) {
   EngineOptions options = SmallOptions();
