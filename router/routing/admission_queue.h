@@ -5,6 +5,7 @@
 // Thread: the routing thread. Memory: what is pushed; bounded by the caller.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -30,28 +31,42 @@ struct WaitingRequest {
 
 class AdmissionQueue {
  public:
-  void Push(WaitingRequest request);
+  struct Position {  // until the next change
+    size_t line = 0, index = 0;
+  };
 
-  // Index of the one to be served next, `within_share`: among those whose clients have not had
-  // more than their share; -1: none. O(size).
-  int Next(const FairShare& shares, Nanos now, bool within_share) const;
+  void Push(WaitingRequest request);
+  bool Holds(uint64_t client) const;  // a request of it
+
+  // The one to be served next, of clients whose lead is at most `max_lead`. O(clients + requests of
+  // these).
+  std::optional<Position> Next(const FairShare& shares, double max_lead, Nanos now) const;
+  // `a` is served before `b`.
   static bool Precedes(const WaitingRequest& a, const WaitingRequest& b, const FairShare& shares,
                        Nanos now);
-  const WaitingRequest& at(int index) const { return waiting_[static_cast<size_t>(index)]; }
-  WaitingRequest Take(int index);
+
+  const WaitingRequest& at(Position p) const { return lines_[p.line].waiting[p.index]; }
+  WaitingRequest Take(Position position);
   std::optional<WaitingRequest> Remove(RequestId id, uint32_t attempt);
+  std::optional<Position> FindExpired(Nanos now) const;  // one whose deadline has come
 
   // Tokens that are served before a request of these, pushed now: those of higher classes, and of
   // each client of its class what fair shares let pass.
   int64_t TokensAhead(uint64_t client, int32_t priority, int32_t own_tokens) const;
 
-  Nanos next_deadline() const;  // 0: none
-  int size() const { return static_cast<int>(waiting_.size()); }
-  int64_t num_tokens() const { return num_tokens_; }
+  Nanos next_deadline() const { return next_deadline_; }  // 0: none
+  int size() const { return size_; }
 
  private:
-  std::vector<WaitingRequest> waiting_;
-  int64_t num_tokens_ = 0;
+  struct Line {  // not empty
+    uint64_t client = 0;
+    std::vector<WaitingRequest> waiting;
+  };
+  void FindNextDeadline();
+
+  std::vector<Line> lines_;
+  int size_ = 0;
+  Nanos next_deadline_ = 0;
 };
 
 }  // namespace tandem::routing

@@ -1,6 +1,7 @@
 #include "router/routing/dispatcher.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "common/check.h"
@@ -8,8 +9,8 @@
 namespace tandem::routing {
 namespace {
 
-// Levels of priority in a group for each class of requests, and for a client that has had no more
-// than its share while another had: enough that its prompts of any usual length go first there
+// Levels of priority in a group for each class of requests, and for a client that has no lead while
+// there are others: enough that its prompts of any usual length go first there
 // (engine.planning.ageing: a level is worth 4,096 tokens).
 constexpr int32_t kLevelsPerClass = 16, kLevelsOfShare = 8;
 constexpr int32_t kMaxClass = 1000;
@@ -17,6 +18,8 @@ constexpr int32_t kMaxClass = 1000;
 // What a client that had more than its share may have waiting at a group, in full steps: one that
 // runs and one that is planned, so that the group never runs dry for fairness' sake.
 constexpr double kStepsBeyondShare = 2;
+constexpr double kStepsOfLead = 8;
+constexpr double kAnyLead = std::numeric_limits<double>::infinity();
 
 // Until the first report sets the scale of predictions, in full steps too.
 constexpr double kStepsUncalibrated = 16;
@@ -145,6 +148,7 @@ void Dispatcher::OnSequence(const SequenceTokens& sequence, Nanos now) {
   if (attempt->prefilling && !sequence.tokens.empty()) {
     if (!cancelled) error_.Observe(attempt->predicted_ttft, now - attempt->sent_at);
     index_.Settle(sequence.request);  // its events came in this report or before it
+    shares_.Served(attempt->uncached_tokens);
     ledger_.Progressed(key);
   }
   if (sequence.finish == FinishReason::kNone) return;
@@ -154,15 +158,16 @@ void Dispatcher::OnSequence(const SequenceTokens& sequence, Nanos now) {
 
 Decision Dispatcher::Submit(const RouteRequest& request, Nanos now) {
   Describe(request, now);
+  if (!queue_.Holds(current_.client)) shares_.Join(current_.client, now);
   View(current_, now);
   if (views_.empty()) return Reject(current_, Rejection::Why::kNoGroup, now);
   current_.own_tokens = views_[0].prediction.own_tokens;
   for (const GroupView& view : views_) {
     current_.own_tokens = std::min(current_.own_tokens, view.prediction.own_tokens);
   }
-  const bool within = !shares_.Exceeds(current_.client, now);
-  const int next = queue_.Next(shares_, now, within);
-  if (next >= 0 && !AdmissionQueue::Precedes(current_, queue_.at(next), shares_, now)) {
+  const double max_lead = WithinShare(current_.client) ? MaxLead() : kAnyLead;
+  const auto next = queue_.Next(shares_, max_lead, now);
+  if (next && !AdmissionQueue::Precedes(current_, queue_.at(*next), shares_, now)) {
     return Enqueue(now);
   }
   Dispatch dispatch;
@@ -220,21 +225,32 @@ void Dispatcher::View(const WaitingRequest& request, Nanos now) {
   }
   views_.clear();
   tokens_per_second_ = 0;
+  const int32_t priority = PriorityOf(request);
   calibrated_ = true;
   for (size_t g = 0; g < groups_.size(); ++g) {
     const Group& group = groups_[g];
     const bool fits = request.prompt_tokens + request.max_tokens <= group.info.max_context;
     if (group.draining || !fits) continue;
     const GroupState state = StateOf(group);
+    const PromptState prompt{
+        .prompt_tokens = request.prompt_tokens, .cached_tokens = depth_[g], .priority = priority};
     views_.push_back({.state = state,
                       .group = ids_[g],
                       .name_hash = group.name_hash,
                       .outstanding = ledger_.Outstanding(ids_[g]),
                       .cached_tokens = depth_[g],
-                      .prediction = Predict(state, request.prompt_tokens, depth_[g], now)});
+                      .prediction = Predict(state, prompt, now)});
     tokens_per_second_ += group.info.max_step_tokens / FullStep(state);
     calibrated_ = calibrated_ && group.model->calibrated();
   }
+}
+
+// In the group. From half of the lead that it may have, the more a client leads, the later its
+// prompts are served there; below that, shortest first is worth more.
+int32_t Dispatcher::PriorityOf(const WaitingRequest& request) const {
+  const double lead = shares_.num_clients() < 2 ? 1 : shares_.Lead(request.client) / MaxLead();
+  const auto favour = static_cast<int32_t>(kLevelsOfShare * std::clamp(2 - 2 * lead, 0.0, 1.0));
+  return request.priority * kLevelsPerClass + favour;
 }
 
 bool Dispatcher::AnyRoom(bool within_share, Nanos now) const {
@@ -266,7 +282,7 @@ GroupState Dispatcher::StateOf(const Group& group) const {
 Dispatcher::Verdict Dispatcher::TrySend(const WaitingRequest& request, Nanos now,
                                         Dispatch& dispatch) {
   if (views_.empty()) return Verdict::kNoGroup;
-  const bool within = !shares_.Exceeds(request.client, now);
+  const bool within = WithinShare(request.client);
   const double bound = request.deadline > 0 ? ToSeconds(request.deadline - now) : 0;
   bool in_time = false;
   open_.clear();
@@ -292,12 +308,11 @@ Dispatcher::Verdict Dispatcher::TrySend(const WaitingRequest& request, Nanos now
 
 void Dispatcher::Send(const WaitingRequest& request, const GroupView& group, Dispatch& dispatch,
                       Nanos now) {
-  const bool favoured = shares_.num_active() > 1 && !shares_.Exceeds(request.client, now);
   dispatch.id = request.id;
   dispatch.attempt = request.attempt;
   dispatch.group = group.group;
   dispatch.cached_tokens = group.cached_tokens;
-  dispatch.priority = request.priority * kLevelsPerClass + (favoured ? kLevelsOfShare : 0);
+  dispatch.priority = PriorityOf(request);
   dispatch.deadline_in = request.deadline > 0 ? std::max<Nanos>(1, request.deadline - now) : 0;
   dispatch.queued = now - request.queued_at;
   dispatch.predicted_ttft = calibrated_ ? std::max<Nanos>(1, ToNanos(group.prediction.ttft())) : 0;
@@ -306,7 +321,8 @@ void Dispatcher::Send(const WaitingRequest& request, const GroupView& group, Dis
                 .uncached_tokens = group.prediction.own_tokens,
                 .prompt_tokens = request.prompt_tokens,
                 .now = now,
-                .predicted_ttft = dispatch.predicted_ttft});
+                .predicted_ttft = dispatch.predicted_ttft,
+                .priority = dispatch.priority});
   // Groups that hash alike hold what the chain of their way says; the others' chains name blocks
   // that they never have.
   for (size_t d = 0; d < request.chains.size(); ++d) {
@@ -357,44 +373,44 @@ bool Dispatcher::Cancel(RequestId id, uint32_t attempt) {
 
 void Dispatcher::Poll(Nanos now, std::vector<Dispatch>& dispatches,
                       std::vector<Rejection>& rejections) {
-  // Those that have had more than their share may be kept where others are not: the second look.
-  bool within_share = false;
-  for (;;) {
-    const int next = queue_.Next(shares_, now, within_share);
-    if (next < 0) break;
-    const bool within = within_share || !shares_.Exceeds(queue_.at(next).client, now);
-    if (!groups_.empty() && !AnyRoom(within, now)) {  // before the prompt is looked up
-      if (within) break;
-      within_share = true;
-      continue;
-    }
-    View(queue_.at(next), now);
+  // Clients beyond their share may be kept where others are not: the second look.
+  double max_lead = kAnyLead;
+  while (queue_.size() > 0) {
+    // Before a prompt is looked up, which costs more.
+    if (!groups_.empty() && !AnyRoom(/*within_share=*/true, now)) break;
+    if (!groups_.empty() && !AnyRoom(/*within_share=*/false, now)) max_lead = MaxLead();
+    const auto next = queue_.Next(shares_, max_lead, now);
+    if (!next) break;
+    const WaitingRequest& request = queue_.at(*next);
+    View(request, now);
     Dispatch dispatch;
-    const Verdict verdict = TrySend(queue_.at(next), now, dispatch);
-    if (verdict == Verdict::kNoRoom && within) break;
+    const Verdict verdict = TrySend(request, now, dispatch);
     if (verdict == Verdict::kNoRoom) {
-      within_share = true;
+      if (max_lead != kAnyLead) break;
+      max_lead = MaxLead();
       continue;
     }
     if (verdict == Verdict::kSent) {
       dispatches.push_back(dispatch);
     } else {
       const bool late = verdict == Verdict::kLate;
-      rejections.push_back(Reject(
-          queue_.at(next), late ? Rejection::Why::kDeadline : Rejection::Why::kNoGroup, now));
+      rejections.push_back(
+          Reject(request, late ? Rejection::Why::kDeadline : Rejection::Why::kNoGroup, now));
     }
-    queue_.Take(next);
+    queue_.Take(*next);
   }
-  RejectExpired(now, rejections);
+  while (const auto expired = queue_.FindExpired(now)) {
+    View(queue_.at(*expired), now);
+    rejections.push_back(Reject(queue_.at(*expired), Rejection::Why::kDeadline, now));
+    queue_.Take(*expired);
+  }
 }
 
-void Dispatcher::RejectExpired(Nanos now, std::vector<Rejection>& rejections) {
-  for (int i = queue_.size(); i-- > 0;) {
-    const WaitingRequest& request = queue_.at(i);
-    if (request.deadline == 0 || request.deadline > now) continue;
-    rejections.push_back(Reject(request, Rejection::Why::kDeadline, now));
-    queue_.Take(i);
-  }
+// Steps of the whole pool: bursts up to that are no flood.
+double Dispatcher::MaxLead() const {
+  double tokens = 0;
+  for (const Group& group : groups_) tokens += group.info.max_step_tokens;
+  return kStepsOfLead * tokens;
 }
 
 Nanos Dispatcher::next_wake() const { return queue_.next_deadline(); }

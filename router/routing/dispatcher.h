@@ -150,6 +150,9 @@ class Dispatcher {
   void HashPrompt(const RouteRequest& request);
   // Fills views_ with the groups that could hold it.
   void View(const WaitingRequest& request, Nanos now);
+  double MaxLead() const;
+  int32_t PriorityOf(const WaitingRequest& request) const;
+  bool WithinShare(uint64_t client) const { return shares_.Lead(client) <= MaxLead(); }
   bool AnyRoom(bool within_share, Nanos now) const;
   double Bound(const GroupState& group, bool within_share) const;
   GroupState StateOf(const Group& group) const;
@@ -159,7 +162,6 @@ class Dispatcher {
   Decision Enqueue(Nanos now);
   Rejection Reject(const WaitingRequest& request, Rejection::Why why, Nanos now) const;
   double PredictedSeconds(const WaitingRequest& request, Nanos now) const;  // queue here included
-  void RejectExpired(Nanos now, std::vector<Rejection>& rejections);
   void ApplyEvents(const StepReport& report);
   void OnSequence(const SequenceTokens& sequence, Nanos now);
 

@@ -6,51 +6,56 @@
 namespace tandem::routing {
 namespace {
 
-// What counts as lately. Long enough that a client with one long prompt now and then is not taken
-// for one that floods, short enough that a flood is forgiven soon after it ends.
+// What counts as lately.
 constexpr Nanos kMemory = 10 * kSecond;
-
-double Decayed(double used, Nanos at, Nanos now) {
-  return used * std::exp(-static_cast<double>(now - at) / static_cast<double>(kMemory));
-}
+constexpr Nanos kCountInterval = 100 * kMillisecond;
 
 }  // namespace
 
+void FairShare::Join(uint64_t client, Nanos now) {
+  Client& c = clients_.try_emplace(client, Client{.at = now}).first->second;
+  c.finish = std::max(c.finish, now_);
+}
+
 void FairShare::Charge(uint64_t client, int32_t tokens, Nanos now) {
-  if (now - forgot_at_ > kSecond) Forget(now);
-  Client& c = clients_[client];
-  const double start = std::max(now_, c.finish);
-  now_ = start;
-  c.finish = start + tokens;
-  c.used = Decayed(c.used, c.at, now) + tokens;
+  Client& c = clients_.try_emplace(client, Client{.finish = now_, .at = now}).first->second;
+  const double passed = static_cast<double>(now - c.at) / static_cast<double>(kMemory);
+  c.used = c.used * std::exp(-passed) + tokens;
   c.at = now;
-  used_ = Decayed(used_, used_at_, now) + tokens;
-  used_at_ = now;
+  if (clients_.size() == 1) {
+    shares_ = 1;
+  } else if (now - counted_at_ >= kCountInterval) {
+    CountShares(now);
+  }
+  c.finish = std::min(c.finish + tokens, now_ + c.used);
 }
 
 double FairShare::Start(uint64_t client) const {
   const auto it = clients_.find(client);
-  return it == clients_.end() ? now_ : std::max(now_, it->second.finish);
+  return it == clients_.end() ? 0 : it->second.finish;
 }
 
-bool FairShare::Exceeds(uint64_t client, Nanos now) const {
+double FairShare::Lead(uint64_t client) const {
+  if (clients_.size() < 2) return 0;
   const auto it = clients_.find(client);
-  if (it == clients_.end() || clients_.size() < 2) return false;
-  return Decayed(it->second.used, it->second.at, now) * static_cast<double>(clients_.size()) >
-         Decayed(used_, used_at_, now);
+  return it == clients_.end() ? 0 : std::max(0.0, it->second.finish - now_);
 }
 
-void FairShare::Forget(Nanos now) {
-  forgot_at_ = now;
+void FairShare::CountShares(Nanos now) {
+  counted_at_ = now;
+  double sum = 0, squares = 0;
   for (auto it = clients_.begin(); it != clients_.end();) {
     if (now - it->second.at > kMemory) {
-      used_ -= Decayed(it->second.used, it->second.at, used_at_);
       it = clients_.erase(it);
-    } else {
-      ++it;
+      continue;
     }
+    const double passed = static_cast<double>(now - it->second.at) / static_cast<double>(kMemory);
+    const double used = it->second.used * std::exp(-passed);
+    sum += used;
+    squares += used * used;
+    ++it;
   }
-  used_ = std::max(0.0, used_);
+  shares_ = squares > 0 ? std::max(1.0, sum * sum / squares) : 1;
 }
 
 }  // namespace tandem::routing

@@ -1,9 +1,14 @@
-// Who has had how much: start-time fair queueing between clients (API keys), in prompt tokens that
-// groups compute for them.
+// Who has had how much: virtual-time fair queueing between clients (API keys), in prompt tokens
+// that groups compute for them.
 //
-// Each client has a virtual finish time; what it sends next starts at that or at the virtual time
-// of the pool, which is where the one sent last began. The least start goes first. So a client
-// that was silent neither saves up nor owes anything, and one that floods waits for itself only.
+// Virtual time passes as fast as an equal share of what is computed. What a client sends starts at
+// the end of what it sent before, or now if that is over; how far its end lies ahead of now is its
+// lead. So a client that was silent neither saves up nor owes anything, one that sends less than a
+// share leads by little more than what it has in flight, and one that floods waits for itself only.
+// A lead is never more than what the client used lately: a flood is forgiven soon after it ends.
+//
+// How many shares there are: (sum of use)^2 / sum of use^2, which does not count those that hardly
+// use anything.
 //
 // Thread: the routing thread. Memory: clients seen within the last seconds.
 #pragma once
@@ -17,17 +22,20 @@ namespace tandem::routing {
 
 class FairShare {
  public:
+  // A request of `client` came and none of its requests waits: what it sends now starts now. While
+  // one waits it keeps its place, so that others cannot pass it for ever.
+  void Join(uint64_t client, Nanos now);
   // `tokens` of `client` were sent.
   void Charge(uint64_t client, int32_t tokens, Nanos now);
+  // So many of those sent, of any client, are computed.
+  void Served(int32_t tokens) { now_ += tokens / shares_; }
 
-  // Virtual time at which the client's next request would start.
+  // Virtual time at which its next request starts: the least goes first.
   double Start(uint64_t client) const;
+  // Tokens that it has had beyond its share; 0 for one that is alone.
+  double Lead(uint64_t client) const;
 
-  // The client has used more than the mean of all that were active lately: when groups are busy it
-  // gives way. False for one that is alone.
-  bool Exceeds(uint64_t client, Nanos now) const;
-
-  int num_active() const { return static_cast<int>(clients_.size()); }
+  int num_clients() const { return static_cast<int>(clients_.size()); }  // seen lately
 
  private:
   struct Client {
@@ -35,13 +43,12 @@ class FairShare {
     double used = 0;    // tokens, decaying, as of `at`
     Nanos at = 0;
   };
-  void Forget(Nanos now);
+  void CountShares(Nanos now);
 
   std::unordered_map<uint64_t, Client> clients_;
-  double now_ = 0;   // virtual
-  double used_ = 0;  // of all, decaying, as of `used_at_`
-  Nanos used_at_ = 0;
-  Nanos forgot_at_ = 0;
+  double now_ = 0;  // virtual
+  double shares_ = 1;
+  Nanos counted_at_ = 0;
 };
 
 }  // namespace tandem::routing

@@ -24,7 +24,7 @@ void Ledger::Sent(const Sending& s) {
   there.outstanding.prefill_tokens += s.uncached_tokens;
   there.outstanding.prompt_tokens += s.prompt_tokens;
   there.outstanding.unreported_tokens += s.uncached_tokens;
-  there.unreported.push_back({s.key, s.uncached_tokens, s.prompt_tokens, s.now});
+  there.unreported.push_back({s.key, s.uncached_tokens, s.prompt_tokens, s.now, s.priority});
   ++counts_.sent;
   if (s.key.attempt > 0) ++counts_.retried;
 }

@@ -51,6 +51,7 @@ struct Sending {
   int32_t prompt_tokens = 0;
   Nanos now = 0;
   Nanos predicted_ttft = 0;  // 0: unknown
+  int32_t priority = 0;      // in the group
 };
 
 // Since the start; sent == finished + cancelled + failed + lost + in flight, always.
@@ -75,6 +76,7 @@ struct Unreported {
   AttemptKey key;
   int32_t uncached_tokens = 0, prompt_tokens = 0;
   Nanos sent_at = 0;
+  int32_t priority = 0;
 };
 
 class Ledger {

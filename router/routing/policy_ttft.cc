@@ -2,32 +2,39 @@
 #include <cmath>
 #include <vector>
 
+#include "router/routing/hot_blocks.h"
 #include "router/routing/policies.h"
 
 namespace tandem::routing {
 namespace {
 
-constexpr double kArrivalWeight = 3;    // of what a prefill costs the arrivals to come
-constexpr double kBehindWeight = 1;     // of what it costs the prompts that wait behind it
-constexpr double kDecodeWeight = 0.05;  // of what it costs each running decode
-constexpr Nanos kRateMemory = 30 * kSecond;
+// What others pay for our prefill, as multiples of its time: docs/routing.md has the study.
+constexpr double kArrivalWeight = 3;    // arrivals to come
+constexpr double kBehindWeight = 1;     // each prompt that waits behind it
+constexpr double kDecodeWeight = 0.05;  // each running decode
 
-// Arrivals a second, decaying; from the first on.
+// Groups whose costs differ by less are equal: predictions are no better, and a fixed order piles
+// idle traffic up and thrashes few caches. Wider while other routers send to these groups too.
+constexpr double kTieBand = 0.02, kSharedTieBand = 0.05, kSharedTieSteps = 0.3;
+
+constexpr double kRateMemorySeconds = 30;
+
+double ToSeconds(Nanos n) { return static_cast<double>(n) / kSecond; }
+
+// Arrivals a second, decaying, without a bias to zero at the start.
 class ArrivalRate {
  public:
   void Arrived(Nanos now) {
     if (first_ < 0) first_ = last_ = now;
-    count_ = count_ * std::exp(-Seconds(now - last_) / Seconds(kRateMemory)) + 1;
+    count_ = count_ * std::exp(-ToSeconds(now - last_) / kRateMemorySeconds) + 1;
     last_ = now;
   }
   double per_second() const {
-    const double age = Seconds(last_ - first_);
-    const double seen = Seconds(kRateMemory) * (1 - std::exp(-age / Seconds(kRateMemory)));
-    return seen > 0 ? (count_ - 1) / seen : 0;
+    const double seen = 1 - std::exp(-ToSeconds(last_ - first_) / kRateMemorySeconds);
+    return seen > 0 ? std::max(0.0, count_ - 1) / (seen * kRateMemorySeconds) : 0;
   }
 
  private:
-  static double Seconds(Nanos n) { return static_cast<double>(n) / kSecond; }
   Nanos first_ = -1, last_ = 0;
   double count_ = 0;
 };
@@ -36,37 +43,77 @@ class Ttft : public Policy {
  public:
   Pick Select(const RouteQuery& query, std::span<const GroupView> groups, Rng& rng) override {
     rate_.Arrived(query.now);
-    const double share = rate_.per_second() / std::max(1, query.num_groups);
-    costs_.clear();
-    int32_t warmest = 0;
-    for (const GroupView& g : groups) {
-      costs_.push_back(Cost(g, share));
-      warmest = std::max(warmest, g.cached_tokens);
-    }
-    const double least = *std::min_element(costs_.begin(), costs_.end());
-    const double bound = least * (1 + kTieBand);
-    Pick pick;
-    uint64_t ties = 0;
-    for (size_t i = 0; i < groups.size(); ++i) {
-      if (costs_[i] <= bound && rng() % ++ties == 0) pick.index = i;
-    }
-    pick.reason = groups.size() == 1                                           ? "only_group"
-                  : ties > 1                                                   ? "tie"
-                  : warmest > 0 && groups[pick.index].cached_tokens == warmest ? "warmest"
-                                                                               : "fastest";
-    return pick;
+    hot_.Arrived(query.chain, query.block_size, query.now);
+    depths_.clear();
+    for (const GroupView& g : groups) depths_.push_back(HeldBlocks(g, query));
+    hot_.Count(depths_);
+    ComputeCosts(query, groups);
+    return Draw(groups, rng);
   }
 
  private:
-  static constexpr double kTieBand = 0.02;
+  static int32_t HeldBlocks(const GroupView& group, const RouteQuery& query) {
+    return query.block_size > 0 ? group.cached_tokens / query.block_size : 0;
+  }
 
-  static double Cost(const GroupView& group, double rate) {
-    const Prediction& p = group.prediction;
-    return p.ttft() + kBehindWeight * p.own * p.num_behind +
-           kArrivalWeight * p.own * rate * p.ttft() + kDecodeWeight * p.own * p.num_decodes;
+  void ComputeCosts(const RouteQuery& query, std::span<const GroupView> groups) {
+    // A group gets its share of the arrivals to come by what it can do.
+    double speeds = 0;
+    for (const GroupView& g : groups) speeds += 1 / g.state.speed;
+    const double rate = rate_.per_second() / std::max(1, query.num_groups) *
+                        static_cast<double>(groups.size()) / speeds;
+    costs_.clear();
+    for (size_t i = 0; i < groups.size(); ++i) {
+      const Prediction& p = groups[i].prediction;
+      const double own = p.own * (1 - hot_.Heat(depths_[i]));
+      const double ttft = p.wait + own;
+      costs_.push_back(ttft + kBehindWeight * own * p.num_behind +
+                       kArrivalWeight * own * rate / groups[i].state.speed * ttft +
+                       kDecodeWeight * own * p.num_decodes);
+    }
+  }
+
+  Pick Draw(std::span<const GroupView> groups, Rng& rng) const {
+    const auto least = std::min_element(costs_.begin(), costs_.end());
+    const double bound = Bound(groups[static_cast<size_t>(least - costs_.begin())].state, *least,
+                               SharedWithOthers(groups));
+    Pick pick;
+    uint64_t ties = 0;
+    int32_t warmest = 0;
+    for (size_t i = 0; i < groups.size(); ++i) {
+      warmest = std::max(warmest, groups[i].cached_tokens);
+      if (costs_[i] <= bound && rng() % ++ties == 0) pick.index = i;
+    }
+    const int32_t cached = groups[pick.index].cached_tokens;
+    pick.reason = groups.size() == 1                ? "only_group"
+                  : ties > 1                        ? "tie"
+                  : cached > 0 && cached == warmest ? "warmest"
+                                                    : "fastest";
+    return pick;
+  }
+
+  static double Bound(const GroupState& best, double least, bool shared) {
+    if (!shared) return least * (1 + kTieBand);
+    const double step =
+        best.speed *
+        best.model->Seconds({.prefill_tokens = static_cast<double>(best.info->max_step_tokens)});
+    return least * (1 + kSharedTieBand) + kSharedTieSteps * step;
+  }
+
+  // Groups report sequences that this router did not send: what others send next is not known, and
+  // who always picks the best picks the same one as they do.
+  static bool SharedWithOthers(std::span<const GroupView> groups) {
+    int64_t reported = 0, ours = 0;
+    for (const GroupView& g : groups) {
+      reported += g.state.load->num_running + g.state.load->num_waiting;
+      ours += g.outstanding.num_attempts;
+    }
+    return reported > ours + static_cast<int64_t>(groups.size());
   }
 
   ArrivalRate rate_;
+  HotBlocks hot_;
+  std::vector<int32_t> depths_;
   std::vector<double> costs_;
 };
 

@@ -3,11 +3,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "common/prompt_order.h"
+
 namespace tandem::routing {
 namespace {
-
-// As the groups order their prompts: docs/engine.md, engine.planning.ageing.
-constexpr double kAgeingTokensPerSecond = 250;
 
 struct Work {
   double tokens = 0, attention = 0;
@@ -19,25 +18,24 @@ struct Work {
   }
 };
 
-// The prompts that wait at a group, split by whether they are served before one of `own` tokens.
+// The prompts that wait at a group, split by whether they are served before ours.
 struct Queue {
   Work ahead, all;
-  double own = 0;
-  void Add(int32_t remaining, int32_t length, Nanos age) {
+  int64_t own_score = 0;
+  void Add(int32_t remaining, int32_t length, Nanos age, int32_t priority) {
     all.Add(remaining, length);
-    const double aged = kAgeingTokensPerSecond * static_cast<double>(age) / kSecond;
-    if (remaining - aged <= own) ahead.Add(remaining, length);
+    if (PromptScore(remaining, age, priority) <= own_score) ahead.Add(remaining, length);
   }
 };
 
-Queue QueueOf(const GroupState& group, int32_t own_tokens, Nanos now) {
+Queue QueueOf(const GroupState& group, int64_t own_score, Nanos now) {
   Queue queue;
-  queue.own = own_tokens;
+  queue.own_score = own_score;
   const GroupLoad& load = *group.load;
   const Nanos since = now - group.reported_at;
   int64_t listed = 0;
   for (const QueueEntry& entry : load.queue) {
-    queue.Add(entry.remaining_tokens, entry.prompt_tokens, entry.age + since);
+    queue.Add(entry.remaining_tokens, entry.prompt_tokens, entry.age + since, entry.priority);
     listed += entry.remaining_tokens;
   }
   // A report lists the oldest; the rest are counted in its totals only, and are taken to be alike.
@@ -45,10 +43,10 @@ Queue QueueOf(const GroupState& group, int32_t own_tokens, Nanos now) {
   if (more > 0) {
     const auto mean =
         static_cast<int32_t>(std::max<int64_t>(0, load.queued_tokens - listed) / more);
-    for (int32_t i = 0; i < more; ++i) queue.Add(mean, mean, since);
+    for (int32_t i = 0; i < more; ++i) queue.Add(mean, mean, since, 0);
   }
   for (const Unreported& sent : group.unreported) {
-    queue.Add(sent.uncached_tokens, sent.prompt_tokens, now - sent.sent_at);
+    queue.Add(sent.uncached_tokens, sent.prompt_tokens, now - sent.sent_at, sent.priority);
   }
   return queue;
 }
@@ -96,14 +94,13 @@ double Backlog(const GroupState& group, Nanos now) {
   return StepsInFlight(group, now) + Rates(group).Seconds(queue.all.tokens, queue.all.attention);
 }
 
-Prediction Predict(const GroupState& group, int32_t prompt_tokens, int32_t cached_tokens,
-                   Nanos now) {
+Prediction Predict(const GroupState& group, const PromptState& prompt, Nanos now) {
   const GroupLoad& load = *group.load;
   const Rates rates(group);
   Prediction p;
-  p.own_tokens = std::max(1, prompt_tokens - cached_tokens);
+  p.own_tokens = std::max(1, prompt.prompt_tokens - prompt.cached_tokens);
   p.num_decodes = load.num_running;
-  const Queue queue = QueueOf(group, p.own_tokens, now);
+  const Queue queue = QueueOf(group, PromptScore(p.own_tokens, 0, prompt.priority), now);
   p.num_behind = queue.all.prompts - queue.ahead.prompts;
   p.wait = StepsInFlight(group, now);
   p.backlog = p.wait + rates.Seconds(queue.all.tokens, queue.all.attention);
@@ -121,15 +118,18 @@ Prediction Predict(const GroupState& group, int32_t prompt_tokens, int32_t cache
     if (load.num_running > 0) p.wait += rates.step * std::max(0.0, 1 - ahead / rates.room);
   }
   if (load.in_flight.num_steps == 0 && (busy || !group.unreported.empty())) {
-    // Nothing was in flight, so what came next has been running since.
+    // Nothing was in flight, so what came next has been running since. For one step at most: a
+    // group that says nothing for longer stands still.
     const Nanos since = busy ? group.reported_at : group.unreported.front().sent_at;
-    p.wait -= static_cast<double>(now - since) / kSecond;
+    const double part = ahead > rates.room ? rates.room / ahead : 1;
+    p.wait -= std::min(static_cast<double>(now - since) / kSecond,
+                       rates.Seconds(ahead * part, attention * part));
   }
   p.wait = std::max(0.0, p.wait + rates.Seconds(ahead, attention));
   // Steps are whole: ours end with the one that computes our last token.
   const double steps = std::ceil((ahead + p.own_tokens) / rates.room) - ahead / rates.room;
   p.own = rates.token * p.own_tokens +
-          rates.pair * AttentionWork(prompt_tokens - p.own_tokens, p.own_tokens) +
+          rates.pair * AttentionWork(prompt.prompt_tokens - p.own_tokens, p.own_tokens) +
           rates.step * steps;
   return p;
 }

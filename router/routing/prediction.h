@@ -35,10 +35,16 @@ struct GroupState {
   double speed = 1;                        // its step times are those of `model` times this
 };
 
+// What is known of a request at that group.
+struct PromptState {
+  int32_t prompt_tokens = 0;
+  int32_t cached_tokens = 0;
+  int32_t priority = 0;
+};
+
 // Seconds until all that waits there is computed.
 double Backlog(const GroupState& group, Nanos now);
 
-Prediction Predict(const GroupState& group, int32_t prompt_tokens, int32_t cached_tokens,
-                   Nanos now);
+Prediction Predict(const GroupState& group, const PromptState& prompt, Nanos now);
 
 }  // namespace tandem::routing

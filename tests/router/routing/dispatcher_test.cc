@@ -3,8 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <map>
-#include <optional>
 #include <random>
 #include <string>
 
@@ -242,7 +242,7 @@ TEST_F(DispatcherTest, ADeadlineThatPassesHereRejects) {
   StepReport busy = Step(0, 3 * kSecond);
   busy.load.num_waiting = 1;
   busy.load.queued_tokens = 500;
-  busy.load.queue = {{500, 500, kSecond}};
+  busy.load.queue = {{500, 500, kSecond, 0}};
   d.OnReport(busy);
   d.Poll(3 * kSecond, dispatches, rejections);
   EXPECT_TRUE(dispatches.empty());
@@ -302,6 +302,57 @@ TEST(Cluster, PredictionsComeTrueInASteadyCluster) {
   EXPECT_NEAR(error.Quantile(0.5), 1, 0.1);
   EXPECT_LT(error.Quantile(0.95), 1.5);
   EXPECT_GT(error.Quantile(0.05), 0.6);
+}
+
+// Time to first token of each client's requests that came within the flood, or would have.
+std::map<uint64_t, std::vector<Nanos>> TtftsDuringFlood(bool flood, int num_clients,
+                                                        Nanos interval) {
+  constexpr Nanos kBegin = 5 * kSecond, kEnd = 15 * kSecond;
+  DispatcherOptions options;
+  options.max_queued = 100'000;
+  Cluster cluster({}, options, "ttft", 5);
+  std::mt19937_64 rng(5);
+  std::vector<Arrival> arrivals;
+  for (Nanos at = 0; at < 17 * kSecond; at += interval) {
+    arrivals.push_back({.at = at,
+                        .client = 1 + rng() % static_cast<uint64_t>(num_clients),
+                        .prompt = UniquePrompt(static_cast<int>(200 + rng() % 3800), rng()),
+                        .max_tokens = 10});
+  }
+  // Three times all that the groups could do.
+  for (Nanos at = kBegin; flood && at < kEnd; at += 4 * kMillisecond) {
+    arrivals.push_back(
+        {.at = at, .client = 99, .prompt = UniquePrompt(800, rng()), .max_tokens = 10});
+  }
+  const std::vector<Outcome> outcomes = cluster.Run(arrivals);
+  cluster.dispatcher().CheckInvariants();
+  EXPECT_EQ(cluster.dispatcher().ledger().num_in_flight(), 0);
+  std::map<uint64_t, std::vector<Nanos>> ttfts;
+  for (size_t i = 0; i < outcomes.size(); ++i) {
+    EXPECT_GE(outcomes[i].ended, 0) << i;
+    const Nanos at = arrivals[i].at;
+    const uint64_t who = arrivals[i].client == 99 ? 99 : 0;  // the others together
+    if (at >= kBegin && at < kEnd) ttfts[who].push_back(outcomes[i].ttft);
+  }
+  return ttfts;
+}
+
+// A client that floods waits for itself; the others' requests come through as before. At 70 % of
+// what the groups do, and at 35 %.
+TEST(Cluster, AFloodOfOneClientDoesNotDelayOthers) {
+  for (const auto& [num_clients, interval] :
+       {std::pair{10, 44 * kMillisecond}, std::pair{1, 88 * kMillisecond}}) {
+    const auto before = TtftsDuringFlood(false, num_clients, interval);
+    const auto during = TtftsDuringFlood(true, num_clients, interval);
+    const Nanos was = testing::Quantile(before.at(0), 0.95);
+    const Nanos is = testing::Quantile(during.at(0), 0.95);
+    std::printf("%d clients: p95 %.0f ms, %.0f ms with the flood\n", num_clients,
+                static_cast<double>(was) / kMillisecond, static_cast<double>(is) / kMillisecond);
+    EXPECT_LE(static_cast<double>(is), 1.5 * static_cast<double>(was))
+        << num_clients << " clients: p95 " << was / kMillisecond << " ms, then "
+        << is / kMillisecond << " ms";
+    EXPECT_GT(testing::Quantile(during.at(99), 0.5), 3 * kSecond) << "the flood does wait";
+  }
 }
 
 TEST(Cluster, NothingIsLostWhenGroupsAre) {

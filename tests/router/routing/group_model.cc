@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "common/check.h"
+#include "common/prompt_order.h"
 
 namespace tandem::routing::testing {
 
@@ -123,7 +124,7 @@ void Cluster::BeginStep(Group& group) {
     }
   }
   const auto score = [&](const Sequence* s) {
-    return s->remaining - 250 * (now_ - s->arrival) / kSecond - int64_t{4096} * s->priority;
+    return PromptScore(s->remaining, now_ - s->arrival, s->priority);
   };
   std::stable_sort(prefills.begin(), prefills.end(),
                    [&](auto* a, auto* b) { return score(a) < score(b); });
@@ -193,7 +194,7 @@ void Cluster::EndStep(Group& group) {
       ++load.num_waiting;
       load.queued_tokens += seq.remaining;
       if (load.queue.size() < 64) {
-        load.queue.push_back({seq.remaining, seq.length, now_ - seq.arrival});
+        load.queue.push_back({seq.remaining, seq.length, now_ - seq.arrival, seq.priority});
       }
     }
   }

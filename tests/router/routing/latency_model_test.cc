@@ -85,6 +85,75 @@ TEST(LatencyModel, PredictsWhatItSawEvenWhereTheFitIsNotUnique) {
   }
 }
 
+TEST(LatencyModel, TheFirstStepSetsTheScale) {
+  LatencyModel cpu, gpu;
+  EXPECT_FALSE(cpu.calibrated());
+  const StepFeatures step{.prefill_tokens = 200, .attention = AttentionWork(0, 200), .decodes = 3};
+  cpu.Observe(step, 500 * kMillisecond);
+  gpu.Observe(step, 8 * kMillisecond);
+  EXPECT_NEAR(cpu.Seconds(step), 0.5, 0.005);
+  EXPECT_NEAR(gpu.Seconds(step), 0.008, 0.0001);
+  EXPECT_NEAR(cpu.Seconds({.prefill_tokens = 400}) / gpu.Seconds({.prefill_tokens = 400}), 62.5,
+              0.1);
+  const LatencyModel like = LatencyModel::Like(cpu);
+  EXPECT_FALSE(like.calibrated());
+  EXPECT_EQ(like.Seconds(step), cpu.Seconds(step));
+}
+
+TEST(LatencyModel, LearnsWhatAttentionCosts) {
+  std::mt19937_64 rng(4);
+  LatencyModel model;
+  const auto truth = [](const StepFeatures& f) {
+    return static_cast<Nanos>(5.5e6 + 27e3 * f.prefill_tokens + 1.3 * f.attention +
+                              10e3 * f.decodes + 44 * f.context_tokens);
+  };
+  for (int i = 0; i < 2000; ++i) {
+    StepFeatures f;
+    f.decodes = static_cast<double>(rng() % 40);
+    f.context_tokens = f.decodes * static_cast<double>(rng() % 20000);
+    if (rng() % 2 == 0) {
+      f.prefill_tokens = static_cast<double>(1 + rng() % 2048);
+      f.attention = AttentionWork(static_cast<double>(rng() % 60000), f.prefill_tokens);
+    }
+    const double noise = 0.95 + 0.1 * static_cast<double>(rng() % 1000) / 1000;
+    model.Observe(f, static_cast<Nanos>(noise * static_cast<double>(truth(f))));
+  }
+  for (const StepFeatures& f :
+       {StepFeatures{.prefill_tokens = 2048, .attention = AttentionWork(0, 2048)},
+        StepFeatures{.prefill_tokens = 2048, .attention = AttentionWork(100000, 2048)},
+        StepFeatures{.decodes = 30, .context_tokens = 300000}}) {
+    EXPECT_NEAR(model.Seconds(f) / static_cast<double>(truth(f)) * kSecond, 1, 0.1);
+  }
+}
+
+TEST(GroupSpeed, IsShrunkToOneAndFindsTheFactor) {
+  GroupSpeed speed;
+  EXPECT_EQ(speed.factor(), 1);
+  speed.Observe(0.01, 0.016);
+  EXPECT_LT(speed.factor(), 1.05) << "one step says little";
+  for (int i = 0; i < 2000; ++i) speed.Observe(0.01, 0.016);
+  EXPECT_NEAR(speed.factor(), 1.6, 0.02);
+}
+
+// Of four equal groups and one slower, with one model: the factor finds the slow one, and the model
+// stays that of the others.
+TEST(GroupSpeed, TellsASlowGroupFromTheOthers) {
+  std::mt19937_64 rng(5);
+  LatencyModel model;
+  GroupSpeed speeds[5];
+  for (int i = 0; i < 10000; ++i) {
+    const auto g = static_cast<size_t>(i % 5);
+    const StepFeatures f = RandomStep(rng);
+    const Nanos took = Truth(f, g == 4 ? 1.6 : 1);
+    if (i > 100) speeds[g].Observe(model.Seconds(f), static_cast<double>(took) / kSecond);
+    model.Observe(f, static_cast<Nanos>(static_cast<double>(took) / speeds[g].factor()));
+  }
+  EXPECT_NEAR(speeds[4].factor() / speeds[0].factor(), 1.6, 0.05);
+  const StepFeatures f{.prefill_tokens = 128, .decodes = 4, .context_tokens = 2000};
+  EXPECT_NEAR(speeds[0].factor() * model.Seconds(f) * kSecond / static_cast<double>(Truth(f)), 1,
+              0.05);
+}
+
 TEST(LatencyModel, IgnoresStepsOfNoWorkAndImpossibleDurations) {
   LatencyModel model;
   const Nanos before = model.base();
