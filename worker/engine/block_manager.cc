@@ -84,19 +84,18 @@ void BlockManager::Publish(Sequence& seq) {
 
 // The parent must be the very block that seq holds, or the tree would not be held upwards
 // (engine.invariants.tree). It is not after Clear().
-bool BlockManager::MayPublishNext(const Sequence& seq) const {
+bool BlockManager::HoldsParentOfNext(const Sequence& seq) const {
   const auto i = static_cast<size_t>(seq.num_published);
-  if (i > 0 && !blocks_[static_cast<size_t>(seq.block_table[i - 1].value)].published) return false;
-  return !index_.contains(seq.block_hashes[i]);
+  return i == 0 || blocks_[static_cast<size_t>(seq.block_table[i - 1].value)].published;
 }
 
 void BlockManager::PublishNext(Sequence& seq) {
-  if (!MayPublishNext(seq)) {
+  const auto i = static_cast<size_t>(seq.num_published);
+  const int32_t id = seq.block_table[i].value;
+  if (!HoldsParentOfNext(seq) || !index_.try_emplace(seq.block_hashes[i], id).second) {
     seq.publish_stopped = true;
     return;
   }
-  const auto i = static_cast<size_t>(seq.num_published);
-  const int32_t id = seq.block_table[i].value;
   Block& b = blocks_[static_cast<size_t>(id)];
   b.published = true;
   b.depth = seq.num_published;
@@ -104,7 +103,6 @@ void BlockManager::PublishNext(Sequence& seq) {
   b.parent = seq.parent_hash(seq.num_published);
   const auto begin = seq.tokens.begin() + static_cast<ptrdiff_t>(seq.num_published) * block_size_;
   std::copy_n(begin, block_size_, tokens_of(id).begin());
-  index_.emplace(b.hash, id);
   Emit(KvEvent::Kind::kStored, b.hash, b.parent);
   ++seq.num_published;
 }

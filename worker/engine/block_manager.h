@@ -91,7 +91,7 @@ class BlockManager {
   std::span<TokenId> tokens_of(int32_t block);
   std::span<const TokenId> tokens_of(int32_t block) const;
   bool Holds(int32_t block, const Sequence& seq, int index) const;
-  bool MayPublishNext(const Sequence& seq) const;
+  bool HoldsParentOfNext(const Sequence& seq) const;
   void PublishNext(Sequence& seq);
   void Ref(int32_t block);
   void Unref(int32_t block);
