@@ -38,6 +38,10 @@ ROOMS = {
     "router/http": ["common", "common/config", "common/observe", "router/routing", "router/text"],
     "router": [*ALL_COMMON, "router/routing", "router/text", "router/link", "router/http"],
     "deploy/cli": ["common", "common/config", "common/observe"],
+    # The simulator: it alone drives the pure rooms of both sides.
+    "bench/sim": ["common", "common/config", "worker/step_plan.h", "worker/engine", "worker/sim",
+                  "router/routing", "bench/sim/peers"],
+    "bench/sim/peers": ["common", "router/routing"],
 }
 FREE = ["bench", "tests"]  # may include anything; nothing includes them
 
@@ -58,7 +62,7 @@ HEAVY = {
     r"spdlog/": ["common/observe"],
     r"nccl\.h": ["kernels/comm"],
     r"gloo/": ["kernels/comm"],
-    r"CLI/": ["deploy/cli", "router", "worker"],
+    r"CLI/": ["deploy/cli", "router", "worker", "bench/sim"],
 }
 
 # Headers that do name types of a heavy one, because they translate them: for .cc files only.
@@ -190,6 +194,13 @@ CASES = [
     ("router/http/a.cc", '"common/config/c.h"', None),
     ("tests/a.cc", '"worker/engine/engine.h"', None),
     ("bench/a.cc", '"router/http/h.h"', None),
+    ("bench/sim/a.cc", '"router/http/h.h"', "may include"),
+    ("bench/sim/peers/a.cc", '"worker/engine/inbox.h"', "may include"),
+    ("worker/engine/a.cc", '"bench/sim/s.h"', "may include"),
+    ("deploy/cli/a.cc", '"bench/sim/s.h"', "may include"),
+    ("bench/sim/a.cc", '"router/routing/r.h"', None),
+    ("bench/sim/a.cc", '"worker/engine/engine.h"', None),
+    ("tests/a.cc", '"bench/sim/s.h"', None),
 ]
 
 
