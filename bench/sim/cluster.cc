@@ -23,7 +23,7 @@ StatusOr<GroupSpec> SpecOf(const config::Cluster& cluster, const config::Group& 
     return InvalidArgument("{}: kv_tokens is {}, less than a block of {} (group '{}')",
                            group.profile, profile.kv_tokens, group.block_size, group.name);
   }
-  const int max_context = cluster.model.max_context;
+  const int max_context = cluster.ModelOf(group).max_context;
   GroupSpec spec;
   spec.name = group.name;
   spec.device_class = fmt::format("sim/{}", profile.name);
@@ -34,16 +34,25 @@ StatusOr<GroupSpec> SpecOf(const config::Cluster& cluster, const config::Group& 
   spec.engine.vocab_size = kVocabSize;
   spec.engine.max_seqs = group.max_seqs;
   spec.engine.max_step_tokens = group.max_step_tokens;
-  spec.engine.hash_seed = fmt::format("sim/{}", cluster.model.name);
+  spec.engine.hash_seed = fmt::format("sim/{}", group.model);
   return spec;
 }
 
 Status CheckGroup(const config::Cluster& cluster, const config::Group& group) {
-  if (group.device == "sim") return OkStatus();
-  return InvalidArgument(
-      "{}: group '{}' has device '{}'; only groups with 'device: sim' and a profile can be "
-      "simulated",
-      cluster.file, group.name, group.device);
+  if (group.device != "sim") {
+    return InvalidArgument(
+        "{}: group '{}' has device '{}'; only groups with 'device: sim' and a "
+        "profile can be simulated",
+        cluster.file, group.name, group.device);
+  }
+  if (group.model != cluster.groups[0].model) {
+    return InvalidArgument(
+        "{}: group '{}' serves '{}' and '{}' serves '{}'; "
+        "simulate one model at "
+        "a time",
+        cluster.file, cluster.groups[0].name, cluster.groups[0].model, group.name, group.model);
+  }
+  return OkStatus();
 }
 
 }  // namespace
@@ -61,7 +70,11 @@ StatusOr<SimCluster> LoadCluster(const std::string& path) {
     TANDEM_ASSIGN_OR_RETURN(GroupSpec spec, SpecOf(cluster, group, profiles[group.profile]));
     loaded.groups.push_back(std::move(spec));
   }
-  loaded.policy = routing::PolicyNames()[0];
+  const config::Admission& admission = cluster.router.admission;
+  loaded.dispatcher.max_queued = admission.max_queued;
+  loaded.dispatcher.max_group_backlog = admission.max_group_backlog;
+  loaded.dispatcher.default_deadline = admission.ttft_deadline;
+  loaded.policy = cluster.router.policy;
   return loaded;
 }
 

@@ -19,7 +19,6 @@ namespace tandem::simulator {
 namespace {
 
 constexpr int kOperatorMistake = 2;
-constexpr int64_t kFcfsAgeing = 1'000'000'000;  // tokens/s: a millisecond outweighs any prompt
 
 struct Arguments {
   std::string trace, cluster, policies, slo = "ttft=3s", slow, jitter, report_delay, backlog, json,
@@ -108,7 +107,8 @@ StatusOr<Plan> Prepare(const Arguments& args) {
 PolicyResult RunPolicy(const Plan& plan, const PolicySpec& policy) {
   std::vector<GroupSpec> groups = plan.cluster.groups;
   if (policy.fcfs) {
-    for (GroupSpec& group : groups) group.engine.ageing_tokens_per_second = kFcfsAgeing;
+    // Every prompt counts as too old to wait: order of arrival.
+    for (GroupSpec& group : groups) group.engine.max_prompt_age = 0;
   }
   const std::clock_t start = std::clock();
   RawResult raw = Simulate(plan.trace, groups, plan.options, policy.make);

@@ -115,7 +115,7 @@ TEST(SimulationTest, AgeingDecidesBetweenShortestAndOldest) {
   std::vector<GroupSpec> groups = Groups(1);
   const RawResult shortest = Simulate(trace, groups, {}, Own("ttft"));
   EXPECT_LT(shortest.outcomes[2].first_token, shortest.outcomes[1].first_token);
-  groups[0].engine.ageing_tokens_per_second = 1'000'000'000;
+  groups[0].engine.max_prompt_age = 0;
   const RawResult oldest = Simulate(trace, groups, {}, Own("ttft"));
   EXPECT_GT(oldest.outcomes[2].first_token, oldest.outcomes[1].first_token);
 }

@@ -32,7 +32,7 @@ class SimProcessTest : public ::testing::Test {
     Write("profile.yaml",
           "kv_tokens: 4096\nlaunch: 200us\nweights_read: 0ns\ngemm_per_token: 1us\n"
           "attention_per_pair: 0ns\nkv_read_per_token: 0ns\n");
-    Write("cluster.yaml", fmt::format("model: {{path: model.gguf}}\n"
+    Write("cluster.yaml", fmt::format("model: {{name: tiny, path: model.gguf}}\n"
                                       "groups:\n"
                                       "  - {{name: sim, device: sim, profile: profile.yaml, "
                                       "count: {}, max_seqs: 8, max_step_tokens: 64}}\n"
@@ -62,7 +62,7 @@ class SimProcessTest : public ::testing::Test {
   std::unique_ptr<link::GroupLink> OpenRouter(RecordingListener& listener) {
     link::GroupLinkOptions options;
     options.endpoint = Endpoint();
-    options.fingerprint = (*gguf::File::Open(Path("model.gguf")))->Fingerprint();
+    options.models["tiny"] = (*gguf::File::Open(Path("model.gguf")))->Fingerprint();
     options.silence_slack = 60 * kSecond;
     return std::move(link::GroupLink::Open(options, listener)).value();
   }
