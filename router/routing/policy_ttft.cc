@@ -48,7 +48,7 @@ class Ttft : public Policy {
     for (const GroupView& g : groups) depths_.push_back(HeldBlocks(g, query));
     hot_.Count(depths_);
     ComputeCosts(query, groups);
-    return Draw(groups, rng);
+    return Draw(query, groups, rng);
   }
 
  private:
@@ -62,10 +62,13 @@ class Ttft : public Policy {
     for (const GroupView& g : groups) speeds += 1 / g.state.speed;
     const double rate = rate_.per_second() / std::max(1, query.num_groups) *
                         static_cast<double>(groups.size()) / speeds;
+    double least_own = groups[0].prediction.own;
+    for (const GroupView& g : groups) least_own = std::min(least_own, g.prediction.own);
     costs_.clear();
     for (size_t i = 0; i < groups.size(); ++i) {
       const Prediction& p = groups[i].prediction;
-      const double own = p.own * (1 - hot_.Heat(depths_[i]));
+      // One more copy of what is hot may cost nothing, but is never worth more than a hit.
+      const double own = std::max(p.own * (1 - hot_.Heat(depths_[i])), std::min(p.own, least_own));
       const double ttft = p.wait + own;
       costs_.push_back(ttft + kBehindWeight * own * p.num_behind +
                        kArrivalWeight * own * rate / groups[i].state.speed * ttft +
@@ -73,16 +76,24 @@ class Ttft : public Policy {
     }
   }
 
-  Pick Draw(std::span<const GroupView> groups, Rng& rng) const {
+  // Of equals those that hold most of the prompt, if that is more than half of it: a short prompt
+  // costs a step wherever it is, but where it is cached it takes no blocks from others. What many
+  // prompts begin with is less than that, and would pull all of them to one group.
+  Pick Draw(const RouteQuery& query, std::span<const GroupView> groups, Rng& rng) const {
     const auto least = std::min_element(costs_.begin(), costs_.end());
     const double bound = Bound(groups[static_cast<size_t>(least - costs_.begin())].state, *least,
                                SharedWithOthers(groups));
     Pick pick;
-    uint64_t ties = 0;
-    int32_t warmest = 0;
+    int32_t warmest = 0, warmest_tie = 0;
     for (size_t i = 0; i < groups.size(); ++i) {
       warmest = std::max(warmest, groups[i].cached_tokens);
-      if (costs_[i] <= bound && rng() % ++ties == 0) pick.index = i;
+      if (costs_[i] <= bound) warmest_tie = std::max(warmest_tie, groups[i].cached_tokens);
+    }
+    const int32_t at_least = warmest_tie > query.prompt_tokens / 2 ? warmest_tie : 0;
+    uint64_t ties = 0;
+    for (size_t i = 0; i < groups.size(); ++i) {
+      if (costs_[i] > bound || groups[i].cached_tokens < at_least) continue;
+      if (rng() % ++ties == 0) pick.index = i;
     }
     const int32_t cached = groups[pick.index].cached_tokens;
     pick.reason = groups.size() == 1                ? "only_group"

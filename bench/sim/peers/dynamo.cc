@@ -16,7 +16,8 @@ class Dynamo : public routing::Policy {
       const double prefill = (TokensWaitingAt(g) + own) / block;
       // Blocks held by sequences, those of prompts on their way, and ours.
       double active = g.state.load->total_blocks - g.state.load->free_blocks + own / block;
-      for (const routing::Unreported& sent : g.state.unreported) active += sent.prompt_tokens / block;
+      for (const routing::Unreported& sent : g.state.unreported)
+        active += sent.prompt_tokens / block;
       return prefill_weight_ * prefill + active;
     });
   }

@@ -134,7 +134,8 @@ TEST(Reader, NamesValuesOutOfRange) {
 
 TEST(Reader, NamesWhatIsNotSupported) {
   ExpectAll({
-      {InGroup("device: cuda"), "c.yaml:4:13: 'groups[0].device': 'cuda' is not supported; cpu or sim"},
+      {InGroup("device: cuda"),
+       "c.yaml:4:13: 'groups[0].device': 'cuda' is not supported; cpu or sim"},
       {InGroup("activation_dtype: int4"),
        "c.yaml:4:23: 'groups[0].activation_dtype': 'int4' is unknown; did you mean 'int8'?"},
       {InGroup("instruction_set: neon"),

@@ -104,17 +104,14 @@ TEST(Link, CarriesARequestAndItsTokens) {
   step.load.in_flight = {1, 50, 4, 5, 60, 70};
   step.timing = {3, 1000, 4, 5, 60, 6};
   leader.link().SendStep(std::move(step));
-  leader.link().SendStep(StepWith(generate.key, 2, 1, /*last=*/true));
-  ASSERT_TRUE(listener.WaitUntil([&] { return listener.tokens.size() == 2; }));
-  const routing::SequenceTokens& first = listener.tokens[0].second;
+  ASSERT_TRUE(listener.WaitUntil([&] { return listener.tokens.size() == 1; }));
+  const routing::SequenceTokens first = listener.tokens[0].second;
   EXPECT_EQ(first.request, 11u);
   EXPECT_EQ(first.tokens, (std::vector<TokenId>{0, 1}));
   ASSERT_EQ(first.logprobs.size(), 2u);
   EXPECT_EQ(first.logprobs[1].top[1].token, 8);
   EXPECT_EQ(first.logprobs[1].top[1].logprob, -0.75f);
   EXPECT_EQ(first.timings.queue, 123);
-  EXPECT_EQ(listener.tokens[1].second.first_index, 2);
-  EXPECT_EQ(listener.tokens[1].second.finish, routing::FinishReason::kLength);
   EXPECT_EQ(listener.last_load.last_request_seen, 11u);
   EXPECT_EQ(listener.last_load.step_prefill_attention, 60);
   EXPECT_EQ(listener.last_load.step_context_tokens, 6);
@@ -128,6 +125,10 @@ TEST(Link, CarriesARequestAndItsTokens) {
   EXPECT_EQ(work.num_decodes, 5);
   EXPECT_EQ(work.prefill_attention, 60);
   EXPECT_EQ(work.context_tokens, 70);
+  leader.link().SendStep(StepWith(generate.key, 2, 1, /*last=*/true));
+  ASSERT_TRUE(listener.WaitUntil([&] { return listener.tokens.size() == 2; }));
+  EXPECT_EQ(listener.tokens[1].second.first_index, 2);
+  EXPECT_EQ(listener.tokens[1].second.finish, routing::FinishReason::kLength);
 
   // It has ended: a Cancel that lost the race goes nowhere, what comes late is dropped.
   router->Cancel(info.id, 11, 0, 0);
