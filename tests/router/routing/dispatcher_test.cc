@@ -140,10 +140,10 @@ TEST_F(DispatcherTest, AGapInTheEventsForgetsWhatTheGroupHeld) {
   report.kv_events = {{1, KvEvent::Kind::kStored, {1, 1}, {}},
                       {2, KvEvent::Kind::kStored, {2, 2}, {}}};
   d.OnReport(report);
-  EXPECT_EQ(d.index().num_blocks(), 2);
+  EXPECT_EQ(d.index().num_held(GroupId{0}), 2);
   report.kv_events = {{4, KvEvent::Kind::kStored, {4, 4}, {}}};
   d.OnReport(report);
-  EXPECT_EQ(d.index().num_blocks(), 1);
+  EXPECT_EQ(d.index().num_held(GroupId{0}), 1);
   EXPECT_EQ(d.num_event_gaps(), 1);
 }
 
@@ -503,7 +503,7 @@ TEST(Dispatcher, PropertyEveryRequestIsAccountedForOnEveryPath) {
   d.Poll(now, dispatches, rejections);
   EXPECT_EQ(d.num_queued(), 0);
   EXPECT_EQ(d.ledger().num_in_flight(), 0);
-  EXPECT_EQ(d.index().num_blocks(), 0);
+  EXPECT_EQ(d.index().num_groups(), 0);
   d.CheckInvariants();
 }
 
