@@ -22,6 +22,7 @@ Position PlaceOf(const YamlNode& map, std::string_view name) {
 
 std::vector<std::string> NamesOf(const std::vector<Model>& models) {
   std::vector<std::string> names;
+  names.reserve(models.size());
   for (const Model& model : models) names.push_back(model.name);
   return names;
 }
