@@ -58,7 +58,7 @@ void Translate(const engine::Load& load, const engine::StepTiming& timing, routi
   to.total_blocks = load.total_blocks;
   to.queue.clear();
   for (const engine::QueueEntry& entry : load.queue) {
-    to.queue.push_back({entry.remaining_tokens, entry.prompt_tokens, entry.age});
+    to.queue.push_back({entry.remaining_tokens, entry.prompt_tokens, entry.age, entry.priority});
   }
   to.step = timing.step;
   to.step_duration = timing.duration;
