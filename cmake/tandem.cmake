@@ -4,10 +4,14 @@
 option(TANDEM_ASAN "AddressSanitizer and UndefinedBehaviorSanitizer" OFF)
 option(TANDEM_TSAN "ThreadSanitizer" OFF)
 
+option(TANDEM_PCH "Precompiled standard headers: for builds that are made to be tested, not shipped" OFF)
+
 find_program(CCACHE ccache)
 if(CCACHE)
-  set(CMAKE_C_COMPILER_LAUNCHER ${CCACHE})
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+  # It takes a precompiled header only when told that macros in there may differ.
+  set(launcher ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${CCACHE})
+  set(CMAKE_C_COMPILER_LAUNCHER ${launcher})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${launcher})
 endif()
 
 add_library(tandem_flags INTERFACE)
@@ -27,8 +31,25 @@ if(TANDEM_TSAN)
   add_compile_definitions(BOOST_ASIO_DISABLE_FENCED_BLOCK)  # g++ TSan cannot see fences
 endif()
 
+# The release build compiles without, so that no file gets away with a header it does not include.
+if(TANDEM_PCH)
+  add_compile_options(-fpch-preprocess)  # for ccache
+  file(WRITE ${CMAKE_BINARY_DIR}/pch/pch.cc "")
+  set(standard <algorithm> <array> <atomic> <chrono> <cmath> <cstdint> <cstring> <deque>
+      <functional> <limits> <map> <memory> <mutex> <optional> <random> <set> <span> <string>
+      <string_view> <thread> <unordered_map> <utility> <variant> <vector>)
+  add_library(tandem_pch OBJECT ${CMAKE_BINARY_DIR}/pch/pch.cc)
+  target_link_libraries(tandem_pch PRIVATE tandem_flags)
+  target_precompile_headers(tandem_pch PRIVATE ${standard})
+  add_library(tandem_test_pch OBJECT ${CMAKE_BINARY_DIR}/pch/pch.cc)
+  target_link_libraries(tandem_test_pch PRIVATE tandem_flags GTest::gtest GTest::gmock)
+  target_compile_options(tandem_test_pch PRIVATE -O0)
+  target_precompile_headers(tandem_test_pch PRIVATE ${standard} <gmock/gmock.h> <gtest/gtest.h>)
+endif()
+
 # tandem_library(NAME HEADERS a.h SOURCES a.cc DEPS public... PRIVATE_DEPS ...)
-# makes tandem_NAME with the alias tandem::NAME.
+# makes tandem_NAME with the alias tandem::NAME. A header that its .cc includes first is known to
+# compile alone; the others are the set that all_verify_interface_header_sets compiles.
 function(tandem_library name)
   cmake_parse_arguments(A "" "" "HEADERS;SOURCES;DEPS;PRIVATE_DEPS" ${ARGN})
   if(A_SOURCES)
@@ -40,9 +61,19 @@ function(tandem_library name)
     set(scope INTERFACE)
     target_link_libraries(tandem_${name} INTERFACE tandem_flags ${A_DEPS})
   endif()
-  if(A_HEADERS)
+  if(TANDEM_PCH AND A_SOURCES)
+    target_precompile_headers(tandem_${name} REUSE_FROM tandem_pch)
+  endif()
+  set(alone)
+  foreach(header IN LISTS A_HEADERS)
+    string(REGEX REPLACE "\\.h$" ".cc" source ${header})
+    if(NOT source IN_LIST A_SOURCES)
+      list(APPEND alone ${header})
+    endif()
+  endforeach()
+  if(alone)
     target_sources(tandem_${name} ${scope} FILE_SET HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR}
-                                           FILES ${A_HEADERS})
+                                           FILES ${alone})
   endif()
   add_library(tandem::${name} ALIAS tandem_${name})
 endfunction()
@@ -64,6 +95,10 @@ function(tandem_test name)
   add_executable(${name} ${A_SOURCES})
   target_link_libraries(${name} PRIVATE tandem_flags ${A_DEPS} GTest::gtest GTest::gmock
                                         GTest::gtest_main)
+  if(TANDEM_PCH)
+    target_compile_options(${name} PRIVATE -O0)
+    target_precompile_headers(${name} REUSE_FROM tandem_test_pch)
+  endif()
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   add_test(NAME ${name} COMMAND ${name} ${A_ARGS} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   set_tests_properties(${name} PROPERTIES TIMEOUT ${A_TIMEOUT} LABELS "${A_LABELS}")

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""What clang says: every file compiled with -Wthread-safety -Werror, then clang-tidy.
+"""What clang says: of every file that knows a Mutex with -Wthread-safety -Werror, then clang-tidy.
 
 usage: tidy.py BUILD_FOLDER [SECONDS]
 
 BUILD_FOLDER is configured by the preset `tidy`. clang-tidy looks at what ships, not at tests and
 bench, whose macros it takes for leaks. It gets SECONDS (default 480): files that were changed come
-first, files that passed with the same contents are skipped. Coroutines are left out of both: clang
-14 does not know those of libstdc++ 12.
+first. What passed with the same contents is skipped. Coroutines are left out of both: clang 14
+does not know those of libstdc++ 12.
 """
 import concurrent.futures
 import hashlib
@@ -14,12 +14,14 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', re.M)
+MUTEX = ROOT / "common/mutex.h"
 COROUTINES = re.compile(r"^(coroutine|boost/asio/(awaitable|co_spawn|use_awaitable)\.hpp)$")
 
 
@@ -76,37 +78,46 @@ def read_entries(build, sources):
     return entries
 
 
-def compile_all(build, entries, jobs):
-    objects = sorted({re.search(r" -o (\S+)", entry["command"])[1] for entry in entries})
-    print(f"{len(objects)} files with -Wthread-safety", flush=True)
-    return subprocess.run(["ninja", "-C", build, f"-j{jobs}", "-k0", "--quiet", *objects]).returncode
+class Check:
+    """One command a file. What passed leaves a stamp, named by the contents it passed with."""
 
+    def __init__(self, name, build, sources, jobs):
+        self.name, self.sources, self.jobs = name, sources, jobs
+        self.passed = build / f"{name}-passed"
+        self.passed.mkdir(exist_ok=True)
 
-def run_clang_tidy(build, files, sources, jobs, seconds):
-    passed = build / "clang-tidy-passed"
-    passed.mkdir(exist_ok=True)
-    end = time.monotonic() + seconds
-    found = []
+    def run(self, commands, seconds):
+        """Of {path: command}. How many have findings; those left when time is over are counted."""
+        end = time.monotonic() + seconds
+        found = []
 
-    def check(path):
-        stamp = passed / sources.digest(path)
-        if stamp.exists():
+        def check(path):
+            stamp = self.passed / self.sources.digest(path)
+            if stamp.exists():
+                return True
+            if time.monotonic() > end:
+                return False
+            result = subprocess.run(commands[path], capture_output=True, text=True)
+            if result.returncode == 0:
+                stamp.touch()
+            else:
+                found.append(path)
+                print(f"{path.relative_to(ROOT)}\n{result.stdout}{result.stderr}", flush=True)
             return True
-        if time.monotonic() > end:
-            return False
-        command = ["clang-tidy", "--quiet", "-p", build, str(path)]
-        result = subprocess.run(command, capture_output=True, text=True)
-        if result.returncode == 0:
-            stamp.touch()
-        else:
-            found.append(result.stdout + result.stderr)
-            print(f"{path.relative_to(ROOT)}\n{found[-1]}", flush=True)
-        return True
 
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        looked_at = sum(pool.map(check, files))
-    print(f"clang-tidy: {looked_at} of {len(files)} files, {len(found)} with findings")
-    return len(found)
+        with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
+            looked_at = sum(pool.map(check, commands))
+        print(f"{self.name}: {looked_at} of {len(commands)} files, {len(found)} with findings",
+              flush=True)
+        return len(found)
+
+
+def analysis_command(entry):
+    """The analysis needs no code."""
+    command = shlex.split(entry["command"])
+    compiler = next(i for i, word in enumerate(command) if word.endswith("clang++"))
+    output = command.index("-o")
+    return command[compiler:output] + ["-fsyntax-only"] + command[output + 2:]
 
 
 def main():
@@ -115,7 +126,9 @@ def main():
     jobs = os.cpu_count() or 1
     sources = Sources()
     entries = read_entries(build, sources)
-    failed = compile_all(build, entries, jobs)
+    locking = {pathlib.Path(entry["file"]): analysis_command(entry) for entry in entries
+               if MUTEX in sources.closure(pathlib.Path(entry["file"]))[0]}
+    findings = Check("thread-safety", build, sources, jobs).run(locking, float("inf"))
     # Files of the same age in an order that differs by commit: what time does not allow today is
     # looked at another day.
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True).stdout
@@ -125,8 +138,9 @@ def main():
     files = sorted(shipped,
                    key=lambda f: (not sources.closure(f)[0] & changed,
                                   hashlib.sha256(commit + str(f).encode()).digest()))
-    findings = run_clang_tidy(build, files, sources, jobs, seconds)
-    return 1 if failed or findings else 0
+    tidy = {file: ["clang-tidy", "--quiet", "-p", build, str(file)] for file in files}
+    findings += Check("clang-tidy", build, sources, jobs).run(tidy, seconds)
+    return 1 if findings else 0
 
 
 if __name__ == "__main__":
