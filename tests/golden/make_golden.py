@@ -167,6 +167,8 @@ def write_llama_cpp_kl(file, model_path, threads, out):
             "kl_decode": round(kl_divergence(record, decode), 6),
             "same_argmax": int(np.sum(batch.argmax(1) == record["token_ids"])),
             "same_argmax_decode": int(np.sum(decode.argmax(1) == record["token_ids"])),
+            "clear_flips": clear_flips(record, batch),
+            "clear_flips_decode": clear_flips(record, decode),
             "same_greedy_prefix": same_greedy_prefix(llama, record),
         })
         print(rows[-1])
@@ -229,6 +231,14 @@ def kl_divergence(record, logprobs):
     q_rest = np.clip(1 - np.exp(q_log).sum(axis=1), 1e-12, None)
     top = (np.exp(p_log) * (p_log - q_log)).sum(axis=1)
     return float((top + p_rest * np.log(p_rest / q_rest)).mean())
+
+
+def clear_flips(record, logprobs):
+    """At how many positions another token than the reference's is greedy, although the reference's
+    is 0.1 nats above its second."""
+    top = np.array(record["top_logprobs"])
+    clear = top[:, 0] - top[:, 1] > 0.1
+    return int(np.sum(clear & (logprobs.argmax(1) != record["token_ids"])))
 
 
 def same_greedy_prefix(llama, record):
