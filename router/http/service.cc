@@ -19,6 +19,7 @@ int RetryAfterSeconds(Nanos retry_after) {
 
 std::vector<std::string> NamesOf(const std::vector<ServedModel>& models) {
   std::vector<std::string> names;
+  names.reserve(models.size());
   for (const ServedModel& model : models) names.push_back(model.name);
   return names;
 }

@@ -30,7 +30,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True)
     parser.add_argument("--out", type=pathlib.Path, default=here / "data")
-    parser.add_argument("--only", choices=["text", "greedy", "llama_cpp"], help="text: tokenizer and template")
+    parser.add_argument("--only", choices=["text", "greedy"], help="text: tokenizer and template")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -43,16 +43,13 @@ def main():
     if args.only in (None, "greedy"):
         torch.set_num_threads(args.threads)
         write_greedy(file, args.out)
-    if args.only in (None, "llama_cpp"):
-        torch.set_num_threads(args.threads)
-        write_llama_cpp_kl(file, args.model, args.threads, args.out)
 
 
 def print_origin(model_path):
     digest = hashlib.sha256(pathlib.Path(model_path).read_bytes()).hexdigest()
     print(f"model {pathlib.Path(model_path).name} sha256 {digest}")
     print("python", platform.python_version(), end="")
-    for name in ("gguf", "tokenizers", "transformers", "torch", "jinja2", "numpy", "llama-cpp-python"):
+    for name in ("gguf", "tokenizers", "transformers", "torch", "jinja2", "numpy"):
         print(f", {name} {importlib.metadata.version(name)}", end="")
     print()
 
@@ -147,109 +144,6 @@ def greedy(model, prompt_ids):
         token_ids.append(int(rows[-1].argmax()))
         inputs = torch.tensor([token_ids[-1:]])
     return token_ids, torch.stack(rows)
-
-
-def write_llama_cpp_kl(file, model_path, threads, out):
-    """How far llama.cpp is from the reference, on the tokens that smollm2_greedy.jsonl holds."""
-    import llama_cpp
-
-    llama = llama_cpp.Llama(model_path, n_ctx=1024, n_threads=threads, n_threads_batch=threads,
-                            logits_all=True, verbose=False)
-    check_llama_cpp_tokenizer(llama, out)
-    rows = []
-    for line in (out / "smollm2_greedy.jsonl").read_text().splitlines():
-        record = json.loads(line)
-        batch = llama_cpp_logprobs(llama, record, step=None)
-        decode = llama_cpp_logprobs(llama, record, step=1)
-        rows.append({
-            "name": record["name"],
-            "kl": round(kl_divergence(record, batch), 6),
-            "kl_decode": round(kl_divergence(record, decode), 6),
-            "same_argmax": int(np.sum(batch.argmax(1) == record["token_ids"])),
-            "same_argmax_decode": int(np.sum(decode.argmax(1) == record["token_ids"])),
-            "clear_flips": clear_flips(record, batch),
-            "clear_flips_decode": clear_flips(record, decode),
-            "same_greedy_prefix": same_greedy_prefix(llama, record),
-        })
-        print(rows[-1])
-    mean = {key: round(float(np.mean([row[key] for row in rows])), 6) for key in rows[0] if key != "name"}
-    print("mean", mean)
-    report = {
-        "llama_cpp_python": llama_cpp.__version__,
-        "machine": machine(),
-        "tokens_per_prompt": NUM_NEW_TOKENS,
-        "mean": mean,
-        "prompts": rows,
-    }
-    (out / "llama_cpp_kl.json").write_text(json.dumps(report, indent=1) + "\n")
-
-
-def machine():
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":")[1].strip()
-    return platform.machine()
-
-
-def check_llama_cpp_tokenizer(llama, out):
-    lines = (out / "tokenizer_strings.tsv").read_text(encoding="utf-8").split("\n")[:-1]
-    different = []
-    for line in lines:
-        ids, text = line.split("\t")
-        data = unescape(text)
-        if join_ids(llama.tokenize(data, add_bos=False, special=True)) != ids:
-            different.append(text)
-    print(f"llama.cpp tokenizes {len(lines) - len(different)} of {len(lines)} strings alike; not:")
-    print("\n".join(different[:20]))
-
-
-def unescape(text):
-    parts = text.split("\\x")
-    return parts[0].encode() + b"".join(bytes([int(part[:2], 16)]) + part[2:].encode() for part in parts[1:])
-
-
-def llama_cpp_logprobs(llama, record, step):
-    """[NUM_NEW_TOKENS, vocabulary] for the record's tokens, evaluated at once or `step` at a time."""
-    num_prompt, token_ids = len(record["prompt_ids"]), record["token_ids"]
-    llama.reset()
-    if step is None:
-        llama.eval(record["prompt_ids"] + token_ids[:-1])
-    else:
-        llama.eval(record["prompt_ids"])
-        for start in range(0, NUM_NEW_TOKENS - 1, step):
-            llama.eval(token_ids[start : min(start + step, NUM_NEW_TOKENS - 1)])
-    logits = llama.scores[num_prompt - 1 : num_prompt - 1 + NUM_NEW_TOKENS].astype(np.float64)
-    logits = logits - logits.max(axis=1, keepdims=True)
-    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-
-
-def kl_divergence(record, logprobs):
-    """Mean KL(reference || logprobs) in nats over the reference's top tokens and one bucket for the rest."""
-    p_log = np.array(record["top_logprobs"])
-    q_log = np.take_along_axis(logprobs, np.array(record["top_ids"]), axis=1)
-    p_rest = np.clip(1 - np.exp(p_log).sum(axis=1), 1e-12, None)
-    q_rest = np.clip(1 - np.exp(q_log).sum(axis=1), 1e-12, None)
-    top = (np.exp(p_log) * (p_log - q_log)).sum(axis=1)
-    return float((top + p_rest * np.log(p_rest / q_rest)).mean())
-
-
-def clear_flips(record, logprobs):
-    """At how many positions another token than the reference's is greedy, although the reference's
-    is 0.1 nats above its second."""
-    top = np.array(record["top_logprobs"])
-    clear = top[:, 0] - top[:, 1] > 0.1
-    return int(np.sum(clear & (logprobs.argmax(1) != record["token_ids"])))
-
-
-def same_greedy_prefix(llama, record):
-    """How many tokens llama.cpp's own greedy continuation shares with the reference's."""
-    llama.reset()
-    llama.eval(record["prompt_ids"])
-    for count, token_id in enumerate(record["token_ids"]):
-        if int(llama.scores[llama.n_tokens - 1].argmax()) != token_id:
-            return count
-        llama.eval([token_id])
-    return NUM_NEW_TOKENS
 
 
 if __name__ == "__main__":
