@@ -64,7 +64,7 @@ part_tidy() {
   git ls-files '*.h' '*.cc' | xargs clang-format --dry-run -Werror
   configure tidy
   cmake --build --preset tidy -j "$jobs" --target tandem_proto
-  deploy/tidy.py build/tidy "${TANDEM_TIDY_SECONDS:-300}"
+  deploy/tidy.py build/tidy "${TANDEM_TIDY_SECONDS:-180}"
 }
 
 part_fuzz() { tests/fuzz/run.sh 60 >build/fuzz.log 2>&1 || { tail -n 100 build/fuzz.log; return 1; }; }
