@@ -128,6 +128,8 @@ def main():
     entries = read_entries(build, sources)
     locking = {pathlib.Path(entry["file"]): analysis_command(entry) for entry in entries
                if MUTEX in sources.closure(pathlib.Path(entry["file"]))[0]}
+    if not locking:
+        sys.exit(f"tidy.py: no file includes {MUTEX.relative_to(ROOT)}; name what it is called now")
     findings = Check("thread-safety", build, sources, jobs).run(locking, float("inf"))
     # Files of the same age in an order that differs by commit: what time does not allow today is
     # looked at another day.

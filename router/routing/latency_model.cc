@@ -1,6 +1,6 @@
-#include <algorithm>
-
 #include "router/routing/latency_model.h"
+
+#include <algorithm>
 
 namespace tandem::routing {
 namespace {
