@@ -1,5 +1,6 @@
 #include "worker/watchdog.h"
 
+#include <poll.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <time.h>
@@ -58,8 +59,7 @@ std::string Watchdog::TakeReport() {
 
 void Watchdog::Run() {
   while (!stop_.load()) {
-    // While loading the main thread waits for signals.
-    const int peer = link_.PollPeers(options_.tick, ring_ == nullptr ? -1 : options_.signal_fd);
+    const int peer = link_.PollPeers(options_.tick, options_.signal_fd);
     if (ring_ == nullptr && stepping_.load(std::memory_order_acquire)) {
       ring_ = &link_.ring();
       since_ = MonotonicNow();
@@ -68,6 +68,9 @@ void Watchdog::Run() {
     if (ring_ != nullptr) {
       ReadSignal();
       PassOnDrain();
+    } else if (Signalled()) {
+      options_.on_stopped_loading();
+      return;
     }
     std::string reason = peer >= 0 && LeftEarly(peer) ? PeerGone(peer) : Look(MonotonicNow());
     if (reason.empty()) reason = TakeReport();
@@ -90,6 +93,11 @@ void Watchdog::ReadSignal() {
     observe::LogInfo("signal {} from process {}", info.ssi_signo, info.ssi_pid);
     on_signal_();
   }
+}
+
+bool Watchdog::Signalled() const {
+  pollfd signal = {options_.signal_fd, POLLIN, 0};
+  return ::poll(&signal, 1, 0) > 0;
 }
 
 void Watchdog::PassOnDrain() {

@@ -6,7 +6,7 @@
 //   steps      a step takes longer than its limit, or none is planned for too long
 //   shut down  an end that was asked for does not come, by the same limits
 //
-// While steps run it also takes SIGTERM and SIGINT in, so that no other thread is interrupted.
+// It also takes SIGTERM and SIGINT in, so that no other thread is interrupted.
 #pragma once
 
 #include <atomic>
@@ -34,6 +34,9 @@ struct WatchdogOptions {
   // Told once, on the watchdog's thread, which then ends. The ranks found silent are dead already,
   // the ring is aborted.
   std::function<void(const std::string& reason)> on_lost;
+  // Told to stop before there are steps to drain; called once, on the watchdog's thread, which then
+  // ends. The signal is not read.
+  std::function<void()> on_stopped_loading;
 };
 
 class Watchdog {
@@ -65,6 +68,7 @@ class Watchdog {
   int SilentRank(Nanos now) const;
   std::string Describe(int rank) const;
   void ReadSignal();
+  bool Signalled() const;
   void PassOnDrain();
 
   const WatchdogOptions options_;

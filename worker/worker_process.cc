@@ -54,7 +54,7 @@ Nonce RandomNonce() {
 
 int ExitFor(const Status& status) {
   if (status.code() == StatusCode::kCancelled) {
-    observe::LogInfo("stopped before the group was complete");
+    observe::LogInfo("told to stop before the group was complete");
     return kExitDone;
   }
   observe::LogError("{}", Message(status));
@@ -230,6 +230,10 @@ WatchdogOptions Process::WatchdogFor() {
   options.silence_limit = SilenceLimit();
   if (rank_ != 0) options.slack = kFollowerSlack;
   options.on_lost = [this](const std::string& reason) { EndLost(reason); };
+  // Nobody knows of the group yet, and its threads may be anywhere in the model file.
+  options.on_stopped_loading = [] {
+    ::_exit(ExitFor(MakeStatus(StatusCode::kCancelled, "told to stop")));
+  };
   return options;
 }
 
@@ -286,7 +290,6 @@ void Process::WaitForTheEnd(const Status& why) {
   for (;;) ::pause();
 }
 
-// While the group is loading a signal is seen at the end of it only.
 bool Process::ToldToStop() const {
   pollfd waiting = {signals_.get(), POLLIN, 0};
   return ::poll(&waiting, 1, 0) > 0;

@@ -39,8 +39,11 @@ def wait_until(condition, seconds, what):
 
 
 class Cluster:
-    def __init__(self, tp=2, group="", router="", log="{level: info}", text=None):
-        """`text`: the whole cluster file, with {model}, {port}, {link} and {dir} in it."""
+    def __init__(self, tp=2, group="", router="", log="{level: info}", text=None,
+                 started_when=None):
+        """`text`: the whole cluster file, with {model}, {port}, {link} and {dir} in it.
+        `started_when`: what the log says when the test begins, instead of /ready saying 200."""
+        self.started_when = started_when
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="tandem-e2e-"))
         self.port = free_port()
         self.log_path = self.dir / "log"
@@ -79,7 +82,10 @@ log: {log}
                 [BIN / "tandem", "up", self.file], stdout=log, stderr=subprocess.STDOUT
             )
         try:
-            self.wait_ready()
+            if self.started_when is None:
+                self.wait_ready()
+            else:
+                wait_until(lambda: self.started_when in self.log(), 60, self.started_when)
         except BaseException:
             self.__exit__(*sys.exc_info())
             raise

@@ -77,6 +77,25 @@ class Faults(unittest.TestCase):
                 with self.subTest(rank=rank):
                     self.lose_rank(cluster, rank, signal.SIGSTOP, 5 + 3)
 
+    def test_rank_stopped_while_loading(self):
+        with Cluster(group="min_watchdog: 1s", started_when=" joined") as cluster:
+            stopped = cluster.rank_pid(1)
+            os.kill(stopped, signal.SIGSTOP)
+            wait_until(
+                lambda: stopped not in cluster.pids("tandem-worker"), 15, "the worker is killed"
+            )
+            self.assertNotIn("is complete", cluster.log())
+            cluster.wait_ready()
+
+    def test_told_to_stop_while_loading(self):
+        with Cluster(started_when=" joined") as cluster:
+            cluster.up.send_signal(signal.SIGTERM)
+            # Less than what the supervisor leaves to workers before it kills them.
+            self.assertEqual(cluster.up.wait(4 * SLOW), 0)
+            log = cluster.log()
+            self.assertNotIn("is complete", log)
+            self.assertIn("told to stop before the group was complete", log)
+
     def test_stopped_group_of_one_comes_back(self):
         with Cluster(tp=1, group="min_watchdog: 2s") as cluster:
             stopped = cluster.rank_pid(0)

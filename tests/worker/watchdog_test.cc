@@ -1,6 +1,7 @@
 #include "worker/watchdog.h"
 
 #include <gtest/gtest.h>
+#include <sys/eventfd.h>
 
 #include "common/mutex.h"
 #include "tests/support/fork_rank.h"
@@ -221,6 +222,19 @@ TEST(Watchdog, AProcessThatDoesNothingWhileLoadingIsEnded) {
   Watchdog watchdog(options, *group.leader);
   EXPECT_NE(verdict.Wait().find("rank 0"), std::string::npos);
   EXPECT_NE(verdict.now().find("did nothing for"), std::string::npos) << verdict.now();
+}
+
+TEST(Watchdog, ASignalWhileLoadingDoesNotWaitForItsEnd) {
+  Loading group;
+  Verdict verdict;
+  WatchdogOptions options = verdict.Options(60 * kSecond);
+  const link::UniqueFd signals(::eventfd(0, EFD_CLOEXEC));
+  options.signal_fd = signals.get();
+  options.on_stopped_loading = verdict.OnSignal();
+  Watchdog watchdog(options, *group.leader);
+  ASSERT_EQ(::eventfd_write(signals.get(), 1), 0);
+  verdict.WaitForSignal();
+  EXPECT_EQ(verdict.now(), "");
 }
 
 TEST(Watchdog, ADrainAskedForByAnyRankReachesTheLeader) {
