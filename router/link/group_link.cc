@@ -1,5 +1,6 @@
 #include "router/link/group_link.h"
 
+#include <google/protobuf/arena.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 #include <zmq.h>
@@ -8,6 +9,7 @@
 #include <map>
 #include <random>
 #include <thread>
+#include <unordered_map>
 #include <variant>
 
 #include "common/check.h"
@@ -23,6 +25,8 @@ namespace {
 constexpr int kReadsPerTurn = 256;
 // Messages to one group that ZeroMQ may hold; beyond it the group counts as lost.
 constexpr int kSendHighWater = 100'000;
+
+constexpr size_t kArenaBytes = 64 << 10;  // what most messages take, decoded
 
 constexpr size_t kMaxRefusals = 1000;  // remembered, so that each is logged once
 
@@ -98,9 +102,14 @@ class GroupLink::Loop {
   void* socket_ = nullptr;
   int wake_ = -1;
   Groups groups_;
+  std::unordered_map<std::string, Group*> by_identity_;  // into groups_
   int32_t next_group_ = 0;
   Nanos ping_due_ = 0;
   std::map<std::string, std::string> refusals_;  // logged, by group: it asks again and again
+
+  // Of the message being read, so that a step costs no allocation.
+  std::vector<char> arena_block_ = std::vector<char>(kArenaBytes);
+  google::protobuf::Arena arena_{arena_block_.data(), arena_block_.size()};
 
   Mutex mutex_;
   std::vector<Command> commands_ TANDEM_GUARDED_BY(mutex_);
@@ -183,6 +192,7 @@ void GroupLink::Loop::WaitForWork() {
   zmq_pollitem_t items[2] = {{nullptr, wake_, ZMQ_POLLIN, 0}, {socket_, 0, ZMQ_POLLIN, 0}};
   const Nanos wait = std::clamp<Nanos>(ping_due_ - MonotonicNow(), 0, options_.ping_interval);
   zmq_poll(items, 2, static_cast<long>((wait + kMillisecond - 1) / kMillisecond));
+  if (items[0].revents == 0) return;
   uint64_t count;
   [[maybe_unused]] const ssize_t n = ::read(wake_, &count, sizeof(count));
 }
@@ -209,14 +219,13 @@ void GroupLink::Loop::Read() {
 }
 
 GroupLink::Loop::Group* GroupLink::Loop::FindByIdentity(const std::string& identity) {
-  for (auto& [id, group] : groups_) {
-    if (group.identity == identity) return &group;
-  }
-  return nullptr;
+  const auto it = by_identity_.find(identity);
+  return it == by_identity_.end() ? nullptr : it->second;
 }
 
 void GroupLink::Loop::Receive(const std::string& identity, std::string_view bytes) {
-  wire::FromWorker message;
+  arena_.Reset();
+  auto& message = *google::protobuf::Arena::CreateMessage<wire::FromWorker>(&arena_);
   if (!message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())) ||
       message.body_case() == wire::FromWorker::BODY_NOT_SET) {
     ++stats.malformed;
@@ -293,6 +302,7 @@ void GroupLink::Loop::Welcome(const std::string& identity, const wire::Hello& he
   GroupSession session(id, hello, RandomNonce(), stats, MonotonicNow());
   if (!SendTo(identity, session.EncodeWelcome(nonce, options_.credits))) return;
   Group& group = groups_.emplace(id.value, Group{identity, std::move(session)}).first->second;
+  by_identity_[identity] = &group;
   ++stats.sessions_opened;
   refusals_.erase(hello.group());
   observe::LogInfo("group {} is up: {}, tp {}, {} blocks", hello.group(), hello.device_class(),
@@ -394,6 +404,7 @@ bool GroupLink::Loop::SendTo(Group& group, std::string_view bytes) {
 void GroupLink::Loop::Lose(GroupId id, const std::string& reason, bool tell_group) {
   const auto node = groups_.extract(id.value);
   const Group& group = node.mapped();
+  by_identity_.erase(group.identity);
   ++stats.sessions_lost;
   observe::LogWarn("group {} is lost: {}", group.session.info().name, reason);
   if (tell_group) Reset(group.identity, group.session.session());

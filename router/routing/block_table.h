@@ -29,6 +29,10 @@ class BlockTable {
   static_assert(std::is_trivially_copyable_v<Value>);
 
  public:
+  // Never smaller than `min_homes`; what holds few entries, but others all the time, should not
+  // change its size with them.
+  explicit BlockTable(size_t min_homes = 16) : min_homes_(min_homes) {}
+
   Value* Find(const BlockHash& hash) { return const_cast<Value*>(std::as_const(*this).Find(hash)); }
   const Value* Find(const BlockHash& hash) const {
     const Key key = Mix(hash);
@@ -121,11 +125,11 @@ class BlockTable {
   void GrowIfFull();
   void ShrinkIfSparse();
 
-  static constexpr size_t kMinHomes = 16;
   // With each change while moving: done before an eighth of the entries were added to those 70 %.
   static constexpr size_t kPlacesPerChange = 32;
 
-  Array now_{kMinHomes};
+  size_t min_homes_;
+  Array now_{min_homes_};
   Array next_;        // without homes: no move is under way
   size_t moved_ = 0;  // entries with a home in now_ below this one are in next_
   size_t swept_ = 0;
@@ -221,14 +225,14 @@ template <class Value>
 void BlockTable<Value>::ShrinkIfSparse() {
   Move(kPlacesPerChange);
   const size_t homes = now_.num_homes();
-  if (moving() || homes <= kMinHomes || static_cast<size_t>(size_) >= homes / 10 * 3) return;
-  StartMove(std::max(kMinHomes, homes / 2));
+  if (moving() || homes <= min_homes_ || static_cast<size_t>(size_) >= homes / 10 * 3) return;
+  StartMove(std::max(min_homes_, homes / 2));
 }
 
 template <class Value>
 void BlockTable<Value>::StartMove(size_t num_homes) {
   if (size_ == 0) {
-    now_ = Array(kMinHomes);
+    now_ = Array(min_homes_);
     swept_ = 0;
     return;
   }

@@ -83,7 +83,8 @@ class PrefixIndex {
   void ClearHeld(Group& group);
 
   HolderMap holders_;
-  BlockTable<Expected> expected_;  // by PairOf()
+  // By PairOf(). Comes and goes with every prompt.
+  BlockTable<Expected> expected_{1 << 14};
   std::unordered_map<RequestId, Expectation> expectations_;
   std::vector<Group> groups_;          // ascending by id
   mutable SurvivingGroups survivors_;  // Match's scratch

@@ -20,18 +20,25 @@ struct CodeRange {
 
 #include "router/text/unicode_classes.inc"
 
-bool Contains(std::span<const CodeRange> ranges, uint32_t code) {
+constexpr bool Contains(std::span<const CodeRange> ranges, uint32_t code) {
   const auto it = std::upper_bound(ranges.begin(), ranges.end(), code,
                                    [](uint32_t c, const CodeRange& r) { return c < r.first; });
   return it != ranges.begin() && code <= std::prev(it)->last;
 }
 
-CharClass LookUp(uint32_t code) {
+constexpr CharClass LookUp(uint32_t code) {
   // Digits go first: they are pieces of their own before the regular expression sees the text.
   if (Contains(kDigits, code)) return CharClass::kDigit;
   if (Contains(kLetters, code)) return CharClass::kLetter;
   return Contains(kSpaces, code) ? CharClass::kSpace : CharClass::kOther;
 }
+
+// Most of most texts, and what need not be decoded.
+constexpr auto kAscii = [] {
+  std::array<CharClass, 0x80> table = {};
+  for (uint32_t code = 0; code < table.size(); ++code) table[code] = LookUp(code);
+  return table;
+}();
 
 // Classes of the basic multilingual plane, looked up once: 64 KB.
 using PlaneTable = std::array<CharClass, 0x10000>;
@@ -52,7 +59,9 @@ struct Character {
   size_t size = 0;
 };
 
-Character Read(std::string_view text, size_t position) {
+inline Character Read(std::string_view text, size_t position) {
+  const auto byte = static_cast<unsigned char>(text[position]);
+  if (byte < kAscii.size()) return {kAscii[byte], 1};
   const CodePoint point = ReadCodePoint(text, position);
   return {ClassOf(point.value), point.size};
 }
