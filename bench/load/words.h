@@ -1,5 +1,5 @@
 // Text whose length in tokens is known without a tokenizer: common English words, each of which is
-// one token with the space before it in the byte-level vocabularies in use.
+// one token in the byte-level vocabularies in use, with the space before it or without.
 #pragma once
 
 #include <string>
