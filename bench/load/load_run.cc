@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "common/clock.h"
 
@@ -109,7 +110,7 @@ void LoadRun::Send(const Ticket& ticket) {
   record.intended_prompt_tokens = talk.num_tokens;
   const bool last = warm_up_ || turn + 1 == talk.conversation.turns.size();
   client_.Send(RequestText(target_, request_, talk.conversation, turn, talk.replies, warm_up_),
-               &record, !last);
+               &record, keep_texts_ || !last);
   if (!last && known == talks_.end()) talks_.emplace(ticket.conversation, std::move(fresh));
 }
 
@@ -130,8 +131,7 @@ void LoadRun::OnEnded(Record& record, Driver& driver, Progress* progress) {
   if (more) {
     Talk& talk = talks_.at(record.conversation);
     talk.num_tokens += record.output_tokens();
-    talk.replies.push_back(std::move(record.text));
-    record.text.clear();
+    talk.replies.push_back(keep_texts_ ? record.text : std::exchange(record.text, {}));
   }
   driver.Done({record.conversation, record.turn, record.intended - start_}, more,
               MonotonicNow() - start_);

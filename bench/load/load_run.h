@@ -30,6 +30,9 @@ class LoadRun {
   LoadRun(StreamClient& client, const Target& target, const RequestOptions& request,
           const Workload& workload, const volatile std::sig_atomic_t& interrupt);
 
+  // Records of later runs hold the text of their replies, which is most of a record.
+  void KeepTexts() { keep_texts_ = true; }
+
   // `num` requests, `concurrency` at a time, whose records are dropped. An error: all have failed.
   Status WarmUp(int64_t num, int64_t concurrency);
 
@@ -54,6 +57,7 @@ class LoadRun {
   const RequestOptions& request_;
   const Workload& workload_;
   const volatile std::sig_atomic_t& interrupt_;
+  bool keep_texts_ = false;
   bool warm_up_ = false;
   Nanos start_ = 0;
   std::deque<Record> records_;

@@ -72,6 +72,7 @@ int RunAndReport(const Options& options, LoadedWorkload loaded) {
   const auto client = StreamClient::Open(options.target, options.timeout);
   if (!client.ok()) return Complain(client.status(), kRequestsFailed);
   LoadRun run(**client, options.target, options.request, *loaded.workload, g_interrupted);
+  if (options.detailed) run.KeepTexts();
   if (options.warmup > 0) {
     const int64_t at_a_time = std::max<int64_t>(options.driver.concurrency, 8);
     const Status status = run.WarmUp(options.warmup, at_a_time);

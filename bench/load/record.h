@@ -47,7 +47,7 @@ struct Record {
   int64_t prompt_tokens = -1;          // as the server's usage says; -1: it did not
   int64_t completion_tokens = -1;
   int64_t cached_tokens = -1;
-  std::string text;   // of the reply, escaped; kept only where the next turn needs it
+  std::string text;   // of the reply, escaped; kept only where it is needed: next turn, details
   std::string error;  // what happened, for people; empty when ok
 
   bool ok() const { return outcome == Outcome::kOk; }

@@ -111,7 +111,8 @@ std::string GapsArray(const Record& record) {
   return array + "]";
 }
 
-// In order of sending, times in seconds; of one that failed: 0 or empty, as there.
+// In order of sending, times in seconds; of one that failed: 0 or empty, as there; the
+// text is what came until it did.
 void AddDetails(Members& out, const RunResult& result) {
   const std::deque<Record>& records = result.records;
   const auto number = [](auto value) { return fmt::format("{}", value); };
@@ -121,6 +122,8 @@ void AddDetails(Members& out, const RunResult& result) {
   AddArray(out, "ttfts", records,
            [&](const Record& r) { return number(r.ok() ? Seconds(r.first - r.intended) : 0); });
   AddArray(out, "itls", records, GapsArray);
+  AddArray(out, "generated_texts", records,  // escaped already
+           [](const Record& r) { return "\"" + r.text + "\""; });
   AddArray(out, "errors", records, [](const Record& r) { return Quoted(r.error); });
   AddArray(out, "outcomes", records, [](const Record& r) { return Quoted(Name(r.outcome)); });
   AddArray(out, "start_times", records,

@@ -395,6 +395,9 @@ TEST_F(Program, AsksForTheModelAndWritesItsReports) {
   EXPECT_EQ(json.at("failed"), 0);
   EXPECT_EQ(json.at("total_output_tokens"), 36);
   EXPECT_EQ(json.at("ttfts").as_array().size(), 12u);
+  EXPECT_EQ(json.at("generated_texts").as_array().size(), 12u);
+  EXPECT_EQ(json.at("generated_texts").at(11),
+            boost::json::parse(Read("r.json")).at("generated_texts").at(0));
   EXPECT_EQ(json.at("request_goodput"), json.at("request_throughput"));
   EXPECT_THAT(Read("r.html"), HasSubstr("the-model"));
 }

@@ -37,6 +37,7 @@ Made Make(bool detailed) {
   record.gaps = {50 * kMillisecond};
   record.last = record.ended = kSecond + 150 * kMillisecond;
   record.completion_tokens = 2;
+  record.text = R"(a\"b)";
   made.result.records.push_back(record);
   record.outcome = Outcome::kHttpStatus;
   record.http_status = 503;
@@ -92,6 +93,7 @@ TEST(Report, JsonHasTheFieldNamesThatOthersRead) {
   EXPECT_EQ(json.at("ttfts").at(0).to_number<double>(), 0.1);
   EXPECT_EQ(json.at("itls").at(0).at(0).to_number<double>(), 0.05);
   EXPECT_EQ(json.at("outcomes").at(1), "http_status");
+  EXPECT_EQ(json.at("generated_texts").at(0), "a\"b");
   EXPECT_EQ(json.at("errors").at(1), "status 503: \"<script>\"");
 }
 
