@@ -77,8 +77,11 @@ bool Service::Health(std::string& json) const {
 void Service::UpdateGauges() {
   for (const auto& pool : pools_) {
     const routing::Dispatcher& dispatcher = pool->dispatcher();
-    pool->series().Look(dispatcher.num_queued(), dispatcher.prediction_error().Quantile(0.5),
-                        dispatcher.prediction_error().Quantile(0.95));
+    pool->series().Look({.queued = dispatcher.num_queued(),
+                         .in_flight = dispatcher.ledger().num_in_flight(),
+                         .index_blocks = dispatcher.index().num_blocks(),
+                         .p50 = dispatcher.prediction_error().Quantile(0.5),
+                         .p95 = dispatcher.prediction_error().Quantile(0.95)});
   }
 }
 

@@ -38,6 +38,12 @@ Probe::Pool::Pool(observe::Metrics& metrics, std::string model)
       queued_(metrics.AddGauge("tandem_router_queued_requests",
                                "Requests that wait in the router for a group with room.",
                                {{"model", model_}})),
+      in_flight_(metrics.AddGauge("tandem_router_attempts_in_flight",
+                                  "Attempts in the ledger: sent to a group and not ended there.",
+                                  {{"model", model_}})),
+      index_blocks_(metrics.AddGauge("tandem_router_index_blocks",
+                                     "Blocks that the prefix index has in memory.",
+                                     {{"model", model_}})),
       p50_(metrics.AddGauge("tandem_router_ttft_observed_over_predicted",
                             "Quantiles over the newest 1,024 requests; 1: as predicted.",
                             {{"model", model_}, {"quantile", "0.5"}})),
@@ -63,10 +69,12 @@ void Probe::Pool::Rejected(const std::string& why) {
       .Add();
 }
 
-void Probe::Pool::Look(int queued, double p50, double p95) {
-  queued_.Set(queued);
-  p50_.Set(p50);
-  p95_.Set(p95);
+void Probe::Pool::Look(const State& state) {
+  queued_.Set(state.queued);
+  in_flight_.Set(state.in_flight);
+  index_blocks_.Set(static_cast<double>(state.index_blocks));
+  p50_.Set(state.p50);
+  p95_.Set(state.p95);
 }
 
 void Probe::Answered(int status) {

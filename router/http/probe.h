@@ -36,15 +36,20 @@ class Probe {
    public:
     void Routed(const char* reason);  // static text
     void Rejected(const std::string& why);
-    // Quantiles of observed over predicted TTFT; 0: nothing was observed.
-    void Look(int queued, double p50, double p95);
+    struct State {
+      int queued = 0;
+      int in_flight = 0;         // attempts in the ledger
+      int64_t index_blocks = 0;  // in memory
+      double p50 = 0, p95 = 0;   // observed over predicted TTFT; 0: nothing was observed
+    };
+    void Look(const State& state);
 
    private:
     friend class Probe;
     Pool(observe::Metrics& metrics, std::string model);
     observe::Metrics& metrics_;
     std::string model_;
-    observe::Gauge queued_, p50_, p95_;
+    observe::Gauge queued_, in_flight_, index_blocks_, p50_, p95_;
     std::map<const char*, observe::Counter> routed_;  // by reason
   };
   Pool AddPool(const std::string& model) { return {metrics_, model}; }

@@ -168,6 +168,7 @@ TEST_F(PoolTest, WhatFindsNoRoomWaitsAndGoesInItsTurn) {
   second.Send(For("tiny", "x-tandem-timing: 1\r\n"));
   WaitForHealth(R"("name":"tiny","ready":true,"groups_up":1,"queued":1)");
   EXPECT_THAT(Metrics(), HasSubstr(R"(tandem_router_queued_requests{model="tiny"} 1)"));
+  EXPECT_THAT(Metrics(), HasSubstr(R"(tandem_router_attempts_in_flight{model="tiny"} 1)"));
   EXPECT_FALSE(groups_->HasSent());
   Finish(sent);
   EXPECT_EQ(first.Read().status, 200);
@@ -176,6 +177,8 @@ TEST_F(PoolTest, WhatFindsNoRoomWaitsAndGoesInItsTurn) {
   EXPECT_EQ(late.status, 200);
   EXPECT_THAT(late.body, Not(HasSubstr("\"admission_us\":0.0")));
   EXPECT_THAT(HealthBody(), HasSubstr("\"queued\":0"));
+  EXPECT_THAT(Metrics(), HasSubstr(R"(tandem_router_attempts_in_flight{model="tiny"} 0)"));
+  EXPECT_THAT(Metrics(), HasSubstr(R"(tandem_router_index_blocks{model="tiny"} 0)"));
   EXPECT_THAT(Metrics(), HasSubstr(R"(tandem_router_routed_total{model="tiny",reason=)"));
 }
 
