@@ -28,6 +28,11 @@ void OnInterrupt(int) {
   std::signal(SIGTERM, SIG_DFL);
 }
 
+// Of what the target refuses or the operator got wrong, as a CA file that is none.
+int CodeOf(const Status& status) {
+  return status.code() == StatusCode::kInvalidArgument ? kOperatorMistake : kRequestsFailed;
+}
+
 int Complain(const Status& status, int code) {
   const std::string_view text = Message(status);
   std::fprintf(stderr, "tandem bench: %.*s\n", static_cast<int>(text.size()), text.data());
@@ -36,7 +41,8 @@ int Complain(const Status& status, int code) {
 
 // The first model that the endpoint names.
 StatusOr<std::string> AskForModel(const Options& options) {
-  TANDEM_ASSIGN_OR_RETURN(const auto client, StreamClient::Open(options.target, kModelsTimeout));
+  TANDEM_ASSIGN_OR_RETURN(const auto client,
+                          StreamClient::Open(options.target, kModelsTimeout, options.tls));
   const auto body = client->Fetch(GetText(options.target, options.request, "/v1/models"));
   if (!body.ok()) return Unavailable("/v1/models: {}; name a --model", Message(body.status()));
   boost::system::error_code error;
@@ -69,8 +75,8 @@ Status WriteReports(const Report& report) {
 }
 
 int RunAndReport(const Options& options, LoadedWorkload loaded) {
-  const auto client = StreamClient::Open(options.target, options.timeout);
-  if (!client.ok()) return Complain(client.status(), kRequestsFailed);
+  const auto client = StreamClient::Open(options.target, options.timeout, options.tls);
+  if (!client.ok()) return Complain(client.status(), CodeOf(client.status()));
   LoadRun run(**client, options.target, options.request, *loaded.workload, g_interrupted);
   if (options.detailed) run.KeepTexts();
   if (options.warmup > 0) {
@@ -101,7 +107,7 @@ int Main(int argc, char** argv) {
   if (!loaded.ok()) return Complain(loaded.status(), kOperatorMistake);
   if (options.request.model.empty()) {
     auto model = AskForModel(options);
-    if (!model.ok()) return Complain(model.status(), kRequestsFailed);
+    if (!model.ok()) return Complain(model.status(), CodeOf(model.status()));
     options.request.model = std::move(*model);
   }
   std::signal(SIGINT, OnInterrupt);

@@ -21,6 +21,7 @@ struct Raw {
   std::string percentiles = "50,90,95,99", slo;
   double duration_s = 0, timeout_s = 600;
   bool replay = false;
+  bool insecure = false;
 };
 
 bool ReadNumber(std::string_view text, double& out) {
@@ -131,13 +132,18 @@ Status ReadExtraBody(const std::string& text, RequestOptions& request) {
 }
 
 void DeclareTarget(CLI::App& app, Options& options, Raw& raw) {
-  app.add_option("--url", options.url, "http://HOST:PORT of the endpoint")->required();
+  app.add_option("--url", options.url, "http://HOST:PORT or https://HOST:PORT of the endpoint")
+      ->required();
   app.add_option("--endpoint", raw.endpoint, "chat or completions")
       ->check(CLI::IsMember({"chat", "completions"}));
   app.add_option("--model", options.request.model, "default: the first of /v1/models");
   app.add_option("--api-key", options.request.api_key, "sent as Authorization: Bearer");
   app.add_option("--header", raw.headers, "'Name: value'; may be repeated")
       ->allow_extra_args(false);
+  auto* insecure = app.add_flag("--insecure", raw.insecure, "of https: take any certificate");
+  app.add_option("--ca-file", options.tls.ca_file,
+                 "of https: PEM file with the authorities to trust (default: the system's)")
+      ->excludes(insecure);
   app.add_option("--extra-body", raw.extra_body, "JSON object, added to each request's body");
   app.add_option("--timeout", raw.timeout_s, "seconds a request may take")
       ->check(CLI::PositiveNumber);
@@ -227,6 +233,9 @@ void ChooseDataset(const Raw& raw, WorkloadOptions& workload) {
 
 // What one flag says of another.
 Status CheckTogether(const CLI::App& app, const Raw& raw, const Options& options) {
+  if (!options.target.https && (raw.insecure || !options.tls.ca_file.empty())) {
+    return InvalidArgument("--insecure and --ca-file are for https://");
+  }
   const Dataset dataset = options.workload.dataset;
   const bool trace = dataset == Dataset::kMooncake || dataset == Dataset::kAzure;
   if (raw.replay && !trace) return InvalidArgument("--replay needs --mooncake or --azure");
@@ -258,6 +267,7 @@ Status Finish(const CLI::App& app, const Raw& raw, Options& options) {
   if (app.count("--num-requests") == 0 && raw.duration_s == 0 && !raw.replay) {
     options.driver.num_requests = kDefaultRequests;
   }
+  options.tls.verify = !raw.insecure;
   return CheckTogether(app, raw, options);
 }
 

@@ -9,6 +9,7 @@
 #include "bench/load/metrics.h"
 #include "bench/load/request_text.h"
 #include "bench/load/target.h"
+#include "bench/load/tls.h"
 #include "bench/load/workload.h"
 
 namespace tandem::load {
@@ -16,6 +17,7 @@ namespace tandem::load {
 struct Options {
   std::string url;
   Target target;
+  TlsOptions tls;
   RequestOptions request;  // model empty: the server's first
   DriverOptions driver;
   WorkloadOptions workload;

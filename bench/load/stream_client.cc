@@ -13,6 +13,7 @@
 #include <cstring>
 #include <limits>
 #include <optional>
+#include <utility>
 
 #include "common/check.h"
 #include "common/clock.h"
@@ -52,6 +53,36 @@ void RaiseFileLimit() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+bool SendAll(int fd, std::string_view bytes) {
+  const ssize_t n = ::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+  return n == static_cast<ssize_t>(bytes.size());
+}
+
+// One request over a blocking socket, until its response is whole or the connection is over.
+// context: null without TLS.
+Status AskBlocking(int fd, const TlsContext* context, const std::string& request,
+                   ResponseParser& response, std::string& body) {
+  std::optional<TlsSession> tls;
+  std::string buffer(kReadBytes, '\0'), plain, out = context == nullptr ? request : "";
+  if (context != nullptr) tls.emplace(*context).Feed({}, plain, out);
+  while (!response.done() && !response.failed() && SendAll(fd, out)) {
+    out.clear();
+    const ssize_t n = ::recv(fd, buffer.data(), buffer.size(), 0);
+    if (n == 0) response.End();
+    if (n <= 0) break;
+    if (!tls) {
+      response.Feed({buffer.data(), static_cast<size_t>(n)}, body);
+      continue;
+    }
+    const bool met = tls->state() == TlsSession::State::kOpen;
+    const TlsSession::State state = tls->Feed({buffer.data(), static_cast<size_t>(n)}, plain, out);
+    if (state == TlsSession::State::kFailed) return Unavailable("{}", tls->error());
+    if (!met && state == TlsSession::State::kOpen) tls->Write(request, out);
+    response.Feed(std::exchange(plain, {}), body);
+  }
+  return OkStatus();
+}
+
 Status LookUp(const Target& target, sockaddr_storage& address, socklen_t& size) {
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
@@ -77,7 +108,7 @@ Status LookUp(const Target& target, sockaddr_storage& address, socklen_t& size) 
 }  // namespace
 
 struct StreamClient::Connection {
-  enum class State : uint8_t { kClosed, kConnecting, kBusy, kIdle };
+  enum class State : uint8_t { kClosed, kConnecting, kHandshake, kBusy, kIdle };
   State state = State::kClosed;
   int fd = -1;
   bool watches_writes = false;
@@ -86,20 +117,26 @@ struct StreamClient::Connection {
   bool keep_text = false;
   uint64_t serial = 0;  // of the request; 0: none
   Record* record = nullptr;
-  std::string out;  // the request
+  std::string request;
+  std::optional<TlsSession> tls;
+  std::string out;  // to be written to the socket
   size_t num_written = 0;
   std::optional<Exchange> exchange;
 };
 
-StatusOr<std::unique_ptr<StreamClient>> StreamClient::Open(const Target& target, Nanos timeout) {
+StatusOr<std::unique_ptr<StreamClient>> StreamClient::Open(const Target& target, Nanos timeout,
+                                                           const TlsOptions& tls) {
   RaiseFileLimit();
   std::unique_ptr<StreamClient> client(new StreamClient);
   client->timeout_ = timeout;
-  TANDEM_RETURN_IF_ERROR(client->SetUp(target));
+  TANDEM_RETURN_IF_ERROR(client->SetUp(target, tls));
   return client;
 }
 
-Status StreamClient::SetUp(const Target& target) {
+Status StreamClient::SetUp(const Target& target, const TlsOptions& tls) {
+  if (target.https) {
+    TANDEM_ASSIGN_OR_RETURN(tls_, TlsContext::Make(tls, target.host));
+  }
   TANDEM_RETURN_IF_ERROR(LookUp(target, address_, address_size_));
   buffer_.resize(kReadBytes);
   epoll_ = ::epoll_create1(EPOLL_CLOEXEC);
@@ -130,8 +167,7 @@ StreamClient::Connection& StreamClient::Take() {
 
 void StreamClient::Send(std::string request, Record* record, bool keep_text) {
   Connection& connection = Take();
-  connection.out = std::move(request);
-  connection.num_written = 0;
+  connection.request = std::move(request);
   connection.record = record;
   connection.keep_text = keep_text;
   connection.serial = next_serial_++;
@@ -140,7 +176,7 @@ void StreamClient::Send(std::string request, Record* record, bool keep_text) {
   record->sent = MonotonicNow();
   deadlines_.push_back({record->sent + timeout_, connection.serial, &connection});
   if (connection.state == Connection::State::kIdle) {
-    connection.state = Connection::State::kBusy;
+    Say(connection);
     Write(connection);
   } else {
     Dial(connection);
@@ -179,7 +215,7 @@ void StreamClient::Watch(Connection& connection, bool writes) {
 
 void StreamClient::OnEvents(Connection& connection, uint32_t events) {
   if (connection.state == Connection::State::kConnecting && !FinishConnect(connection)) return;
-  if ((events & EPOLLOUT) != 0 && connection.state == Connection::State::kBusy) Write(connection);
+  if ((events & EPOLLOUT) != 0) Write(connection);
   if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) Read(connection);
 }
 
@@ -191,8 +227,23 @@ bool StreamClient::FinishConnect(Connection& connection) {
     Fail(connection, Outcome::kConnect, ErrnoText(error));
     return false;
   }
-  connection.state = Connection::State::kBusy;
+  if (tls_ == nullptr) {
+    Say(connection);
+  } else {
+    connection.state = Connection::State::kHandshake;
+    connection.tls.emplace(*tls_);
+    connection.tls->Feed({}, plain_, connection.out);
+  }
   return true;
+}
+
+void StreamClient::Say(Connection& connection) {
+  connection.state = Connection::State::kBusy;
+  if (connection.tls) {
+    connection.tls->Write(connection.request, connection.out);
+  } else {
+    connection.out += connection.request;
+  }
 }
 
 void StreamClient::Write(Connection& connection) {
@@ -205,38 +256,76 @@ void StreamClient::Write(Connection& connection) {
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
       return Watch(connection, true);
     } else if (errno != EINTR) {
-      break;  // closed: what was answered before that is still to be read, and so is the end
+      // Closed: what was answered before that is still to be read, and so is the end.
+      return Watch(connection, false);
     }
   }
+  connection.out.clear();
+  connection.num_written = 0;
   Watch(connection, false);
 }
 
 void StreamClient::Read(Connection& connection) {
   const ssize_t n = ::recv(connection.fd, buffer_.data(), buffer_.size(), 0);
   if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return;
-  if (connection.state == Connection::State::kIdle) {
-    idle_.erase(std::find(idle_.begin(), idle_.end(), &connection));
-    return Close(connection);
-  }
+  std::string_view bytes(buffer_.data(), n < 0 ? 0 : static_cast<size_t>(n));
+  if (connection.state == Connection::State::kIdle) return ReadIdle(connection, bytes);
   if (n <= 0) return OnClosed(connection);
   const Nanos now = MonotonicNow();
+  if (connection.tls && !Decrypt(connection, bytes)) return;
   Exchange& exchange = *connection.exchange;
-  exchange.Feed({buffer_.data(), static_cast<size_t>(n)}, now);
+  exchange.Feed(bytes, now);
   if (exchange.done()) return End(connection);
+  if (connection.tls && connection.tls->state() == TlsSession::State::kClosed) {
+    return OnClosed(connection);
+  }
   if (exchange.settled() && !connection.lingering) {
     connection.lingering = true;
     linger_.push_back({now + kLinger, connection.serial, &connection});
   }
 }
 
+// `bytes` becomes what they say. False: there is no session, and the request has ended.
+bool StreamClient::Decrypt(Connection& connection, std::string_view& bytes) {
+  plain_.clear();
+  TlsSession& tls = *connection.tls;
+  const TlsSession::State state = tls.Feed(bytes, plain_, connection.out);
+  if (state == TlsSession::State::kFailed) {
+    Write(connection);  // an alert: why
+    const bool met = connection.state == Connection::State::kBusy;
+    Fail(connection, met ? Outcome::kProtocol : Outcome::kConnect, tls.error());
+    return false;
+  }
+  if (connection.state == Connection::State::kHandshake && state == TlsSession::State::kOpen) {
+    Say(connection);
+  }
+  if (!connection.out.empty()) Write(connection);
+  bytes = plain_;
+  return true;
+}
+
+// Nothing was asked: the end of the connection, or, with TLS, something between the two ends.
+void StreamClient::ReadIdle(Connection& connection, std::string_view bytes) {
+  plain_.clear();
+  if (connection.tls && !bytes.empty() &&
+      connection.tls->Feed(bytes, plain_, connection.out) == TlsSession::State::kOpen &&
+      plain_.empty()) {
+    return Write(connection);
+  }
+  idle_.erase(std::find(idle_.begin(), idle_.end(), &connection));
+  Close(connection);
+}
+
 void StreamClient::OnClosed(Connection& connection) {
+  if (connection.state == Connection::State::kHandshake) {
+    return Fail(connection, Outcome::kConnect, "TLS: the connection ended in the handshake");
+  }
   if (!connection.reused || connection.exchange->answered()) {
     connection.exchange->Closed(MonotonicNow());
     return End(connection);
   }
   ++num_sent_again_;
-  ::close(connection.fd);
-  connection.num_written = 0;
+  Disconnect(connection);
   Dial(connection);
 }
 
@@ -246,22 +335,28 @@ void StreamClient::Fail(Connection& connection, Outcome outcome, const std::stri
 }
 
 void StreamClient::End(Connection& connection) {
-  const bool reusable =
-      connection.exchange->reusable() && connection.num_written == connection.out.size();
+  const bool reusable = connection.exchange->reusable() && connection.out.empty();
   ended_.push_back(connection.record);
   connection.record = nullptr;
   connection.serial = 0;
   connection.exchange.reset();
-  connection.out.clear();
+  connection.request.clear();
   if (!reusable) return Close(connection);
   connection.reused = true;
   connection.state = Connection::State::kIdle;
   idle_.push_back(&connection);
 }
 
-void StreamClient::Close(Connection& connection) {
+void StreamClient::Disconnect(Connection& connection) {
   if (connection.fd >= 0) ::close(connection.fd);  // leaves the epoll set too
   connection.fd = -1;
+  connection.tls.reset();
+  connection.out.clear();
+  connection.num_written = 0;
+}
+
+void StreamClient::Close(Connection& connection) {
+  Disconnect(connection);
   connection.state = Connection::State::kClosed;
   closed_.push_back(&connection);
 }
@@ -326,17 +421,10 @@ StatusOr<std::string> StreamClient::Fetch(const std::string& request) const {
   const int fd = ConnectBlocking(address, address_size_, timeout_);
   if (fd < 0) return Unavailable("no connection: {}", ErrnoText(errno));
   ResponseParser response;
-  std::string body, buffer(kReadBytes, '\0');
-  if (::send(fd, request.data(), request.size(), MSG_NOSIGNAL) ==
-      static_cast<ssize_t>(request.size())) {
-    ssize_t n = 0;
-    while (!response.done() && !response.failed() &&
-           (n = ::recv(fd, buffer.data(), buffer.size(), 0)) > 0) {
-      response.Feed({buffer.data(), static_cast<size_t>(n)}, body);
-    }
-    if (n == 0) response.End();
-  }
+  std::string body;
+  const Status status = AskBlocking(fd, tls_.get(), request, response, body);
   ::close(fd);
+  TANDEM_RETURN_IF_ERROR(status);
   if (!response.done()) return Unavailable("no whole response");
   if (response.status() != 200) return Unavailable("status {}", response.status());
   return body;

@@ -2,6 +2,8 @@
 // again, as a gateway's are. A request that a kept connection ends before a byte of response (the
 // server closed it while idle) is sent once more on a new one; nothing else is tried again.
 //
+// With https a request's latency holds the handshake, where its connection is a new one.
+//
 // Thread: one. The only file of bench/load that knows a socket.
 #pragma once
 
@@ -16,6 +18,7 @@
 #include "bench/load/exchange.h"
 #include "bench/load/record.h"
 #include "bench/load/target.h"
+#include "bench/load/tls.h"
 #include "common/status.h"
 
 namespace tandem::load {
@@ -23,8 +26,9 @@ namespace tandem::load {
 class StreamClient {
  public:
   // Looks the host up. Of several addresses the first that takes a connection is used.
-  // `timeout`: of a request, from its sending to its end.
-  static StatusOr<std::unique_ptr<StreamClient>> Open(const Target& target, Nanos timeout);
+  // `timeout`: of a request, from its sending to its end. `tls`: of a target with https.
+  static StatusOr<std::unique_ptr<StreamClient>> Open(const Target& target, Nanos timeout,
+                                                      const TlsOptions& tls = {});
   ~StreamClient();
   StreamClient(const StreamClient&) = delete;
   StreamClient& operator=(const StreamClient&) = delete;
@@ -56,16 +60,20 @@ class StreamClient {
   };
 
   StreamClient() = default;
-  Status SetUp(const Target& target);
+  Status SetUp(const Target& target, const TlsOptions& tls);
   Connection& Take();  // an idle connection, or one to be opened
   void Dial(Connection& connection);
   void OnEvents(Connection& connection, uint32_t events);
   bool FinishConnect(Connection& connection);
+  void Say(Connection& connection);  // its request
+  bool Decrypt(Connection& connection, std::string_view& bytes);
+  void ReadIdle(Connection& connection, std::string_view bytes);
   void Write(Connection& connection);
   void Read(Connection& connection);
   void OnClosed(Connection& connection);
   void Fail(Connection& connection, Outcome outcome, const std::string& why);
   void End(Connection& connection);
+  void Disconnect(Connection& connection);
   void Close(Connection& connection);
   void Watch(Connection& connection, bool writes);
   static bool Live(const Deadline& deadline);
@@ -74,6 +82,7 @@ class StreamClient {
 
   sockaddr_storage address_{};
   socklen_t address_size_ = 0;
+  std::unique_ptr<TlsContext> tls_;  // null: http
   Nanos timeout_ = 0;
   int epoll_ = -1;
   int timer_ = -1;
@@ -85,6 +94,7 @@ class StreamClient {
   std::deque<Deadline> linger_;      // of responses that go on after [DONE]: likewise
   std::vector<Record*> ended_;       // since the last Wait
   std::string buffer_;
+  std::string plain_;  // of buffer_, with TLS
   uint64_t next_serial_ = 1;
   int64_t num_connects_ = 0;
   int64_t num_sent_again_ = 0;

@@ -21,14 +21,16 @@ std::string Target::authority() const {
 }
 
 StatusOr<Target> ParseUrl(std::string_view url) {
-  constexpr std::string_view kScheme = "http://";
-  if (!url.starts_with(kScheme)) {
-    return InvalidArgument("--url '{}': only http://HOST:PORT is possible", url);
+  const bool https = url.starts_with("https://");
+  if (!https && !url.starts_with("http://")) {
+    return InvalidArgument("--url '{}': as http://HOST:PORT or https://HOST:PORT", url);
   }
-  std::string_view rest = url.substr(kScheme.size());
+  std::string_view rest = url.substr(url.find("//") + 2);
   const size_t slash = rest.find('/');
   std::string_view authority = rest.substr(0, slash);
   Target target;
+  target.https = https;
+  target.port = https ? 443 : 80;
   if (slash != std::string_view::npos) target.base_path = rest.substr(slash);
   while (target.base_path.ends_with('/')) target.base_path.pop_back();
   if (target.base_path.ends_with("/v1")) target.base_path.resize(target.base_path.size() - 3);

@@ -14,7 +14,10 @@ using testing::Not;
 using testing::Pair;
 
 StatusOr<std::optional<Options>> Parse(std::vector<std::string> words) {
-  words.insert(words.begin(), {"tandem-bench", "--url", "http://host:8000"});
+  if (std::find(words.begin(), words.end(), "--url") == words.end()) {
+    words.insert(words.begin(), {"--url", "http://host:8000"});
+  }
+  words.insert(words.begin(), "tandem-bench");
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   return ParseOptions(static_cast<int>(argv.size()), argv.data());
@@ -138,7 +141,10 @@ TEST(Options, MistakesAreOneLine) {
       {"--extra-body", "[]"},
       {"--extra-body", "{\"stream\": false}"},
       {"--detailed"},
-      {"--url", "https://host"},
+      {"--url", "ftp://host"},
+      {"--insecure"},
+      {"--ca-file", "ca.pem"},
+      {"--url", "https://host", "--ca-file", "ca.pem", "--insecure"},
       {"--endpoint", "embeddings"},
       {"--num-requests", "0"},
       {"--timeout", "0"},
@@ -162,8 +168,12 @@ TEST(Target, ReadsUrls) {
   EXPECT_EQ(authority("http://localhost:8000/v1/"), "localhost:8000");
   EXPECT_EQ(authority("http://10.0.0.1/llm/v1"), "10.0.0.1:80/llm");
   EXPECT_EQ(authority("http://[::1]:81/"), "[::1]:81");
-  for (const char* bad : {"https://h", "h:80", "http://", "http://:80", "http://h:0", "http://h:x",
-                          "http://[::1", "http://[::1]x", "http://h:65536"}) {
+  EXPECT_EQ(authority("https://h/v1"), "h:443");
+  EXPECT_TRUE(ParseUrl("https://h")->https);
+  EXPECT_FALSE(ParseUrl("http://h")->https);
+  for (const char* bad :
+       {"ftp://h", "//h", "h:80", "https://", "http://", "http://:80", "http://h:0", "http://h:x",
+        "http://[::1", "http://[::1]x", "http://h:65536"}) {
     EXPECT_FALSE(ParseUrl(bad).ok()) << bad;
   }
 }

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -12,7 +13,8 @@
 
 namespace tandem::load {
 
-ScriptedServer::ScriptedServer(Answer answer) : answer_(std::move(answer)) {
+ScriptedServer::ScriptedServer(Answer answer, SSL_CTX* tls)
+    : answer_(std::move(answer)), tls_(tls) {
   listener_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_in address{};
   address.sin_family = AF_INET;
@@ -46,6 +48,8 @@ void ScriptedServer::Accept() {
   while (true) {
     const int fd = ::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
     if (fd < 0) return;
+    const int on = 1;  // what is sent leaves before a reset can take it back
+    ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     const std::lock_guard lock(mutex_);
     connections_.push_back({fd, std::thread([this, fd] { Serve(fd); })});
   }
@@ -64,33 +68,51 @@ size_t WholeRequest(const std::string& in, size_t& head) {
   return in.size() >= head + body ? head + body : 0;
 }
 
+ssize_t Receive(int fd, SSL* ssl, char* buffer, size_t size) {
+  return ssl == nullptr ? ::recv(fd, buffer, size, 0)
+                        : SSL_read(ssl, buffer, static_cast<int>(size));
+}
+
+ssize_t Send(int fd, SSL* ssl, const char* bytes, size_t size) {
+  return ssl == nullptr ? ::send(fd, bytes, size, MSG_NOSIGNAL)
+                        : SSL_write(ssl, bytes, static_cast<int>(size));
+}
+
 }  // namespace
 
 // Sockets are closed by the destructor only, so that no number is taken twice; until then a
 // connection that is over is shut down.
 void ScriptedServer::Serve(int fd) {
+  std::unique_ptr<SSL, void (*)(SSL*)> ssl(nullptr, SSL_free);
+  if (tls_ != nullptr) {
+    ssl.reset(SSL_new(tls_));
+    SSL_set_fd(ssl.get(), fd);
+    if (SSL_accept(ssl.get()) != 1) {
+      ::shutdown(fd, SHUT_RDWR);
+      return;
+    }
+  }
   std::string in;
   while (true) {
     size_t head = 0, whole = 0;
     while ((whole = WholeRequest(in, head)) == 0) {
       char buffer[16384];
-      const ssize_t n = ::recv(fd, buffer, sizeof(buffer), 0);
+      const ssize_t n = Receive(fd, ssl.get(), buffer, sizeof(buffer));
       if (n <= 0) return;
       in.append(buffer, static_cast<size_t>(n));
     }
     const Script script = answer_(in.substr(0, head), in.substr(head, whole - head));
     in.erase(0, whole);
-    if (!Play(fd, script)) return;
+    if (!Play(fd, ssl.get(), script)) return;
   }
 }
 
-bool ScriptedServer::Play(int fd, const Script& script) {
+bool ScriptedServer::Play(int fd, SSL* ssl, const Script& script) {
   for (const Step& step : script) {
     switch (step.kind) {
       case Step::Kind::kSend:
         for (size_t sent = 0; sent < step.bytes.size();) {
-          const ssize_t n =
-              ::send(fd, step.bytes.data() + sent, step.bytes.size() - sent, MSG_NOSIGNAL);
+          const ssize_t n = Send(fd, ssl, step.bytes.data() + sent, step.bytes.size() - sent);
           if (n <= 0) return false;
           sent += static_cast<size_t>(n);
         }
@@ -110,7 +132,7 @@ bool ScriptedServer::Play(int fd, const Script& script) {
       }
       case Step::Kind::kHang: {
         char byte = 0;
-        while (::recv(fd, &byte, 1, 0) > 0) {
+        while (Receive(fd, ssl, &byte, 1) > 0) {
         }
         return false;
       }

@@ -1,6 +1,8 @@
 // An HTTP server on real sockets whose every byte, and its moment, a test decides.
 #pragma once
 
+#include <openssl/ssl.h>
+
 #include <functional>
 #include <list>
 #include <memory>
@@ -24,11 +26,14 @@ class ScriptedServer {
   // `answer` is called with head and body of each request, from the connection's thread, under no
   // lock. After its script the connection takes the next request.
   using Answer = std::function<Script(const std::string& head, const std::string& body)>;
-  explicit ScriptedServer(Answer answer);
+  // tls: what connections speak; null: none. Borrowed.
+  explicit ScriptedServer(Answer answer, SSL_CTX* tls = nullptr);
   ~ScriptedServer();  // connections are cut
 
   int port() const { return port_; }
-  std::string url() const { return "http://127.0.0.1:" + std::to_string(port_); }
+  std::string url() const {
+    return (tls_ == nullptr ? "http://127.0.0.1:" : "https://127.0.0.1:") + std::to_string(port_);
+  }
   int num_connections() const;  // taken so far
 
  private:
@@ -38,9 +43,11 @@ class ScriptedServer {
   };
   void Accept();
   void Serve(int fd);
-  bool Play(int fd, const Script& script);  // false: the connection is over
+  // ssl: null without TLS. False: the connection is over.
+  bool Play(int fd, SSL* ssl, const Script& script);
 
   Answer answer_;
+  SSL_CTX* const tls_;
   int listener_ = -1;
   int port_ = 0;
   std::thread acceptor_;
