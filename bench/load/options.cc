@@ -16,7 +16,7 @@ constexpr int64_t kMostTokens = 10'000'000;
 struct Raw {
   std::string endpoint = "chat";
   std::vector<std::string> headers;
-  std::string extra_body, sharegpt, mooncake, azure;
+  std::string extra_body, sharegpt, trace;
   std::string input = "128", output = "64";
   std::string percentiles = "50,90,95,99", slo;
   double duration_s = 0, timeout_s = 600;
@@ -182,10 +182,9 @@ void DeclareMode(CLI::App& app, Options& options, Raw& raw) {
 void DeclareWorkload(CLI::App& app, Options& options, Raw& raw) {
   WorkloadOptions& workload = options.workload;
   auto* sharegpt = app.add_option("--sharegpt", raw.sharegpt, "conversations of this file");
-  auto* mooncake = app.add_option("--mooncake", raw.mooncake, "requests of this trace (JSONL)");
-  auto* azure = app.add_option("--azure", raw.azure, "requests of this trace (CSV)");
-  sharegpt->excludes(mooncake)->excludes(azure);
-  mooncake->excludes(azure);
+  auto* trace = app.add_option(
+      "--trace", raw.trace, "requests of this trace: Mooncake JSONL, Azure CSV or a recorded one");
+  sharegpt->excludes(trace);
   auto* input = app.add_option("--input", raw.input, "tokens of a message: N or LOW:HIGH");
   auto* output = app.add_option("--output", raw.output, "tokens of a reply: N or LOW:HIGH");
   auto* prefixes = app.add_option("--prefixes", workload.num_prefixes, "number of shared prefixes")
@@ -196,12 +195,11 @@ void DeclareWorkload(CLI::App& app, Options& options, Raw& raw) {
   prefixes->needs(prefix_tokens);
   prefix_tokens->needs(prefixes);
   for (CLI::Option* made_up : {input, output, prefixes}) {
-    made_up->excludes(sharegpt)->excludes(mooncake)->excludes(azure);
+    made_up->excludes(sharegpt)->excludes(trace);
   }
   app.add_option("--turns", workload.turns, "of a conversation; of --sharegpt: at most")
       ->check(CLI::Range(1, 1000))
-      ->excludes(mooncake)
-      ->excludes(azure);
+      ->excludes(trace);
   app.add_option("--max-input", workload.max_input,
                  "of a file: longer prompts are cut (--sharegpt: left out)")
       ->check(CLI::Range(int64_t{1}, kMostTokens));
@@ -222,8 +220,7 @@ void DeclareReports(CLI::App& app, Options& options, Raw& raw) {
 
 void ChooseDataset(const Raw& raw, WorkloadOptions& workload) {
   const std::pair<Dataset, const std::string*> files[] = {{Dataset::kShareGpt, &raw.sharegpt},
-                                                          {Dataset::kMooncake, &raw.mooncake},
-                                                          {Dataset::kAzure, &raw.azure}};
+                                                          {Dataset::kTrace, &raw.trace}};
   for (const auto& [dataset, file] : files) {
     if (file->empty()) continue;
     workload.dataset = dataset;
@@ -237,8 +234,7 @@ Status CheckTogether(const CLI::App& app, const Raw& raw, const Options& options
     return InvalidArgument("--insecure and --ca-file are for https://");
   }
   const Dataset dataset = options.workload.dataset;
-  const bool trace = dataset == Dataset::kMooncake || dataset == Dataset::kAzure;
-  if (raw.replay && !trace) return InvalidArgument("--replay needs --mooncake or --azure");
+  if (raw.replay && dataset != Dataset::kTrace) return InvalidArgument("--replay needs a --trace");
   if (dataset == Dataset::kSynthetic &&
       (options.workload.max_input > 0 || options.workload.max_output > 0)) {
     return InvalidArgument("--max-input and --max-output are for files; use --input and --output");

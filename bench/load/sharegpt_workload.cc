@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "bench/load/draws.h"
-#include "bench/load/trace_file.h"
+#include "bench/trace/text_file.h"
 
 namespace tandem::load {
 namespace {
@@ -56,7 +56,7 @@ Conversation MakeConversation(const json::array& messages, const WorkloadOptions
 }  // namespace
 
 StatusOr<std::unique_ptr<ShareGptWorkload>> ShareGptWorkload::Read(const WorkloadOptions& options) {
-  TANDEM_ASSIGN_OR_RETURN(const std::string text, ReadText(options.file));
+  TANDEM_ASSIGN_OR_RETURN(const std::string text, trace::ReadText(options.file));
   boost::system::error_code error;
   const json::value root = json::parse(text, error);
   if (error || !root.is_array()) {

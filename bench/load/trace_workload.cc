@@ -13,20 +13,20 @@ int64_t Cut(int64_t length, int64_t most) { return most > 0 ? std::min(length, m
 }  // namespace
 
 Conversation TraceWorkload::Make(int64_t index) const {
-  const TraceRow& row = rows_[static_cast<size_t>(index)];
+  const trace::TraceRequest& request = trace_.requests[static_cast<size_t>(index)];
   Turn turn;
-  // An empty prompt cannot be sent, and a reply has a token at least.
-  turn.num_tokens = std::max<int64_t>(1, Cut(row.input_tokens, options_.max_input));
-  turn.max_tokens = std::max<int64_t>(1, Cut(row.output_tokens, options_.max_output));
-  if (row.hash_ids.empty()) {
-    Draws words(options_.seed, Purpose::kWords, static_cast<uint64_t>(index));
-    AppendWords(turn.text, words, turn.num_tokens);
-  }
+  turn.num_tokens = Cut(request.prompt_tokens, options_.max_input);
+  turn.max_tokens = Cut(request.output_tokens, options_.max_output);
   int64_t left = turn.num_tokens;
-  for (size_t i = 0; i < row.hash_ids.size() && left > 0; ++i, left -= kHashBlockTokens) {
-    Draws words(options_.seed, Purpose::kBlock, row.hash_ids[i]);
-    AppendWords(turn.text, words, std::min(left, kHashBlockTokens));
+  for (const uint64_t hash : trace_.HashesOf(request)) {
+    const int64_t count = std::min<int64_t>(left, trace_.hash_tokens);
+    Draws words(options_.seed, Purpose::kBlock, hash);
+    AppendWords(turn.text, words, count);
+    left -= count;
   }
+  // What no id covers is like nothing else.
+  Draws words(options_.seed, Purpose::kWords, static_cast<uint64_t>(index));
+  AppendWords(turn.text, words, left);
   Conversation conversation;
   conversation.turns.push_back(std::move(turn));
   return conversation;
@@ -34,8 +34,8 @@ Conversation TraceWorkload::Make(int64_t index) const {
 
 std::vector<Nanos> TraceWorkload::Times() const {
   std::vector<Nanos> times;
-  times.reserve(rows_.size());
-  for (const TraceRow& row : rows_) times.push_back(row.at);
+  times.reserve(trace_.requests.size());
+  for (const trace::TraceRequest& request : trace_.requests) times.push_back(request.arrival);
   return times;
 }
 

@@ -2,23 +2,26 @@
 // text, so a server's prefix cache finds what the recorded one could have found.
 #pragma once
 
+#include <utility>
 #include <vector>
 
-#include "bench/load/trace_file.h"
 #include "bench/load/workload.h"
+#include "bench/trace/trace.h"
 
 namespace tandem::load {
 
 class TraceWorkload : public Workload {
  public:
-  TraceWorkload(std::vector<TraceRow> rows, const WorkloadOptions& options)
-      : rows_(std::move(rows)), options_(options) {}
-  int64_t num_conversations() const override { return static_cast<int64_t>(rows_.size()); }
+  TraceWorkload(trace::Trace trace, const WorkloadOptions& options)
+      : trace_(std::move(trace)), options_(options) {}
+  int64_t num_conversations() const override {
+    return static_cast<int64_t>(trace_.requests.size());
+  }
   Conversation Make(int64_t index) const override;
   std::vector<Nanos> Times() const;
 
  private:
-  std::vector<TraceRow> rows_;
+  trace::Trace trace_;
   WorkloadOptions options_;
 };
 

@@ -16,12 +16,10 @@ StatusOr<LoadedWorkload> LoadWorkload(const WorkloadOptions& options) {
     TANDEM_ASSIGN_OR_RETURN(loaded.workload, ShareGptWorkload::Read(options));
     return loaded;
   }
-  const bool mooncake = options.dataset == Dataset::kMooncake;
-  TANDEM_ASSIGN_OR_RETURN(std::vector<TraceRow> rows,
-                          mooncake ? ReadMooncake(options.file) : ReadAzure(options.file));
-  auto trace = std::make_unique<TraceWorkload>(std::move(rows), options);
-  loaded.times = trace->Times();
-  loaded.workload = std::move(trace);
+  TANDEM_ASSIGN_OR_RETURN(trace::Trace read, trace::ReadTrace(options.file));
+  auto workload = std::make_unique<TraceWorkload>(std::move(read), options);
+  loaded.times = workload->Times();
+  loaded.workload = std::move(workload);
   return loaded;
 }
 

@@ -38,7 +38,7 @@ struct Range {
   int64_t low = 0, high = 0;  // both included, each length equally likely
 };
 
-enum class Dataset : uint8_t { kSynthetic, kShareGpt, kMooncake, kAzure };
+enum class Dataset : uint8_t { kSynthetic, kShareGpt, kTrace };
 
 struct WorkloadOptions {
   Dataset dataset = Dataset::kSynthetic;

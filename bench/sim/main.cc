@@ -10,9 +10,10 @@
 
 #include "bench/sim/cluster.h"
 #include "bench/sim/options.h"
+#include "bench/sim/prompt.h"
 #include "bench/sim/report.h"
 #include "bench/sim/simulation.h"
-#include "bench/sim/trace.h"
+#include "bench/trace/trace.h"
 #include "common/config/values.h"
 
 namespace tandem::simulator {
@@ -91,7 +92,7 @@ StatusOr<Plan> Prepare(const Arguments& args) {
   TANDEM_ASSIGN_OR_RETURN(
       plan.policies, ParsePolicies(args.policies.empty() ? plan.cluster.policy : args.policies));
   TANDEM_RETURN_IF_ERROR(SlowDown(args.slow, plan.cluster.groups));
-  TANDEM_ASSIGN_OR_RETURN(plan.trace, ReadTrace(args.trace));
+  TANDEM_ASSIGN_OR_RETURN(plan.trace, trace::ReadTrace(args.trace));
   Retime(plan.trace, jitter, args.rate_scale, args.seed);
   plan.options.dispatcher = plan.cluster.dispatcher;
   TANDEM_ASSIGN_OR_RETURN(const Nanos backlog, DurationOf("--max-group-backlog", args.backlog));

@@ -1,8 +1,7 @@
-// From a trace's requests to what the router gets: retimed arrivals, prompts as token ids.
+#include "bench/sim/prompt.h"
+
 #include <algorithm>
 #include <random>
-
-#include "bench/sim/trace.h"
 
 namespace tandem::simulator {
 namespace {

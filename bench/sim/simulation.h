@@ -14,8 +14,8 @@
 #include <memory>
 #include <span>
 
+#include "bench/sim/prompt.h"
 #include "bench/sim/stats.h"
-#include "bench/sim/trace.h"
 #include "bench/sim/virtual_group.h"
 #include "router/routing/dispatcher.h"
 #include "router/routing/policy.h"

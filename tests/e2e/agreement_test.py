@@ -69,7 +69,7 @@ def replay(cluster, trace):
     report = cluster.dir / "live.json"
     subprocess.run(
         [BIN / "tandem", "bench", "--url", f"http://127.0.0.1:{cluster.port}",
-         "--endpoint", "completions", "--mooncake", trace, "--replay", "--json", report],
+         "--endpoint", "completions", "--trace", trace, "--replay", "--json", report],
         check=True, stderr=subprocess.DEVNULL,
     )
     return json.loads(report.read_text())

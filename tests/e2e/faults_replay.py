@@ -255,7 +255,7 @@ def replay(cluster, requests, rate_scale):
         log = open(cluster.dir / f"bench{i}.log", "wb")
         clients.append(subprocess.Popen(
             [BIN / "tandem", "bench", "--url", f"http://127.0.0.1:{router.port}",
-             "--endpoint", "completions", "--mooncake", trace, "--replay",
+             "--endpoint", "completions", "--trace", trace, "--replay",
              "--rate-scale", str(rate_scale), "--extra-body", '{"temperature": 0}',
              "--allow-errors", "--detailed", "--json", cluster.dir / f"bench{i}.json"],
             stdout=log, stderr=subprocess.STDOUT,

@@ -40,8 +40,9 @@ ROOMS = {
     "deploy/cli": ["common", "common/config", "common/observe"],
     # The simulator: it alone drives the pure rooms of both sides.
     "bench/sim": ["common", "common/config", "worker/step_plan.h", "worker/engine", "worker/sim",
-                  "router/routing", "bench/sim/peers"],
+                  "router/routing", "bench/sim/peers", "bench/trace"],
     "bench/sim/peers": ["common", "router/routing"],
+    "bench/trace": ["common"],
 }
 FREE = ["bench", "tests"]  # may include anything; nothing includes them
 
@@ -204,6 +205,9 @@ CASES = [
     ("worker/engine/a.cc", '"bench/sim/s.h"', "may include"),
     ("deploy/cli/a.cc", '"bench/sim/s.h"', "may include"),
     ("bench/sim/a.cc", '"router/routing/r.h"', None),
+    ("bench/sim/a.cc", '"bench/trace/t.h"', None),
+    ("bench/trace/a.cc", '"router/routing/r.h"', "may include"),
+    ("router/routing/a.cc", '"bench/trace/t.h"', "may include"),
     ("bench/sim/a.cc", '"worker/engine/engine.h"', None),
     ("tests/a.cc", '"bench/sim/s.h"', None),
     ("common/own.cc", "<vector>", "comes first"),

@@ -295,8 +295,8 @@ TEST_F(Program, ExitCodesTellWhatHappened) {
   EXPECT_THAT(errors_, HasSubstr("/no/such.pem"));
   EXPECT_EQ(Run("--url nowhere"), 2);
   EXPECT_EQ(std::count(errors_.begin(), errors_.end(), '\n'), 1) << errors_;
-  EXPECT_EQ(Run(run + " --mooncake /absent --replay"), 2);
-  EXPECT_THAT(errors_, HasSubstr("/absent: cannot be opened"));
+  EXPECT_EQ(Run(run + " --trace /absent --replay"), 2);
+  EXPECT_THAT(errors_, HasSubstr("/absent: No such file"));
   EXPECT_EQ(Run("--help"), 0);
   EXPECT_THAT(out_, HasSubstr("Exit codes"));
 }

@@ -100,11 +100,11 @@ TEST(Options, FlagsReachWhatTheySet) {
 }
 
 TEST(Options, AReplayTakesAllOfItsTrace) {
-  const Options options = Good({"--mooncake", "file", "--replay", "--rate-scale", "3"});
+  const Options options = Good({"--trace", "file", "--replay", "--rate-scale", "3"});
   EXPECT_EQ(options.driver.mode, Mode::kReplay);
   EXPECT_EQ(options.driver.rate_scale, 3);
   EXPECT_EQ(options.driver.num_requests, DriverOptions().num_requests);
-  EXPECT_EQ(options.workload.dataset, Dataset::kMooncake);
+  EXPECT_EQ(options.workload.dataset, Dataset::kTrace);
   EXPECT_EQ(options.workload.file, "file");
 }
 
@@ -118,12 +118,12 @@ TEST(Options, MistakesAreOneLine) {
       {"--burstiness", "2"},
       {"--rate-scale", "2"},
       {"--replay"},
-      {"--replay", "--azure", "f", "--rate", "1"},
+      {"--replay", "--trace", "f", "--rate", "1"},
       {"--max-outstanding", "3"},
       {"--max-outstanding", "3", "--concurrency", "3"},
-      {"--mooncake", "a", "--azure", "b"},
-      {"--mooncake", "a", "--turns", "2"},
-      {"--mooncake", "a", "--input", "5"},
+      {"--trace", "a", "--sharegpt", "b"},
+      {"--trace", "a", "--turns", "2"},
+      {"--trace", "a", "--input", "5"},
       {"--sharegpt", "a", "--prefixes", "2", "--prefix-tokens", "3"},
       {"--prefixes", "3"},
       {"--max-input", "10"},

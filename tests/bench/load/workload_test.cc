@@ -9,8 +9,6 @@
 #include <fstream>
 #include <set>
 
-#include "bench/load/trace_file.h"
-
 namespace tandem::load {
 namespace {
 
@@ -111,7 +109,7 @@ TEST_F(WorkloadTest, PrefixesAreSharedAndDiffer) {
 
 TEST_F(WorkloadTest, EqualHashIdsAreEqualText) {
   WorkloadOptions options;
-  options.dataset = Dataset::kMooncake;
+  options.dataset = Dataset::kTrace;
   options.file =
       Write("trace.jsonl",
             R"({"timestamp": 3000, "input_length": 600, "output_length": 7, "hash_ids": [5, 9]}
@@ -141,7 +139,7 @@ TEST_F(WorkloadTest, EqualHashIdsAreEqualText) {
 
 TEST_F(WorkloadTest, AzureRowsHaveTimesAndLengths) {
   WorkloadOptions options;
-  options.dataset = Dataset::kAzure;
+  options.dataset = Dataset::kTrace;
   const std::string rows =
       "TIMESTAMP,ContextTokens,GeneratedTokens\r\n"
       "2023-11-30 23:59:59.5000000,374,44\r\n"
@@ -153,19 +151,23 @@ TEST_F(WorkloadTest, AzureRowsHaveTimesAndLengths) {
   EXPECT_EQ(loaded.workload->Make(0).turns[0].max_tokens, 44);
 }
 
-TEST_F(WorkloadTest, GzipIsUnpacked) {
-  const std::string file = folder_ / "trace.csv.gz";
-  gzFile out = gzopen(file.c_str(), "wb");
-  const std::string rows = "header\n2024-05-10 00:00:00.009930+00:00,12,3\n";
-  ASSERT_EQ(gzwrite(out, rows.data(), static_cast<unsigned>(rows.size())),
-            static_cast<int>(rows.size()));
-  gzclose(out);
-  const auto read = ReadAzure(file);
-  ASSERT_TRUE(read.ok()) << read.status();
-  ASSERT_EQ(read->size(), 1u);
-  EXPECT_EQ((*read)[0].input_tokens, 12);
-  std::filesystem::resize_file(file, std::filesystem::file_size(file) - 6);
-  EXPECT_FALSE(ReadAzure(file).ok());
+// As `router.record_trace` writes them: ids for full blocks alone.
+TEST_F(WorkloadTest, ARecordedTraceIsATraceToo) {
+  WorkloadOptions options;
+  options.dataset = Dataset::kTrace;
+  options.file = Write("recorded", R"({"tandem_trace":1,"block_size":16}
+{"timestamp":7.5,"input_length":40,"output_length":3,"hash_ids":[11,12],"model":"m"}
+{"timestamp":9,"input_length":40,"output_length":3,"hash_ids":[11,12],"model":"m"}
+)");
+  const LoadedWorkload loaded = Load(options);
+  EXPECT_THAT(loaded.times, ElementsAre(0, 1500 * kMicrosecond));
+  const std::string first = loaded.workload->Make(0).turns[0].text;
+  const std::string second = loaded.workload->Make(1).turns[0].text;
+  EXPECT_EQ(NumWords(first), 40);
+  size_t end = 0;
+  for (int word = 0; word < 32; ++word) end = first.find(' ', end) + 1;
+  EXPECT_EQ(first.substr(0, end), second.substr(0, end));
+  EXPECT_NE(first, second);  // nobody says that the rest is equal
 }
 
 TEST_F(WorkloadTest, ShareGptConversationsAreEscapedAndCut) {
@@ -191,24 +193,12 @@ TEST_F(WorkloadTest, ShareGptConversationsAreEscapedAndCut) {
 
 TEST_F(WorkloadTest, MistakesInFilesAreNamedWithTheirLine) {
   WorkloadOptions options;
-  options.dataset = Dataset::kMooncake;
-  const std::string good = R"({"timestamp":0,"input_length":1,"output_length":1,"hash_ids":[1]})";
-  options.file = Write("a", good + "\n{\"timestamp\":0}\n");
-  EXPECT_EQ(Mistake(options), options.file + ":2: no number 'input_length'");
-  options.file =
-      Write("b", R"({"timestamp":0,"input_length":513,"output_length":1,"hash_ids":[1]})");
-  EXPECT_EQ(Mistake(options), options.file + ":1: 1 'hash_ids' for 513 tokens; 2 are needed");
-  options.file = Write("c", "\n");
-  EXPECT_EQ(Mistake(options), options.file + ": no requests in it");
-  options.file = Write("d", "[]");
-  EXPECT_EQ(Mistake(options), options.file + ":1: not a JSON object");
-  options.dataset = Dataset::kAzure;
-  options.file = Write("e", "header\n2023-11-16 18:15:46,1,2\n2023-13-16 18:15:46,1,2\n");
-  EXPECT_THAT(Mistake(options), HasSubstr(":3: '2023-13-16 18:15:46' is no time"));
-  options.file = Write("f", "header\n2023-11-16 18:15:46,1\n");
-  EXPECT_THAT(Mistake(options), HasSubstr(":2: not a row of"));
+  options.dataset = Dataset::kTrace;
+  options.file = Write("a", R"({"timestamp":0,"input_length":1,"output_length":1,"hash_ids":[1]}
+{"timestamp":0})");
+  EXPECT_THAT(Mistake(options), HasSubstr(options.file + ":2: 'input_length' is missing"));
   options.file = folder_ / "absent";
-  EXPECT_THAT(Mistake(options), HasSubstr("cannot be opened"));
+  EXPECT_THAT(Mistake(options), HasSubstr("No such file"));
   options.dataset = Dataset::kShareGpt;
   options.file = Write("g", "{}");
   EXPECT_THAT(Mistake(options), HasSubstr("not a JSON array"));

@@ -1,32 +1,23 @@
-#include "bench/sim/trace.h"
+#include "bench/trace/trace.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <zlib.h>
 
-#include <algorithm>
 #include <filesystem>
-#include <set>
+#include <string>
 
-namespace tandem::simulator {
+namespace tandem::trace {
 namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::StartsWith;
 
-constexpr int kVocab = 1000;
-
 Trace Parsed(const std::string& text) {
   StatusOr<Trace> trace = ParseTrace(text, "t");
   EXPECT_TRUE(trace.ok()) << Message(trace.status());
   return trace.ok() ? std::move(*trace) : Trace{};
-}
-
-std::vector<TokenId> Prompt(const Trace& trace, size_t index) {
-  std::vector<TokenId> prompt;
-  MakePrompt(trace, index, kVocab, prompt);
-  return prompt;
 }
 
 TEST(TraceTest, ReadsMooncake) {
@@ -70,6 +61,17 @@ TEST(TraceTest, ReadsAzure) {
   EXPECT_EQ(trace.requests[1].output_tokens, 109);
 }
 
+TEST(TraceTest, ALengthOfNoneIsOne) {
+  const Trace mooncake =
+      Parsed("{\"timestamp\": 1, \"input_length\": 0, \"output_length\": 0, \"hash_ids\": []}\n");
+  const Trace azure = Parsed("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,0,0\n");
+  for (const Trace* trace : {&mooncake, &azure}) {
+    EXPECT_EQ(trace->requests[0].prompt_tokens, 1);
+    EXPECT_EQ(trace->requests[0].output_tokens, 1);
+    EXPECT_EQ(trace->requests[0].num_hashes, 0);
+  }
+}
+
 TEST(TraceTest, ReadsGzippedFiles) {
   const std::string path = testing::TempDir() + "/trace_test.csv.gz";
   const std::string text = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,374,44\n";
@@ -106,8 +108,8 @@ TEST(TraceTest, NamesTheLineThatIsWrong) {
        "t:1: ", "'timestamp' is -1; milliseconds"},
       {"{\"timestamp\": \"1\", \"input_length\": 1, \"output_length\": 1, \"hash_ids\": [1]}\n",
        "t:1: ", "'timestamp' is \"1\"; milliseconds"},
-      {"{\"timestamp\": 1, \"input_length\": 0, \"output_length\": 1, \"hash_ids\": []}\n",
-       "t:1: ", "'input_length' is 0; a whole number, 1 to"},
+      {"{\"timestamp\": 1, \"input_length\": -1, \"output_length\": 1, \"hash_ids\": []}\n",
+       "t:1: ", "'input_length' is -1; a whole number, 0 to"},
       {"{\"timestamp\": 1, \"input_length\": 1, \"output_length\": 1.5, \"hash_ids\": [1]}\n",
        "t:1: ", "'output_length' is 1.5"},
       {"{\"timestamp\": 1, \"input_length\": 1, \"output_length\": 1}\n", "t:1: ", "no 'hash_ids'"},
@@ -119,7 +121,7 @@ TEST(TraceTest, NamesTheLineThatIsWrong) {
       {azure + "2023-11-16 18:15:46,374,44\n2023-11-16 18:15:46,374\n", "t:3: ", "is no request"},
       {azure + "2023-13-16 18:15:46,374,44\n", "t:2: ", "is no request"},
       {azure + "2023-11-16 18:15:46,374,44,5\n", "t:2: ", "is no request"},
-      {azure + "2023-11-16 18:15:46,0,44\n", "t:2: ", "is no request"},
+      {azure + "2023-11-16 18:15:46,-1,44\n", "t:2: ", "is no request"},
       {azure + ",,\n", "t:2: ", "is no request"},
   };
   for (const auto& c : cases) {
@@ -130,50 +132,5 @@ TEST(TraceTest, NamesTheLineThatIsWrong) {
   }
 }
 
-TEST(TraceTest, PromptsShareWhatTheirIdsShare) {
-  const Trace trace = Parsed(
-      "{\"tandem_trace\": 1, \"block_size\": 16}\n"
-      "{\"timestamp\": 0, \"input_length\": 40, \"output_length\": 1, \"hash_ids\": [1, 2]}\n"
-      "{\"timestamp\": 0, \"input_length\": 40, \"output_length\": 1, \"hash_ids\": [1, 3]}\n"
-      "{\"timestamp\": 0, \"input_length\": 40, \"output_length\": 1, \"hash_ids\": [1, 2]}\n"
-      "{\"timestamp\": 0, \"input_length\": 21, \"output_length\": 1, \"hash_ids\": [1, 2]}\n");
-  const auto a = Prompt(trace, 0), b = Prompt(trace, 1), c = Prompt(trace, 2), d = Prompt(trace, 3);
-  ASSERT_EQ(a.size(), 40U);
-  ASSERT_EQ(d.size(), 21U);
-  EXPECT_TRUE(std::equal(a.begin(), a.begin() + 16, b.begin()));
-  EXPECT_FALSE(std::equal(a.begin() + 16, a.begin() + 32, b.begin() + 16));
-  EXPECT_TRUE(std::equal(a.begin(), a.begin() + 32, c.begin()));
-  EXPECT_FALSE(std::equal(a.begin() + 32, a.end(), c.begin() + 32));  // no id says they are equal
-  EXPECT_TRUE(std::equal(d.begin(), d.end(), a.begin()));  // part of a block has its first tokens
-  EXPECT_EQ(a, Prompt(trace, 0));
-  for (const TokenId token : a) {
-    EXPECT_GE(token, 0);
-    EXPECT_LT(token, kVocab);
-  }
-}
-
-TEST(TraceTest, RetimesWithinTheJitterAndInOrder) {
-  std::string text = "{\"tandem_trace\": 1, \"block_size\": 16}\n";
-  for (int i = 0; i < 100; ++i) {
-    text += "{\"timestamp\": 3000, \"input_length\": 1, \"output_length\": 1, \"hash_ids\": []}\n";
-  }
-  Trace once = Parsed(text), twice = once, other = once;
-  Retime(once, 3 * kSecond, 2, 7);
-  Retime(twice, 3 * kSecond, 2, 7);
-  Retime(other, 3 * kSecond, 2, 8);
-  std::set<Nanos> arrivals;
-  int differ = 0;
-  for (size_t i = 0; i < once.requests.size(); ++i) {
-    const Nanos at = once.requests[i].arrival;
-    EXPECT_EQ(at, twice.requests[i].arrival);
-    differ += at != other.requests[i].arrival;
-    EXPECT_GE(at, arrivals.empty() ? 0 : *arrivals.rbegin());
-    EXPECT_LT(at, 1500 * kMillisecond);
-    arrivals.insert(at);
-  }
-  EXPECT_GT(arrivals.size(), 90U);
-  EXPECT_GT(differ, 90);
-}
-
 }  // namespace
-}  // namespace tandem::simulator
+}  // namespace tandem::trace

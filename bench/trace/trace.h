@@ -6,6 +6,7 @@
 //   Mooncake   JSON lines; 512 tokens an id; the last id covers what is left of the prompt
 //   recorded   the same lines after a first one that names the version and the tokens of an id
 //   Azure      CSV of arrivals and lengths; no ids, so nothing is shared
+// A length of 0 is taken for 1: a prompt cannot be empty, and a reply has a token.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +17,7 @@
 #include "common/ids.h"
 #include "common/status.h"
 
-namespace tandem::simulator {
+namespace tandem::trace {
 
 struct TraceRequest {
   Nanos arrival = 0;  // since the first request
@@ -42,12 +43,4 @@ StatusOr<Trace> ReadTrace(const std::string& path);
 // The same of a text; `path` is what messages say.
 StatusOr<Trace> ParseTrace(const std::string& text, const std::string& path);
 
-// Moves every arrival by a random part of `jitter` (traces round arrivals down, some to seconds),
-// then divides all by `rate_scale`. REQUIRES: jitter >= 0, rate_scale > 0.
-void Retime(Trace& trace, Nanos jitter, double rate_scale, uint64_t seed);
-
-// The prompt of trace.requests[index] as tokens in [0, vocab_size): each hash id gives its tokens;
-// what no id covers is like nothing else in the trace. Replaces `prompt`, reusing its memory.
-void MakePrompt(const Trace& trace, size_t index, int vocab_size, std::vector<TokenId>& prompt);
-
-}  // namespace tandem::simulator
+}  // namespace tandem::trace

@@ -1,17 +1,15 @@
-#include "bench/sim/trace.h"
-
-#include <zlib.h>
+#include "bench/trace/trace.h"
 
 #include <algorithm>
 #include <boost/json.hpp>
 #include <charconv>
 #include <chrono>
 #include <cmath>
-#include <cstring>
-#include <memory>
 #include <string_view>
 
-namespace tandem::simulator {
+#include "bench/trace/text_file.h"
+
+namespace tandem::trace {
 namespace {
 
 namespace json = boost::json;
@@ -72,6 +70,11 @@ StatusOr<int32_t> IntegerOf(const Line& line, const json::object& object, const 
   return static_cast<int32_t>(*number);
 }
 
+StatusOr<int32_t> LengthOf(const Line& line, const json::object& object, const char* key) {
+  TANDEM_ASSIGN_OR_RETURN(const int32_t length, IntegerOf(line, object, key, 0, kMostTokens));
+  return std::max(length, 1);
+}
+
 StatusOr<Nanos> TimestampOf(const Line& line, const json::object& object) {
   const json::value* value = object.if_contains("timestamp");
   boost::system::error_code error;
@@ -111,10 +114,8 @@ Status ReadHashes(const Line& line, const json::object& object, Trace& trace,
 Status ReadJsonRequest(const Line& line, const json::object& object, Trace& trace) {
   TraceRequest request;
   TANDEM_ASSIGN_OR_RETURN(request.arrival, TimestampOf(line, object));
-  TANDEM_ASSIGN_OR_RETURN(request.prompt_tokens,
-                          IntegerOf(line, object, "input_length", 1, kMostTokens));
-  TANDEM_ASSIGN_OR_RETURN(request.output_tokens,
-                          IntegerOf(line, object, "output_length", 1, kMostTokens));
+  TANDEM_ASSIGN_OR_RETURN(request.prompt_tokens, LengthOf(line, object, "input_length"));
+  TANDEM_ASSIGN_OR_RETURN(request.output_tokens, LengthOf(line, object, "output_length"));
   TANDEM_RETURN_IF_ERROR(ReadHashes(line, object, trace, request));
   trace.requests.push_back(request);
   return OkStatus();
@@ -171,14 +172,16 @@ Status ReadAzureRequest(const Line& line, Trace& trace) {
   std::string_view rest = line.text.substr(std::min(comma + 1, line.text.size()));
   const bool numbers =
       Take(rest, ',', request.prompt_tokens) && Take(rest, ',', request.output_tokens);
-  const auto valid = [](int32_t tokens) { return tokens >= 1 && tokens <= kMostTokens; };
+  const auto valid = [](int32_t tokens) { return tokens >= 0 && tokens <= kMostTokens; };
   if (!ParseTime(line.text.substr(0, comma), request.arrival) || !numbers || !rest.empty() ||
       !valid(request.prompt_tokens) || !valid(request.output_tokens)) {
     return line.Wrong(
-        "'{}' is no request; like 2023-11-16 18:15:46.6805900,374,44 with 1 to {} "
+        "'{}' is no request; like 2023-11-16 18:15:46.6805900,374,44 with 0 to {} "
         "tokens each",
         line.text, kMostTokens);
   }
+  request.prompt_tokens = std::max(request.prompt_tokens, 1);
+  request.output_tokens = std::max(request.output_tokens, 1);
   trace.requests.push_back(request);
   return OkStatus();
 }
@@ -215,21 +218,8 @@ StatusOr<Trace> ParseTrace(const std::string& text, const std::string& path) {
 }
 
 StatusOr<Trace> ReadTrace(const std::string& path) {
-  const std::unique_ptr<gzFile_s, int (*)(gzFile)> file(gzopen(path.c_str(), "rb"), gzclose);
-  if (file == nullptr) return InvalidArgument("{}: {}", path, std::strerror(errno));
-  std::string text;
-  char buffer[1 << 16];
-  int got = 0;
-  while ((got = gzread(file.get(), buffer, sizeof(buffer))) > 0) {
-    text.append(buffer, static_cast<size_t>(got));
-  }
-  int error = Z_OK;
-  const char* message = gzerror(file.get(), &error);
-  if (error != Z_OK && error != Z_STREAM_END) {
-    return InvalidArgument("{}: cannot be read: {}", path,
-                           error == Z_ERRNO ? std::strerror(errno) : message);
-  }
+  TANDEM_ASSIGN_OR_RETURN(const std::string text, ReadText(path));
   return ParseTrace(text, path);
 }
 
-}  // namespace tandem::simulator
+}  // namespace tandem::trace
