@@ -281,7 +281,10 @@ def check_streams(halves, replies):
             counts["tokens"] += tokens
             if outcome == "ok":
                 assert tokens == asked, f"{tokens} tokens, not {asked}, and no error"
-                assert text == replies.expected(prompt, asked), f"a reply is wrong: {text!r}"
+                assert text == replies.expected(prompt, asked), (
+                    f"a reply of {asked} tokens is wrong where both end:\n"
+                    f"{os.path.commonprefix([text, replies.expected(prompt, asked)])!r}\n{text!r}"
+                )
                 counts["ok"] += 1
                 continue
             assert outcome in ("error_event", "http_status"), f"{outcome}: {error}"
