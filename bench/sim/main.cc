@@ -1,8 +1,13 @@
 // tandem-simulate: what a cluster would do with recorded traffic, one policy beside the other.
+#include <malloc.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <ctime>
 #include <string>
 #include <string_view>
@@ -20,6 +25,25 @@ namespace tandem::simulator {
 namespace {
 
 constexpr int kOperatorMistake = 2;
+
+constexpr uintptr_t kHugePage = uintptr_t{2} << 20;
+constexpr int kHeapBytes = 1 << 30;
+
+// What groups hold are hundreds of MiB that are looked up at random: with huge pages a run takes an
+// eighth less. So the heap grows once, by much, and that is advised. Only what is used is touched;
+// a refusal costs time.
+void UseHugePages() {
+  mallopt(M_MMAP_THRESHOLD, 4 << 20);  // larger ones are buffers that stay mostly empty
+  mallopt(M_TRIM_THRESHOLD, kHeapBytes);
+  mallopt(M_TOP_PAD, kHeapBytes);
+  const auto begin = reinterpret_cast<uintptr_t>(sbrk(0));
+  void* volatile grown = std::malloc(kHugePage);  // more than is there; volatile: not optimized out
+  std::free(grown);
+  const auto end = reinterpret_cast<uintptr_t>(sbrk(0));
+  mallopt(M_TOP_PAD, 1 << 20);
+  const uintptr_t first = (begin + kHugePage - 1) / kHugePage * kHugePage;
+  if (end > first) (void)madvise(reinterpret_cast<void*>(first), end - first, MADV_HUGEPAGE);
+}
 
 struct Arguments {
   std::string trace, cluster, policies, slo = "ttft=3s", slow, jitter, report_delay, backlog, json,
@@ -163,4 +187,7 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace tandem::simulator
 
-int main(int argc, char** argv) { return tandem::simulator::Main(argc, argv); }
+int main(int argc, char** argv) {
+  tandem::simulator::UseHugePages();
+  return tandem::simulator::Main(argc, argv);
+}

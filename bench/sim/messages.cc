@@ -99,6 +99,8 @@ void Translate(const GroupOut& out, GroupId group, Nonce router, RequestId last_
   size_t num_sequences = 0;
   for (const engine::Output& output : out.outputs) {
     if (output.key.router != router) continue;
+    // Dispatchers look at first tokens and at ends.
+    if (output.first_index > 0 && output.finish == engine::FinishReason::kNone) continue;
     if (report.sequences.size() == num_sequences) report.sequences.emplace_back();
     Translate(output, report.sequences[num_sequences++]);
   }

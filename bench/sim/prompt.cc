@@ -44,7 +44,8 @@ void MakePrompt(const Trace& trace, size_t index, int vocab_size, std::vector<To
   const TraceRequest& request = trace.requests[index];
   const auto vocab = static_cast<uint64_t>(vocab_size);
   prompt.clear();
-  prompt.reserve(static_cast<size_t>(request.prompt_tokens));
+  // Where the engine will add the reply: the largest copy of a run otherwise.
+  prompt.reserve(static_cast<size_t>(request.prompt_tokens + request.output_tokens));
   int32_t left = request.prompt_tokens;
   for (const uint64_t hash : trace.HashesOf(request)) {
     const int32_t count = std::min(left, trace.hash_tokens);

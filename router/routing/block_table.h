@@ -19,8 +19,8 @@
 #include <utility>
 
 #include "common/hash.h"
+#include "common/prefetch.h"
 #include "common/zeroed_memory.h"
-#include "router/routing/prefetch.h"
 
 namespace tandem::routing {
 

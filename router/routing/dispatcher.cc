@@ -131,16 +131,19 @@ void Dispatcher::OnReport(const StepReport& report) {
 }
 
 void Dispatcher::ApplyEvents(const StepReport& report) {
-  for (const KvEvent& event : report.kv_events) {
-    if (index_.Apply(report.group, event)) continue;
+  std::span<const KvEvent> events = report.kv_events;
+  for (;;) {
+    events = events.subspan(index_.Apply(report.group, events));
+    if (events.empty()) return;
     // What is known of the group is behind the truth from here on, which only costs hits.
     ++num_event_gaps_;
     index_.Clear(report.group);
-    if (!index_.Apply(report.group, event)) return;
   }
 }
 
 void Dispatcher::OnSequence(const SequenceTokens& sequence, Nanos now) {
+  // Nothing to note: spares a look-up for most tokens.
+  if (sequence.first_index > 0 && sequence.finish == FinishReason::kNone) return;
   const AttemptKey key{sequence.request, sequence.attempt};
   const Attempt* attempt = ledger_.Find(key);
   if (attempt == nullptr) return;  // late

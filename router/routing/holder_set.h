@@ -11,7 +11,7 @@
 #include <cstdint>
 #include <span>
 
-#include "router/routing/prefetch.h"
+#include "common/prefetch.h"
 
 namespace tandem::routing {
 

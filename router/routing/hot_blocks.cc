@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <cmath>
 
+#include "common/prefetch.h"
+
 namespace tandem::routing {
 namespace {
 
 constexpr double kMemorySeconds = 10;
 constexpr int32_t kTokensPerSample = 128;
 constexpr size_t kEntries = size_t{1} << 16;
+constexpr size_t kAhead = 8;
 
 float Decayed(float arrivals, Nanos at, Nanos now) {
   const double passed = static_cast<double>(now - at) / kSecond;
@@ -26,9 +29,16 @@ size_t HotBlocks::SampleOf(int32_t block) const {
 void HotBlocks::Arrived(std::span<const BlockHash> chain, int32_t block_size, Nanos now) {
   stride_ = std::max(1, kTokensPerSample / std::max(1, block_size));
   arrivals_.clear();
-  for (size_t i = 0; i < chain.size(); i += static_cast<size_t>(stride_)) {
+  const auto stride = static_cast<size_t>(stride_);
+  for (size_t i = 0; i < chain.size(); i += stride) {
+    if (i + kAhead * stride < chain.size()) Prefetch(chain[i + kAhead * stride]);
     arrivals_.push_back(Add(chain[i], now));
   }
+}
+
+void HotBlocks::Prefetch(const BlockHash& hash) const {
+  PrefetchLine(&table_[hash.low % kEntries]);
+  PrefetchLine(&table_[hash.high % kEntries]);
 }
 
 // Two places for each block; a new one takes the colder of them.

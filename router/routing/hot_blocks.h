@@ -36,6 +36,7 @@ class HotBlocks {
     float arrivals = 0;  // as of `at`
     Nanos at = 0;
   };
+  void Prefetch(const BlockHash& hash) const;
   float Add(const BlockHash& hash, Nanos now);
   size_t SampleOf(int32_t block) const;  // the first one counted from there on
 

@@ -75,8 +75,22 @@ void PrefixIndex::Match(std::span<const BlockHash> hashes, std::span<const Group
   for (size_t b = holders.size(); b > 1; --b) holders[b - 2] += holders[b - 1];
 }
 
-bool PrefixIndex::Apply(GroupId id, const KvEvent& event) {
+bool PrefixIndex::Apply(GroupId id, const KvEvent& event) { return ApplyTo(GroupOf(id), event); }
+
+size_t PrefixIndex::Apply(GroupId id, std::span<const KvEvent> events) {
+  if (events.empty()) return 0;
   Group& group = GroupOf(id);
+  for (size_t i = 0; i < events.size(); ++i) {
+    if (i + kTableAhead < events.size()) {
+      holders_.Prefetch(events[i + kTableAhead].hash);
+      expected_.Prefetch(PairOf(events[i + kTableAhead].hash, id));
+    }
+    if (!ApplyTo(group, events[i])) return i;
+  }
+  return events.size();
+}
+
+bool PrefixIndex::ApplyTo(Group& group, const KvEvent& event) {
   if (group.heard && event.number != group.last_event + 1) return false;
   group.heard = true;
   group.last_event = event.number;
@@ -147,7 +161,6 @@ void PrefixIndex::Settle(RequestId request) {
   Group& group = GroupOf(expectation.group);
   for (size_t i = 0; i < chain.size(); ++i) {
     if (i + kTableAhead < chain.size()) {
-      holders_.Prefetch(chain[i + kTableAhead]);
       expected_.Prefetch(PairOf(chain[i + kTableAhead], group.id));
     }
     bool last = false;

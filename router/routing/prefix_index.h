@@ -34,6 +34,8 @@ class PrefixIndex {
   // was missed. Then what is known of the group is no longer true: the caller must Clear() it
   // before the next Apply.
   [[nodiscard]] bool Apply(GroupId group, const KvEvent& event);
+  // The same, one after the other. Returns how many were applied before one was missed.
+  [[nodiscard]] size_t Apply(GroupId group, std::span<const KvEvent> events);
 
   // We just sent this prompt there: believe it until Settle(request).
   // REQUIRES: `request` has no expectation.
@@ -78,6 +80,7 @@ class PrefixIndex {
   Group& GroupOf(GroupId id);  // made if new; refers into groups_
   void ForgetIfIdle(GroupId id);
   uint32_t SlotOf(Group& group);
+  bool ApplyTo(Group& group, const KvEvent& event);
   void Store(Group& group, const BlockHash& hash);
   void Drop(Group& group, const BlockHash& hash);
   void ClearHeld(Group& group);

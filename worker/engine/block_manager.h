@@ -93,6 +93,7 @@ class BlockManager {
   bool Holds(int32_t block, const Sequence& seq, int index) const;
   bool HoldsParentOfNext(const Sequence& seq) const;
   void PublishNext(Sequence& seq);
+  void Prefetch(const Sequence& seq, int i) const;
   void Ref(int32_t block);
   void Unref(int32_t block);
   int32_t Take();  // a free block, or the least recently used cached one

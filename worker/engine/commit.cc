@@ -14,6 +14,7 @@ void Engine::Commit(std::span<const RowResult> results, Nanos step_start, Nanos 
   TANDEM_CHECK(results.size() >= num_rows) << results.size() << " results, " << num_rows << " rows";
   const auto num_decodes = static_cast<size_t>(buffer.plan.num_decodes);
   for (size_t i = 0; i < num_rows; ++i) {
+    if (i + 2 < num_rows) Prefetch(*buffer.seqs[i + 2]);
     CommitRow(*buffer.seqs[i], buffer.rows[i], i < num_decodes, results[i], now);
   }
   for (Sequence* seq : running_) Account(*seq, IdleShare(*seq), now);  // those without a row

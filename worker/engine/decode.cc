@@ -11,6 +11,7 @@ void Engine::PlanDecodes() {
   // from before i.
   for (size_t i = 0; i < running_.size(); ++i) {
     Sequence& seq = *running_[i];
+    if (i + 2 < running_.size()) Prefetch(*running_[i + 2]);
     if (!CanDecode(seq)) continue;
     if (!GrowOrPreempt(seq, num_stalled)) {
       ++num_stalled;

@@ -7,6 +7,7 @@
 #include <map>
 #include <random>
 #include <set>
+#include <span>
 
 namespace tandem::routing {
 namespace {
@@ -152,7 +153,7 @@ class Twin {
       case 14:
         return Change(groups_[g], chain[length - 1], false);  // a hole in the middle
       default:
-        for (size_t i = 0; i < length; ++i) Change(groups_[g], chain[i], true);
+        return StoreAll(groups_[g], std::span(chain).first(length));
     }
   }
 
@@ -212,7 +213,10 @@ class Twin {
     const GroupId group = groups_[g];
     const auto& hash = chains_[0][0];
     if (!last_.contains(group)) return;
-    ASSERT_FALSE(index_.Apply(group, Event(last_[group] + 2, KvEvent::Kind::kStored, hash)));
+    const std::vector<KvEvent> events = {
+        Event(last_[group] + 1, KvEvent::Kind::kStored, chains_[0][1]),
+        Event(last_[group] + 3, KvEvent::Kind::kStored, hash)};
+    ASSERT_EQ(index_.Apply(group, events), 1u);
     index_.Clear(group);
     held_[group].clear();
     last_[group] = rng_() % 1000;  // counts from whatever comes first
@@ -223,6 +227,15 @@ class Twin {
     const auto kind = stored ? KvEvent::Kind::kStored : KvEvent::Kind::kRemoved;
     ASSERT_TRUE(index_.Apply(group, Event(++last_[group], kind, hash)));
     stored ? (void)held_[group].insert(hash) : (void)held_[group].erase(hash);
+  }
+
+  void StoreAll(GroupId group, std::span<const BlockHash> hashes) {
+    std::vector<KvEvent> events;
+    for (const BlockHash& hash : hashes) {
+      events.push_back(Event(++last_[group], KvEvent::Kind::kStored, hash));
+    }
+    ASSERT_EQ(index_.Apply(group, events), events.size());
+    held_[group].insert(hashes.begin(), hashes.end());
   }
 
   void Expect(GroupId group, std::vector<BlockHash> chain) {

@@ -1,7 +1,7 @@
 // Asks for a cache line before it is needed.
 #pragma once
 
-namespace tandem::routing {
+namespace tandem {
 
 inline void PrefetchLine(const void* address) {
   __builtin_prefetch(address);
@@ -10,4 +10,4 @@ inline void PrefetchLine(const void* address) {
   asm volatile("" : : "r"(address));
 }
 
-}  // namespace tandem::routing
+}  // namespace tandem
