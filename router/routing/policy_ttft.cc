@@ -9,9 +9,8 @@ namespace tandem::routing {
 namespace {
 
 // What others pay for our prefill, as multiples of its time: docs/routing.md has the study.
-constexpr double kArrivalWeight = 3;    // arrivals to come
-constexpr double kBehindWeight = 1;     // each prompt that waits behind it
-constexpr double kDecodeWeight = 0.05;  // each running decode
+constexpr double kArrivalWeight = 3;  // arrivals to come
+constexpr double kBehindWeight = 1;   // each prompt that waits behind it
 
 // Groups whose costs differ by less are equal: predictions are no better, and a fixed order piles
 // idle traffic up and thrashes few caches. Wider while other routers send to these groups too.
@@ -71,8 +70,7 @@ class Ttft : public Policy {
       const double own = std::max(p.own * (1 - hot_.Heat(depths_[i])), std::min(p.own, least_own));
       const double ttft = p.wait + own;
       costs_.push_back(ttft + kBehindWeight * own * p.num_behind +
-                       kArrivalWeight * own * rate / groups[i].state.speed * ttft +
-                       kDecodeWeight * own * p.num_decodes);
+                       kArrivalWeight * own * rate / groups[i].state.speed * ttft);
     }
   }
 

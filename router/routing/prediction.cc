@@ -99,7 +99,6 @@ Prediction Predict(const GroupState& group, const PromptState& prompt, Nanos now
   const Rates rates(group);
   Prediction p;
   p.own_tokens = std::max(1, prompt.prompt_tokens - prompt.cached_tokens);
-  p.num_decodes = load.num_running;
   const Queue queue = QueueOf(group, PromptScore(p.own_tokens, 0, prompt.priority), now);
   p.num_behind = queue.all.prompts - queue.ahead.prompts;
   p.wait = StepsInFlight(group, now);

@@ -15,12 +15,11 @@
 namespace tandem::routing {
 
 struct Prediction {
-  double wait = 0;          // seconds until our prompt's turn: steps in flight, prompts before it
-  double own = 0;           // seconds of our prompt
-  double backlog = 0;       // seconds until all that waits there now is computed
-  int32_t num_behind = 0;   // prompts that would wait for ours
-  int32_t num_decodes = 0;  // sequences whose next tokens wait for ours
-  int32_t own_tokens = 0;   // to compute
+  double wait = 0;         // seconds until our prompt's turn: steps in flight, prompts before it
+  double own = 0;          // seconds of our prompt
+  double backlog = 0;      // seconds until all that waits there now is computed
+  int32_t num_behind = 0;  // prompts that would wait for ours
+  int32_t own_tokens = 0;  // to compute
 
   double ttft() const { return wait + own; }
 };
