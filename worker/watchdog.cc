@@ -109,8 +109,9 @@ void Watchdog::PassOnDrain() {
 std::string Watchdog::PeerGone(int peer) { return fmt::format("{} has ended", Describe(peer)); }
 
 std::string Watchdog::Describe(int rank) const {
-  const int pid = rank == link_.rank() ? ::getpid() : link_.pid_of(rank);
-  return pid < 0 ? fmt::format("rank {}", rank) : fmt::format("rank {} (process {})", rank, pid);
+  const std::string name =
+      rank == link_.rank() ? fmt::format("process {}", ::getpid()) : link_.name_of(rank);
+  return name.empty() ? fmt::format("rank {}", rank) : fmt::format("rank {} ({})", rank, name);
 }
 
 std::string Watchdog::Look(Nanos now) {

@@ -14,6 +14,7 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/observe/log.h"
+#include "kernels/comm/gloo_communicator.h"
 #include "kernels/comm/local_communicator.h"
 #include "kernels/comm/shm_communicator.h"
 #include "worker/build_id.h"
@@ -91,7 +92,9 @@ class Process {
 
  private:
   Status Meet();
+  link::RankLinkOptions LinkOptions() const;
   Status MakeCommunicator();
+  Status ConnectHosts();
   Nanos SilenceLimit() const { return std::max(group_.min_watchdog, kMinSilenceLimit); }
   Status Load();
   Status Agree();
@@ -114,6 +117,7 @@ class Process {
   link::UniqueFd signals_;
   std::unique_ptr<link::RankLink> ranks_;
   std::unique_ptr<kernels::Communicator> comm_;
+  kernels::GlooCommunicator* hosts_comm_ = nullptr;  // comm_, if the ranks are on several hosts
   std::unique_ptr<model::ModelRunner> model_;
   int num_blocks_ = 0;
   std::unique_ptr<link::RouterLink> routers_;
@@ -122,12 +126,16 @@ class Process {
   std::unique_ptr<Watchdog> watchdog_;  // last: its thread uses the others
 };
 
-Status Process::Meet() {
+link::RankLinkOptions Process::LinkOptions() const {
   link::RankLinkOptions options;
   options.runtime_dir = cluster_.links.runtime_dir;
   options.group = group_.name;
   options.rank = rank_;
   options.tp = group_.tp;
+  if (group_.tp > 1 && group_.rendezvous_port != 0) {
+    options.host = group_.hosts.front();
+    options.port = group_.rendezvous_port;
+  }
   options.build = BuildId();
   options.settings =
       fmt::format("{}/{} on {}, {} sequences, {} tokens a step, blocks of {}",
@@ -136,10 +144,15 @@ Status Process::Meet() {
   options.comm_bytes = kernels::ShmCommunicator::RequiredBytes(group_.tp, kCommBytes);
   options.stop_fd = signals_.get();
   options.silence_limit = SilenceLimit();
-  TANDEM_ASSIGN_OR_RETURN(ranks_, link::RankLink::Open(options));
+  return options;
+}
+
+Status Process::Meet() {
+  TANDEM_ASSIGN_OR_RETURN(ranks_, link::RankLink::Open(LinkOptions()));
   TANDEM_RETURN_IF_ERROR(MakeCommunicator());
+  TANDEM_RETURN_IF_ERROR(ranks_->WaitForRanks());
   watchdog_ = std::make_unique<Watchdog>(WatchdogFor(), *ranks_);
-  return OkStatus();
+  return hosts_comm_ == nullptr ? OkStatus() : ConnectHosts();
 }
 
 Status Process::MakeCommunicator() {
@@ -147,12 +160,27 @@ Status Process::MakeCommunicator() {
     comm_ = std::make_unique<kernels::LocalCommunicator>();
     return OkStatus();
   }
+  if (const std::string address = ranks_->address(); !address.empty()) {
+    TANDEM_ASSIGN_OR_RETURN(
+        auto comm, kernels::GlooCommunicator::Create(address, rank_, group_.tp, kCommBytes));
+    hosts_comm_ = comm.get();
+    comm_ = std::move(comm);
+    return OkStatus();
+  }
   if (rank_ == 0) {
     kernels::ShmCommunicator::Format(ranks_->comm_region(), group_.tp, kCommBytes);
   }
-  TANDEM_RETURN_IF_ERROR(ranks_->WaitForRanks());
   TANDEM_ASSIGN_OR_RETURN(
       comm_, kernels::ShmCommunicator::Attach(ranks_->comm_region(), rank_, group_.tp));
+  return OkStatus();
+}
+
+// Under the watchdog's eyes, which ends what a cut link would make endless.
+Status Process::ConnectHosts() {
+  TANDEM_ASSIGN_OR_RETURN(const std::vector<std::string> addresses,
+                          ranks_->ExchangeAddresses(hosts_comm_->addresses()));
+  TANDEM_RETURN_IF_ERROR(hosts_comm_->Connect(addresses));
+  observe::LogInfo("connected to all ranks, from {}", ranks_->address());
   return OkStatus();
 }
 
@@ -252,7 +280,7 @@ int Process::Lead() {
   options.min_watchdog = group_.min_watchdog;
   options.drain_timeout = cluster_.router.limits.drain_timeout;
   StepResults results(ranks_->ring().limits().max_rows, [&bell] { bell.Ring(); });
-  RingRanks ranks(ranks_->ring(), results);
+  RingRanks ranks(*ranks_, results);
   Leader leader(options, ranks, bell);
   watchdog_->WatchSteps([&leader] { leader.StartDraining(); });
   std::thread engine([&] { RunEngine(leader, bell); });
@@ -310,7 +338,7 @@ void Process::EndPeers() {
     ranks_->PollPeers(10 * kMillisecond, -1);
   }
   for (const int peer : ranks_->LivePeers()) {
-    observe::LogWarn("rank {} (process {}) does not end; killed", peer, ranks_->pid_of(peer));
+    observe::LogWarn("rank {} ({}) does not end; killed", peer, ranks_->name_of(peer));
     ranks_->Kill(peer);
   }
 }

@@ -19,14 +19,17 @@ struct Model {
 
 // One replica. An entry of the file with a count is as many of these.
 struct Group {
-  std::string name;                     // "sim-3" of the entry "sim" with a count, else the entry's
-  std::string entry;                    // name of its entry
-  int count = 1;                        // groups of its entry
-  std::string model;                    // the name of one of Cluster::models
-  int tp = 1;                           // ranks (processes)
-  int threads = 1;                      // of each rank
-  std::string device = "cpu";           // cpu | sim
-  std::string profile;                  // device sim: path of a device profile; absolute
+  std::string name;   // "sim-3" of the entry "sim" with a count, else the entry's
+  std::string entry;  // name of its entry
+  int count = 1;      // groups of its entry
+  std::string model;  // the name of one of Cluster::models
+  int tp = 1;         // ranks (processes)
+  // Where rank i runs, or all of them: an address or a name; empty: wherever it is started.
+  std::vector<std::string> hosts;
+  int rendezvous_port = 0;     // ranks meet over TCP, at this port of hosts[0]; 0: on one machine
+  int threads = 1;             // of each rank
+  std::string device = "cpu";  // cpu | sim
+  std::string profile;         // device sim: path of a device profile; absolute
   int64_t kv_memory_bytes = 256 << 20;  // of the whole group, split over its ranks
   int block_size = 16;                  // tokens; a multiple of 16
   int max_step_tokens = 256;            // token budget of a step

@@ -165,6 +165,7 @@ void Reader::CheckGroup(const YamlNode& node, const Group& group, const std::str
   const YamlNode* name = FindValue(node, "name");
   if (name != nullptr) CheckNames(*name, group, path);
   CheckDevice(node, group, path);
+  CheckHosts(node, group, path);
   if (group.max_seqs > group.max_step_tokens) {
     const YamlNode* seqs = FindValue(node, "max_seqs");
     if (seqs == nullptr) seqs = FindValue(node, "max_step_tokens");
@@ -215,9 +216,9 @@ void Reader::RequireAll(const Section& section, const YamlNode& node, const std:
 void Reader::ReadValue(const Key& key, const YamlNode& node, const std::string& path,
                        const Target& target) {
   const Field field = key.field(target);
-  if (auto* endpoints = std::get_if<std::vector<std::string>*>(&field)) {
-    SetEndpoints(node, path, *endpoints);
-    return;
+  if (auto* list = std::get_if<std::vector<std::string>*>(&field)) {
+    if (key.type == KeyType::kHosts) return SetHosts(node, path, *list);
+    return SetEndpoints(node, path, *list);
   }
   if (node.kind != YamlNode::Kind::kScalar || node.text.empty()) {
     const char* found = node.kind == YamlNode::Kind::kScalar ? "empty" : KindText(node);
@@ -257,6 +258,7 @@ Status Reader::SetScalar(const Key& key, const std::string& text, const Field& f
       return SetFile(key, text, std::get<std::string*>(field));
     case KeyType::kText:
     case KeyType::kEndpoints:
+    case KeyType::kHosts:
       break;
   }
   *std::get<std::string*>(field) = text;

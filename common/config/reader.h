@@ -39,10 +39,13 @@ class Reader {
   Status SetNumber(const Key& key, StatusOr<int64_t> number, const Field& field);
   Status SetFile(const Key& key, const std::string& text, std::string* field);
   void SetEndpoints(const YamlNode& node, const std::string& path, std::vector<std::string>* field);
+  void SetHosts(const YamlNode& node, const std::string& path, std::vector<std::string>* field);
   void CheckGroup(const YamlNode& node, const Group& group, const std::string& path);
   // replicas.cc
   void CheckNames(const YamlNode& name, const Group& group, const std::string& path);
   void CheckDevice(const YamlNode& node, const Group& group, const std::string& path);
+  // hosts.cc
+  void CheckHosts(const YamlNode& node, const Group& group, const std::string& path);
   void WriteOutCounts();
   void CheckAlias(const YamlNode& node, const std::string& path, const std::string& model,
                   Alias* alias);
@@ -61,6 +64,7 @@ class Reader {
   std::string model_given_;
   std::vector<Problem> problems_;
   std::set<std::string> group_names_;  // counts written out
+  std::set<std::string> rendezvous_;   // host and port
 };
 
 // `path` as seen from the folder of `file`, absolute.

@@ -14,7 +14,8 @@ constexpr std::string_view kSimulated = "sim";
 
 // What a device profile says, or nothing does.
 constexpr std::string_view kNotOfSimulated[] = {
-    "tp", "threads", "instruction_set", "activation_dtype", "kv_cache_dtype", "kv_memory"};
+    "hosts",          "rendezvous_port", "tp", "threads", "instruction_set", "activation_dtype",
+    "kv_cache_dtype", "kv_memory"};
 
 std::string NameOf(const Group& group, int i) {
   return group.count == 1 ? group.name : fmt::format("{}-{}", group.name, i);

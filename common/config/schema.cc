@@ -109,6 +109,19 @@ std::vector<Key> GroupShapeKeys() {
        .min = 1,
        .max = 64},
       {.section = "groups",
+       .name = "hosts",
+       .type = KeyType::kHosts,
+       .field = [](T t) -> Field { return &t.group.hosts; },
+       .help = "Addresses of the machines that its ranks run on, in order of rank, or a single one "
+               "for all; without them any machine's `tandem up` runs the group"},
+      {.section = "groups",
+       .name = "rendezvous_port",
+       .type = KeyType::kInteger,
+       .field = [](T t) -> Field { return &t.group.rendezvous_port; },
+       .help = "Port of the first of `hosts` where ranks of several hosts meet, see below; 0: they "
+               "are on one machine",
+       .max = 65535},
+      {.section = "groups",
        .name = "threads",
        .type = KeyType::kInteger,
        .field = [](T t) -> Field { return &t.group.threads; },
@@ -381,7 +394,7 @@ std::string FieldText(KeyType type, const Field& field) {
     return (*text)->empty() ? "none" : **text;
   }
   if (const auto* list = std::get_if<std::vector<std::string>*>(&field)) {
-    return fmt::format("[{}]", Join(**list, ", "));
+    return (*list)->empty() ? "none" : fmt::format("[{}]", Join(**list, ", "));
   }
   const auto& address = std::get<AddressField>(field);
   return FormatAddress({*address.host, *address.port});
@@ -459,6 +472,8 @@ std::string TypeText(const Key& key) {
       return "address:port";
     case KeyType::kEndpoints:
       return "list of endpoints";
+    case KeyType::kHosts:
+      return "list of hosts";
   }
   return "";
 }

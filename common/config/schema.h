@@ -25,6 +25,7 @@ enum class KeyType {
   kChoice,     // one of `choices`
   kAddress,    // IP address and port
   kEndpoints,  // list of what CheckEndpoint accepts
+  kHosts,      // list of what CheckHost accepts
 };
 
 // What a key sets.

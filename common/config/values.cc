@@ -197,6 +197,21 @@ Status CheckEndpoint(std::string_view text) {
   return OkStatus();
 }
 
+Status CheckHost(std::string_view text) {
+  constexpr size_t kMaxHost = 253;
+  const bool ipv6 = std::count(text.begin(), text.end(), ':') >= 2;
+  const bool fine =
+      !text.empty() && text.size() <= kMaxHost &&
+      std::all_of(text.begin(), text.end(), [&](char c) {
+        return IsAlnum(c) || c == '-' || c == '.' || c == '_' || (ipv6 && (c == ':' || c == '%'));
+      });
+  if (fine) return OkStatus();
+  return InvalidArgument(
+      "'{}' cannot be a host; an address or a name without a port, like 10.0.0.2, fd00::2 or "
+      "node-2",
+      text);
+}
+
 Status CheckName(std::string_view text) {
   const bool fine = !text.empty() && text.size() <= kMaxName && IsAlnum(text.front()) &&
                     std::all_of(text.begin(), text.end(), [](char c) {

@@ -28,6 +28,9 @@ std::string FormatAddress(const Address& address);
 // tcp://host:port or ipc:///path; both ends read it, so a port must be named.
 Status CheckEndpoint(std::string_view text);
 
+// An IPv4 or IPv6 address without brackets, or a name; no port.
+Status CheckHost(std::string_view text);
+
 // Letters, digits, '.', '_' and '-', at most 32: it becomes part of file names and commands.
 Status CheckName(std::string_view text);
 

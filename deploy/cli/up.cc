@@ -1,6 +1,7 @@
 #include "deploy/cli/up.h"
 
 #include <cstdio>
+#include <utility>
 
 #include "common/observe/log.h"
 #include "deploy/cli/process.h"
@@ -42,12 +43,19 @@ UnitSpec SimulatedUnit(const config::Cluster& cluster, const config::Group& grou
   return unit;
 }
 
+bool RunsHere(const config::Group& group, int rank, const UpOptions& options) {
+  if (group.hosts.empty()) return true;
+  return options.is_here(group.hosts[group.hosts.size() == 1 ? 0 : static_cast<size_t>(rank)]);
+}
+
+// Without processes where all of its ranks are elsewhere.
 UnitSpec GroupUnit(const config::Cluster& cluster, const config::Group& group,
                    const UpOptions& options) {
   UnitSpec unit = {"group " + group.name, /*is_router=*/false, {}};
   unit.settings = config::SettingsOf(group);
   unit.stopped_bound = group.min_watchdog + kAfterWatchdog;
   for (int rank = 0; rank < group.tp; ++rank) {
+    if (!RunsHere(group, rank, options)) continue;
     ProcessSpec worker = {fmt::format("worker {}/{}", group.name, rank),
                           {options.bin_dir + "/tandem-worker"}};
     AddCommonArguments(cluster, options, &worker.argv);
@@ -73,11 +81,16 @@ int Fail(const Status& status) {
 }  // namespace
 
 std::vector<UnitSpec> UnitsOf(const config::Cluster& cluster, const UpOptions& options) {
-  std::vector<UnitSpec> units = {RouterUnit(cluster, options)};
+  std::vector<UnitSpec> units;
+  const std::string router_host = HostOf(cluster.links.routers.front());
+  if (router_host.empty() || options.is_here(router_host)) {
+    units.push_back(RouterUnit(cluster, options));
+  }
   std::string last_simulated;  // entry; its groups follow each other
   for (const config::Group& group : cluster.groups) {
     if (group.device != "sim") {
-      units.push_back(GroupUnit(cluster, group, options));
+      UnitSpec unit = GroupUnit(cluster, group, options);
+      if (!unit.processes.empty()) units.push_back(std::move(unit));
     } else if (group.entry != last_simulated) {
       units.push_back(SimulatedUnit(cluster, group, options));
       last_simulated = group.entry;
@@ -90,6 +103,12 @@ int Up(const UpOptions& options) {
   const StatusOr<config::Cluster> cluster = config::Load(options.file, options.overrides);
   if (!cluster.ok()) return Fail(cluster.status());
   const std::vector<UnitSpec> units = UnitsOf(*cluster, options);
+  if (units.empty()) {
+    return Fail(InvalidArgument(
+        "{}: nothing of it runs on this machine; neither a group's 'hosts' nor the first of "
+        "'links.routers' is an address of it",
+        options.file));
+  }
   if (const Status status = CheckPrograms(units); !status.ok()) return Fail(status);
   if (const Status status = observe::InitLog(cluster->log.level, cluster->log.format, "up");
       !status.ok()) {

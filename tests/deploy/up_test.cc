@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <string>
+#include <vector>
+
 namespace tandem::cli {
 namespace {
 
@@ -41,6 +44,44 @@ TEST(Up, OneProcessForAllGroupsOfASimulatedEntry) {
   ASSERT_EQ(units[3].processes.size(), 1u);
   EXPECT_THAT(units[3].processes[0].argv,
               ElementsAre("/bin/tandem-worker", "--config", "/c/cluster.yaml", "--group", "s"));
+}
+
+// What runs where the only addresses are `here`.
+std::vector<std::string> NamesOn(const std::string& here, const std::string& groups) {
+  const auto cluster = config::Parse(
+      "model: {path: /m.gguf}\nlinks: {routers: "
+      "['tcp://[fd00::9]:8100']}\ngroups: " +
+          groups + "\n",
+      "/c/cluster.yaml");
+  EXPECT_TRUE(cluster.ok()) << Message(cluster.status());
+  UpOptions options{.file = "/c/cluster.yaml", .bin_dir = "/bin"};
+  options.is_here = [&](const std::string& host) { return host == here; };
+  std::vector<std::string> names;
+  for (const UnitSpec& unit : UnitsOf(*cluster, options)) {
+    for (const ProcessSpec& process : unit.processes) names.push_back(process.name);
+  }
+  return names;
+}
+
+TEST(Up, OnlyWhatRunsOnThisMachine) {
+  const std::string groups =
+      "[{name: a, tp: 2, hosts: [10.0.0.1, 10.0.0.2], rendezvous_port: 8200}, "
+      "{name: b, tp: 2, hosts: [10.0.0.2]}, {name: c}]";
+  EXPECT_THAT(NamesOn("fd00::9", groups), ElementsAre("router", "worker c/0"));
+  EXPECT_THAT(NamesOn("10.0.0.1", groups), ElementsAre("worker a/0", "worker c/0"));
+  EXPECT_THAT(NamesOn("10.0.0.2", groups),
+              ElementsAre("worker a/1", "worker b/0", "worker b/1", "worker c/0"));
+  EXPECT_THAT(NamesOn("10.0.0.3", "[{name: b, hosts: [10.0.0.2]}]"), ElementsAre());
+}
+
+TEST(ThisMachine, IsItsLoopbackAndNoAddressThatNobodyHas) {
+  EXPECT_TRUE(IsThisMachine("127.0.0.1"));
+  EXPECT_TRUE(IsThisMachine("0.0.0.0"));
+  EXPECT_TRUE(IsThisMachine("*"));
+  EXPECT_FALSE(IsThisMachine("192.0.2.1"));  // TEST-NET-1
+  EXPECT_EQ(HostOf("tcp://node-1:8100"), "node-1");
+  EXPECT_EQ(HostOf("tcp://[fd00::1]:8100"), "fd00::1");
+  EXPECT_EQ(HostOf("ipc:///run/x"), "");
 }
 
 }  // namespace

@@ -50,7 +50,7 @@ class Group {
     ranks_ = std::move(link::RankLink::Open(RankOptions(folder_.path(), 0, 1))).value();
     TANDEM_CHECK(ranks_->Agree(ShardWith(64), engine::Engine::LimitsOf(options_.engine)).ok());
     results_.emplace(ranks_->ring().limits().max_rows, [this] { bell_.Ring(); });
-    ring_ranks_.emplace(ranks_->ring(), *results_);
+    ring_ranks_.emplace(*ranks_, *results_);
     leader_.emplace(options_, *ring_ranks_, bell_);
     model_thread_ = std::thread([this] {
       SaysSeven model;

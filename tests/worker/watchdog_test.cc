@@ -61,12 +61,13 @@ class Verdict {
 
 struct Pair {
   TempFolder folder;
-  ForkedRank rank{[this] { return TakePlans(RankOptions(folder.path(), 1, 2)); }};
+  const int port;  // 0: they share memory
+  ForkedRank rank{[this] { return TakePlans(RankOptions(folder.path(), 1, 2, port)); }};
   std::unique_ptr<link::RankLink> leader;
   uint64_t step = 0;
 
-  Pair() {
-    leader = std::move(link::RankLink::Open(RankOptions(folder.path(), 0, 2))).value();
+  explicit Pair(int port = 0) : port(port) {
+    leader = std::move(link::RankLink::Open(RankOptions(folder.path(), 0, 2, port))).value();
     TANDEM_CHECK(leader->WaitForRanks().ok());
     TANDEM_CHECK(leader->Agree(ShardWith(1), kSmallLimits).ok());
   }
@@ -74,7 +75,7 @@ struct Pair {
   void Publish(Nanos limit) {
     StepPlan plan;
     plan.step = ++step;
-    TANDEM_CHECK(ring().Publish(plan, limit));
+    TANDEM_CHECK(leader->Publish(plan, limit));
   }
   // Rank 0's part of a step; waits for rank 1's.
   void RunStep(Nanos limit) {
@@ -101,6 +102,23 @@ TEST(Watchdog, AStoppedRankIsNamedAndKilled) {
             std::string::npos)
       << verdict.now();
   EXPECT_EQ(pair.rank.Wait(), -SIGKILL);
+}
+
+// Nothing of it can be heard, as if the link were cut, and the connection knows nothing of it.
+TEST(Watchdog, ARankOfAnotherHostThatIsSilentIsNamedAndCutOff) {
+  Pair pair(testing::FreePort());
+  Verdict verdict;
+  Watchdog watchdog(verdict.Options(60 * kSecond), *pair.leader);
+  watchdog.WatchSteps(verdict.OnSignal());
+  for (int i = 0; i < 10; ++i) pair.RunStep(60 * kSecond);
+  pair.rank.Signal(SIGSTOP);
+  pair.Publish(300 * kMillisecond);
+  StepPlan own;
+  ASSERT_EQ(pair.ring().WaitNext(0, own), link::PlanRing::Next::kPlan);
+  pair.ring().Done(0);
+  EXPECT_NE(verdict.Wait().find("rank 1 (127.0.0.1:"), std::string::npos) << verdict.now();
+  EXPECT_NE(verdict.now().find("did not finish a step"), std::string::npos) << verdict.now();
+  EXPECT_EQ(pair.leader->PollPeers(60 * kSecond, -1), 1);
 }
 
 TEST(Watchdog, AKilledRankIsNamed) {

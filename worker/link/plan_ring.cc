@@ -121,18 +121,22 @@ PlanRing::Slot& PlanRing::slot(uint32_t index) const {
 bool PlanRing::SlotIsFree(uint32_t index) const {
   for (int r = 0; r < header_->ranks; ++r) {
     const uint32_t done = progress(r).done.load(std::memory_order_acquire);
-    if (index - done >= kSlots) return false;
+    // Signed: a rank of another host may have the plan, and be done with it, before this one.
+    if (static_cast<int32_t>(index - done) >= kSlots) return false;
   }
   return true;
 }
 
+bool PlanRing::Fits(const StepPlan& plan) const {
+  const PlanLimits& limits = header_->limits;
+  return plan.rows.size() <= static_cast<size_t>(limits.max_rows) &&
+         plan.tokens.size() <= MaxTokens(limits) && plan.new_blocks.size() <= MaxBlocks(limits);
+}
+
 bool PlanRing::Publish(const StepPlan& plan, Nanos limit) {
   const PlanLimits& limits = header_->limits;
-  TANDEM_CHECK(plan.rows.size() <= static_cast<size_t>(limits.max_rows) &&
-               plan.tokens.size() <= MaxTokens(limits) &&
-               plan.new_blocks.size() <= MaxBlocks(limits))
-      << "plan of " << plan.rows.size() << " rows, " << plan.tokens.size() << " tokens, "
-      << plan.new_blocks.size() << " blocks";
+  TANDEM_CHECK(Fits(plan)) << "plan of " << plan.rows.size() << " rows, " << plan.tokens.size()
+                           << " tokens, " << plan.new_blocks.size() << " blocks";
   const uint32_t index = header_->published.load(std::memory_order_relaxed);
   for (;;) {
     const uint32_t seen = header_->left.count();
@@ -182,6 +186,18 @@ PlanRing::Next PlanRing::WaitNext(int rank, StepPlan& plan) {
 
 void PlanRing::Done(int rank) {
   progress(rank).done.fetch_add(1, std::memory_order_release);
+  header_->left.Ring();
+}
+
+void PlanRing::CopyProgress(int rank, uint32_t started, uint32_t done) {
+  const auto raise = [](std::atomic<uint32_t>& known, uint32_t said) {
+    uint32_t before = known.load(std::memory_order_relaxed);
+    while (static_cast<int32_t>(said - before) > 0 &&
+           !known.compare_exchange_weak(before, said, std::memory_order_acq_rel)) {
+    }
+  };
+  raise(progress(rank).started, started);
+  raise(progress(rank).done, done);
   header_->left.Ring();
 }
 

@@ -37,12 +37,20 @@ class PlanRing {
   // may take. Waits while the slot is still read. False: the group has ended.
   [[nodiscard]] bool Publish(const StepPlan& plan, Nanos limit);
 
+  // Whether a plan is within the limits, and whether Publish would not wait.
+  bool Fits(const StepPlan& plan) const;
+  bool HasRoom() const { return SlotIsFree(num_published()); }
+
   enum class Next { kPlan, kShutdown, kAborted };
 
   // A rank's model thread: waits for the plan after the last one it was done with. The plan's spans
   // are valid until Done().
   Next WaitNext(int rank, StepPlan& plan);
   void Done(int rank);
+
+  // How far a rank whose memory is another one has come; less than is known already changes
+  // nothing.
+  void CopyProgress(int rank, uint32_t started, uint32_t done);
 
   // Any thread. Shutdown: ranks return kShutdown after the plans published so far.
   void Shutdown();

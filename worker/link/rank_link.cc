@@ -1,74 +1,61 @@
 #include "worker/link/rank_link.h"
 
 #include <poll.h>
-#include <signal.h>
-#include <sys/file.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/un.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/observe/log.h"
+#include "worker/link/rank_messages.h"
 #include "worker/link/seq_packet.h"
+#include "worker/link/tcp_transport.h"
+#include "worker/link/unix_transport.h"
 
 namespace tandem::link {
 namespace {
 
-constexpr int kJoinTimeoutMs = 1000;  // of a process that has connected, to say who it is
-constexpr int kRetryMs = 50;          // between looks for a leader that is not there yet
-constexpr int kTickMs = 50;           // between two beats
+constexpr Nanos kJoinTimeout = kSecond;  // of a process that has connected, to say who it is
+constexpr size_t kMaxNewcomers = 64;
+constexpr int kTickMs = 50;  // between two beats
 constexpr size_t kPage = 4096;
-
-Status Failed(const std::string& what, const std::string& path) {
-  return InvalidArgument("{} {}: {}; see links.runtime_dir", what, path, std::strerror(errno));
-}
-
-StatusOr<sockaddr_un> AddressOf(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) {
-    return InvalidArgument(
-        "socket path {} has {} bytes, {} are possible; shorten "
-        "links.runtime_dir",
-        path, path.size(), sizeof(address.sun_path) - 1);
-  }
-  std::memcpy(address.sun_path, path.data(), path.size());
-  return address;
-}
-
-// Of a socket that poll() called closed: what was sent before is still there to be read.
-bool HasUnread(int socket) {
-  char byte;
-  return ::recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
-}
 
 size_t CommOffset(int tp) { return (RollCall::RequiredBytes(tp) + kPage - 1) / kPage * kPage; }
 
-int OpenPidfd(int pid) { return static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)); }
+std::unique_ptr<RankTransport> TransportFor(const RankLinkOptions& options) {
+  if (options.port == 0) {
+    return std::make_unique<UnixTransport>(options.runtime_dir, options.group);
+  }
+  return std::make_unique<TcpTransport>(TcpTransportOptions{.runtime_dir = options.runtime_dir,
+                                                            .group = options.group,
+                                                            .host = options.host,
+                                                            .port = options.port,
+                                                            .rank = options.rank,
+                                                            .tp = options.tp});
+}
 
 }  // namespace
+
+RankLink::RankLink(const RankLinkOptions& options)
+    : options_(options), transport_(TransportFor(options)) {}
 
 StatusOr<std::unique_ptr<RankLink>> RankLink::Open(const RankLinkOptions& options) {
   TANDEM_CHECK(options.rank >= 0 && options.rank < options.tp)
       << "rank " << options.rank << " of " << options.tp;
   std::unique_ptr<RankLink> self(new RankLink(options));
-  self->socket_path_ = options.runtime_dir + "/" + options.group + ".sock";
-  if (options.rank == 0) {
-    TANDEM_RETURN_IF_ERROR(self->Listen());
-    const size_t bytes = CommOffset(options.tp) + options.comm_bytes;
-    TANDEM_ASSIGN_OR_RETURN(SharedRegion memory, SharedRegion::Create(bytes));
-    self->MapMemory(std::move(memory));
-  } else {
-    TANDEM_RETURN_IF_ERROR(self->Connect());
-    TANDEM_RETURN_IF_ERROR(self->JoinLeader());
-  }
+  TANDEM_RETURN_IF_ERROR(options.rank == 0 ? self->Lead() : self->JoinLeader());
   return self;
+}
+
+Status RankLink::Lead() {
+  TANDEM_RETURN_IF_ERROR(transport_->Listen());
+  const size_t comm_bytes = transport_->shares_memory() ? options_.comm_bytes : 0;
+  TANDEM_ASSIGN_OR_RETURN(SharedRegion memory,
+                          SharedRegion::Create(CommOffset(options_.tp) + comm_bytes));
+  MapMemory(std::move(memory));
+  return OkStatus();
 }
 
 void RankLink::MapMemory(SharedRegion memory) {
@@ -76,129 +63,56 @@ void RankLink::MapMemory(SharedRegion memory) {
   comm_offset_ = CommOffset(options_.tp);
   roll_call_ = RollCall(memory_.bytes());
   roll_call_.Beat(options_.rank);
-}
-
-RankLink::~RankLink() {
-  if (listener_.valid()) ::unlink(socket_path_.c_str());
-}
-
-// The folder may lie in /tmp: refuse one that somebody else has put there.
-Status RankLink::PrepareFolder() {
-  const std::string& dir = options_.runtime_dir;
-  if (::mkdir(dir.c_str(), 0700) != 0 && errno != EEXIST) return Failed("cannot make folder", dir);
-  struct stat status {};
-  if (::lstat(dir.c_str(), &status) != 0) return Failed("cannot look at", dir);
-  if (!S_ISDIR(status.st_mode) || status.st_uid != ::geteuid() || (status.st_mode & 022) != 0) {
-    return InvalidArgument(
-        "{} must be a folder of this user that only he can write; see "
-        "links.runtime_dir",
-        dir);
-  }
-  return OkStatus();
-}
-
-// Who holds the lock owns the group's name on this machine, so a socket file that is already there
-// is a dead leader's.
-Status RankLink::Listen() {
-  TANDEM_ASSIGN_OR_RETURN(const sockaddr_un address, AddressOf(socket_path_));
-  TANDEM_RETURN_IF_ERROR(PrepareFolder());
-  const std::string lock_path = options_.runtime_dir + "/" + options_.group + ".lock";
-  lock_ = UniqueFd(::open(lock_path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!lock_.valid()) return Failed("cannot open", lock_path);
-  if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
-    return InvalidArgument(
-        "group {} has a leader on this machine already ({} is locked); stop it, "
-        "or use another links.runtime_dir",
-        options_.group, lock_path);
-  }
-  ::unlink(socket_path_.c_str());
-  listener_ = UniqueFd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-  if (!listener_.valid() ||
-      ::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 ||
-      ::listen(listener_.get(), 64) != 0) {
-    return Failed("cannot listen on", socket_path_);
-  }
-  return OkStatus();
-}
-
-Status RankLink::Connect() {
-  TANDEM_ASSIGN_OR_RETURN(const sockaddr_un address, AddressOf(socket_path_));
-  bool told = false;
-  for (;;) {
-    UniqueFd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-    if (!socket.valid()) return Failed("cannot make a socket for", socket_path_);
-    if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) ==
-        0) {
-      Peer leader;
-      leader.rank = 0;
-      leader.socket = std::move(socket);
-      peers_.push_back(std::move(leader));
-      return OkStatus();
-    }
-    if (errno != ENOENT && errno != ECONNREFUSED && errno != EAGAIN && errno != EINTR) {
-      return Failed("cannot connect to", socket_path_);
-    }
-    if (!told) observe::LogInfo("looking for the leader at {}", socket_path_);
-    told = true;
-    const Status waited = WaitReadable(-1, options_.stop_fd, kRetryMs);
-    if (waited.code() == StatusCode::kCancelled) return waited;
-  }
+  transport_->Keep(roll_call_);
 }
 
 Status RankLink::JoinLeader() {
-  Peer& leader = peers_.front();
-  ucred credentials{};
-  socklen_t size = sizeof(credentials);
-  ::getsockopt(leader.socket.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size);
-  leader.pid = credentials.pid;
-  leader.pidfd = UniqueFd(OpenPidfd(leader.pid));
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<RankPeer> leader, transport_->Connect(options_.stop_fd));
   JoinMessage join;
   join.rank = options_.rank;
   join.tp = options_.tp;
   join.build = options_.build;
   join.settings = options_.settings;
-  TANDEM_RETURN_IF_ERROR(SendPacket(leader.socket.get(), &join, sizeof(join)));
-  const Status answered = WaitReadable(leader.socket.get(), options_.stop_fd,
+  TANDEM_RETURN_IF_ERROR(leader->Send(BytesOf(join)));
+  const Status answered = WaitReadable(leader->fd(), options_.stop_fd,
                                        static_cast<int>(options_.answer_limit / kMillisecond));
   if (answered.code() == StatusCode::kUnavailable) {
-    return Unavailable("the leader of group {} (process {}) does not answer; is it stopped?",
-                       options_.group, leader.pid);
+    return Unavailable("the leader of group {} ({}) does not answer; is it stopped?",
+                       options_.group, leader->name());
   }
   TANDEM_RETURN_IF_ERROR(answered);
   Answer answer;
-  UniqueFd memory;
-  TANDEM_RETURN_IF_ERROR(
-      ReceivePacket(leader.socket.get(), &answer, sizeof(answer), options_.stop_fd, &memory));
+  UniqueFd file;
+  TANDEM_RETURN_IF_ERROR(leader->Receive(WritableBytesOf(answer), options_.stop_fd, &file));
   if (answer.refused == Answer::kTaken) {
     return Unavailable("refused by the leader: {}", answer.reason.str());
   }
   if (answer.refused != Answer::kFits) {
     return InvalidArgument("refused by the leader: {}", answer.reason.str());
   }
-  TANDEM_ASSIGN_OR_RETURN(SharedRegion mapped, SharedRegion::Map(std::move(memory)));
-  if (mapped.bytes().size() <= CommOffset(options_.tp)) {
-    return Internal("the leader's memory has {} bytes", mapped.bytes().size());
+  TANDEM_ASSIGN_OR_RETURN(SharedRegion memory, transport_->shares_memory()
+                                                   ? SharedRegion::Map(std::move(file))
+                                                   : SharedRegion::Create(CommOffset(options_.tp)));
+  if (memory.bytes().size() < CommOffset(options_.tp)) {
+    return Internal("the leader's memory has {} bytes", memory.bytes().size());
   }
-  MapMemory(std::move(mapped));
+  MapMemory(std::move(memory));
+  leader->Joined(0);
+  peers_.push_back({.process = std::move(leader), .rank = 0});
   return OkStatus();
-}
-
-RankLink::Peer* RankLink::FindPeer(int rank) {
-  for (Peer& peer : peers_) {
-    if (peer.rank == rank) return &peer;
-  }
-  return nullptr;
 }
 
 Status RankLink::WaitForRanks() {
   if (options_.rank != 0) return OkStatus();
   while (static_cast<int>(peers_.size()) < options_.tp - 1) {
     roll_call_.Beat(0);
-    const Status waited = WaitReadable(listener_.get(), options_.stop_fd, kTickMs);
-    if (waited.code() == StatusCode::kCancelled) return waited;
+    std::vector<pollfd> fds = {{options_.stop_fd, POLLIN, 0}, {transport_->listener(), POLLIN, 0}};
+    for (const Newcomer& newcomer : newcomers_) fds.push_back({newcomer.process->fd(), POLLIN, 0});
+    ::poll(fds.data(), fds.size(), kTickMs);
+    if ((fds[0].revents & POLLIN) != 0) return MakeStatus(StatusCode::kCancelled, "told to stop");
     ForgetGone();
     KillSilent(MonotonicNow());
-    if (waited.ok()) TANDEM_RETURN_IF_ERROR(AcceptOne());
+    Welcome();
   }
   return OkStatus();
 }
@@ -206,13 +120,12 @@ Status RankLink::WaitForRanks() {
 // What it may have sent is of no use to its successor.
 void RankLink::ForgetGone() {
   std::vector<pollfd> fds;
-  for (const Peer& peer : peers_) fds.push_back({peer.socket.get(), 0, 0});
+  for (const Peer& peer : peers_) fds.push_back(peer.process->End());
   if (fds.empty() || ::poll(fds.data(), fds.size(), 0) <= 0) return;
   for (size_t i = fds.size(); i-- > 0;) {
     if (fds[i].revents == 0) continue;
-    observe::LogWarn(
-        "rank {} (process {}) has ended before the group was complete; another may join",
-        peers_[i].rank, peers_[i].pid);
+    observe::LogWarn("rank {} ({}) has ended before the group was complete; another may join",
+                     peers_[i].rank, peers_[i].process->name());
     roll_call_.Forget(peers_[i].rank);
     peers_.erase(peers_.begin() + static_cast<ptrdiff_t>(i));
   }
@@ -229,50 +142,50 @@ void RankLink::KillSilent(Nanos now) {
       peer.beats_at = now;
     }
     if (now - peer.beats_at <= options_.silence_limit) continue;
-    observe::LogError("rank {} (process {}) stands still; killed", peer.rank, peer.pid);
-    Kill(peer.rank);
+    observe::LogError("rank {} ({}) stands still; killed", peer.rank, peer.process->name());
+    peer.process->Kill();
     peer.beats_at = now;  // once
   }
 }
 
-RankLink::Peer RankLink::Accept() {
-  Peer peer;
-  peer.socket = UniqueFd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  if (!peer.socket.valid()) return peer;
-  ucred credentials{};
-  socklen_t size = sizeof(credentials);
-  ::getsockopt(peer.socket.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size);
-  peer.pid = credentials.pid;
-  return peer;
+// Takes in who connects and answers who has said what it is. Waits for nobody: whatever connects
+// must not hold up those that are there.
+void RankLink::Welcome() {
+  pollfd listener = {transport_->listener(), POLLIN, 0};
+  const Nanos now = MonotonicNow();
+  while (newcomers_.size() < kMaxNewcomers && ::poll(&listener, 1, 0) > 0) {
+    std::unique_ptr<RankPeer> process = transport_->Accept();
+    if (process == nullptr) break;
+    newcomers_.push_back({std::move(process), now});
+  }
+  std::erase_if(newcomers_, [&](Newcomer& newcomer) { return Hear(newcomer, now); });
 }
 
-// Not OK only if this process was told to stop; what is wrong with one that connects is its own
-// affair.
-Status RankLink::AcceptOne() {
-  Peer peer = Accept();
-  if (!peer.socket.valid()) return OkStatus();
-  peer.pidfd = UniqueFd(OpenPidfd(peer.pid));
-  const Status spoke = WaitReadable(peer.socket.get(), options_.stop_fd, kJoinTimeoutMs);
-  if (spoke.code() == StatusCode::kCancelled) return spoke;
+// True: there is nothing more to wait for.
+bool RankLink::Hear(Newcomer& newcomer, Nanos now) {
+  RankPeer& process = *newcomer.process;
+  if (!WaitReadable(process.fd(), -1, 0).ok()) return now - newcomer.since > kJoinTimeout;
   JoinMessage join;
-  Status fits = spoke.ok() ? ReceivePacket(peer.socket.get(), &join, sizeof(join), -1) : spoke;
+  Status fits = process.Receive(WritableBytesOf(join), -1);
+  // Whoever only looked whether somebody listens (`tandem drain` does) is gone by now.
+  if (fits.code() == StatusCode::kUnavailable) return true;
   if (fits.ok()) {
     const Answer answer = CheckJoin(join);
     const bool taken = answer.refused == Answer::kFits;
-    const Status sent =
-        SendPacket(peer.socket.get(), &answer, sizeof(answer), taken ? memory_.fd() : -1);
+    if (taken) process.Joined(join.rank);
+    const bool shared = taken && transport_->shares_memory();
+    const Status sent = process.Send(BytesOf(answer), shared ? memory_.fd() : -1);
     fits = taken ? sent : InvalidArgument("{}", answer.reason.str());
   }
   if (!fits.ok()) {
-    observe::LogError("refused process {} as a rank of group {}: {}", peer.pid, options_.group,
+    observe::LogError("refused {} as a rank of group {}: {}", process.name(), options_.group,
                       Message(fits));
-    return OkStatus();
+    return true;
   }
-  peer.rank = join.rank;
-  peer.beats_at = MonotonicNow();
-  observe::LogInfo("rank {} (process {}) joined", peer.rank, peer.pid);
-  peers_.push_back(std::move(peer));
-  return OkStatus();
+  observe::LogInfo("rank {} ({}) joined", join.rank, process.name());
+  peers_.push_back(
+      {.process = std::move(newcomer.process), .rank = join.rank, .beats_at = MonotonicNow()});
+  return true;
 }
 
 Answer RankLink::CheckJoin(const JoinMessage& join) const {
@@ -302,10 +215,52 @@ Answer RankLink::CheckJoin(const JoinMessage& join) const {
   for (const Peer& peer : peers_) {
     if (peer.rank != join.rank) continue;
     answer.refused = Answer::kTaken;
-    answer.reason = fmt::format("rank {} is there already (process {}); stop one of the two",
-                                join.rank, peer.pid);
+    answer.reason = fmt::format("rank {} is there already ({}); stop one of the two", join.rank,
+                                peer.process->name());
   }
   return answer;
+}
+
+Status RankLink::Gone(const Peer& peer) const {
+  return Unavailable("rank {} ({}) ended while the group was loading", peer.rank,
+                     peer.process->name());
+}
+
+StatusOr<std::vector<std::string>> RankLink::ExchangeAddresses(const std::string& own) {
+  waits_for_ranks_.store(true, std::memory_order_relaxed);
+  StatusOr<std::vector<std::string>> all = GatherAddresses(own);
+  waits_for_ranks_.store(false, std::memory_order_relaxed);
+  return all;
+}
+
+StatusOr<std::vector<std::string>> RankLink::GatherAddresses(const std::string& own) {
+  TANDEM_CHECK(own.size() <= AddressMessage::kMaxBytes) << own.size() << " bytes of addresses";
+  std::vector<AddressMessage> all(static_cast<size_t>(options_.tp));
+  AddressMessage& mine = all[static_cast<size_t>(options_.rank)];
+  mine.num_bytes = static_cast<int32_t>(own.size());
+  std::memcpy(mine.bytes, own.data(), own.size());
+  if (options_.rank != 0) TANDEM_RETURN_IF_ERROR(peers_[0].process->Send(BytesOf(mine)));
+  for (Peer& peer : peers_) {  // of the leader all of them come, in order
+    const size_t first = static_cast<size_t>(peer.rank);
+    const size_t end = options_.rank == 0 ? first + 1 : all.size();
+    for (size_t r = first; r < end; ++r) {
+      const Status got = peer.process->Receive(WritableBytesOf(all[r]), options_.stop_fd);
+      if (got.code() == StatusCode::kCancelled) return got;
+      if (!got.ok()) return Gone(peer);
+    }
+  }
+  for (size_t r = 0; options_.rank == 0 && r < all.size(); ++r) {
+    for (Peer& peer : peers_) {
+      if (!peer.process->Send(BytesOf(all[r])).ok()) return Gone(peer);
+    }
+  }
+  std::vector<std::string> texts;
+  for (const AddressMessage& one : all) {
+    const size_t n = static_cast<size_t>(
+        std::clamp<int32_t>(one.num_bytes, 0, static_cast<int32_t>(AddressMessage::kMaxBytes)));
+    texts.emplace_back(one.bytes, n);
+  }
+  return texts;
 }
 
 StatusOr<int> RankLink::Agree(const LoadedShard& shard, const PlanLimits& limits) {
@@ -328,12 +283,9 @@ StatusOr<int> RankLink::LeadAgreement(const LoadedShard& shard, const PlanLimits
 Status RankLink::CollectLoaded(LoadedShard& group) {
   for (Peer& peer : peers_) {
     LoadedMessage loaded;
-    const Status got = ReceivePacket(peer.socket.get(), &loaded, sizeof(loaded), options_.stop_fd);
+    const Status got = peer.process->Receive(WritableBytesOf(loaded), options_.stop_fd);
     if (got.code() == StatusCode::kCancelled) return got;
-    if (!got.ok()) {
-      return Unavailable("rank {} (process {}) ended while the group was loading", peer.rank,
-                         peer.pid);
-    }
+    if (!got.ok()) return Gone(peer);
     if (loaded.fingerprint.str() != group.fingerprint) {
       return InvalidArgument("rank {} has loaded another model ({}) than the leader ({})",
                              peer.rank, loaded.fingerprint.str(), group.fingerprint);
@@ -349,83 +301,86 @@ Status RankLink::CollectLoaded(LoadedShard& group) {
 
 void RankLink::RefuseAll(const std::string& line) {
   Answer answer;
-  answer.refused = 1;
+  answer.refused = Answer::kMistake;
   answer.reason = line;
-  for (Peer& peer : peers_) (void)SendPacket(peer.socket.get(), &answer, sizeof(answer));
+  for (Peer& peer : peers_) (void)peer.process->Send(BytesOf(answer));
 }
 
 Status RankLink::SendRing(int num_blocks, const PlanLimits& limits) {
-  TANDEM_ASSIGN_OR_RETURN(ring_memory_,
-                          SharedRegion::Create(PlanRing::RequiredBytes(limits, options_.tp)));
-  PlanRing::Format(ring_memory_.bytes(), limits, options_.tp);
+  TANDEM_RETURN_IF_ERROR(MakeRing(limits));
   Answer go;
   go.num_blocks = num_blocks;
+  go.limits = limits;
+  const int file = transport_->shares_memory() ? ring_memory_.fd() : -1;
   for (Peer& peer : peers_) {
-    if (!SendPacket(peer.socket.get(), &go, sizeof(go), ring_memory_.fd()).ok()) {
-      return Unavailable("rank {} (process {}) ended while the group was loading", peer.rank,
-                         peer.pid);
-    }
+    if (!peer.process->Send(BytesOf(go), file).ok()) return Gone(peer);
   }
   return AttachRing();
 }
 
 StatusOr<int> RankLink::ReceiveRing(const LoadedShard& shard) {
-  const int leader = peers_.front().socket.get();
+  RankPeer& leader = *peers_.front().process;
   LoadedMessage loaded;
   loaded.num_blocks = shard.num_blocks;
   loaded.fingerprint = shard.fingerprint;
   loaded.instruction_set = shard.instruction_set;
-  TANDEM_RETURN_IF_ERROR(SendPacket(leader, &loaded, sizeof(loaded)));
+  TANDEM_RETURN_IF_ERROR(leader.Send(BytesOf(loaded)));
   Answer answer;
-  UniqueFd memory;
-  TANDEM_RETURN_IF_ERROR(ReceivePacket(leader, &answer, sizeof(answer), options_.stop_fd, &memory));
-  if (answer.refused != 0) return InvalidArgument("{}", answer.reason.str());
-  TANDEM_ASSIGN_OR_RETURN(ring_memory_, SharedRegion::Map(std::move(memory)));
+  UniqueFd file;
+  TANDEM_RETURN_IF_ERROR(leader.Receive(WritableBytesOf(answer), options_.stop_fd, &file));
+  if (answer.refused != Answer::kFits) return InvalidArgument("{}", answer.reason.str());
+  if (transport_->shares_memory()) {
+    TANDEM_ASSIGN_OR_RETURN(ring_memory_, SharedRegion::Map(std::move(file)));
+  } else {
+    TANDEM_RETURN_IF_ERROR(MakeRing(answer.limits));
+  }
   TANDEM_RETURN_IF_ERROR(AttachRing());
   return answer.num_blocks;
+}
+
+Status RankLink::MakeRing(const PlanLimits& limits) {
+  TANDEM_ASSIGN_OR_RETURN(ring_memory_,
+                          SharedRegion::Create(PlanRing::RequiredBytes(limits, options_.tp)));
+  PlanRing::Format(ring_memory_.bytes(), limits, options_.tp);
+  return OkStatus();
 }
 
 Status RankLink::AttachRing() {
   TANDEM_ASSIGN_OR_RETURN(PlanRing ring, PlanRing::Attach(ring_memory_.bytes(), options_.tp));
   ring_ = std::make_unique<PlanRing>(ring);
+  transport_->Keep(ring);
   return OkStatus();
 }
 
+bool RankLink::Publish(const StepPlan& plan, Nanos limit) {
+  if (!ring_->Publish(plan, limit)) return false;
+  transport_->Published(plan, limit);
+  return true;
+}
+
 int RankLink::PollPeers(Nanos timeout, int wake_fd) {
-  // A peer is looked at for its end alone: what it sends is for Agree.
-  std::vector<pollfd> fds = {{wake_fd, POLLIN, 0}, {listener_.get(), POLLIN, 0}};
-  for (const Peer& peer : peers_) fds.push_back({peer.gone ? -1 : peer.socket.get(), 0, 0});
-  for (const Peer& peer : late_) fds.push_back({peer.socket.get(), POLLIN, 0});
+  // A peer is looked at for its end alone: what it sends is for the other thread.
+  std::vector<pollfd> fds = {{wake_fd, POLLIN, 0}};
+  for (const Peer& peer : peers_) fds.push_back(peer.process->End());
+  for (size_t i = 0; i < peers_.size(); ++i) {
+    if (peers_[i].gone) fds[i + 1].fd = -1;
+  }
+  if (options_.rank == 0) fds.push_back({transport_->listener(), POLLIN, 0});
+  for (const Newcomer& newcomer : newcomers_) fds.push_back({newcomer.process->fd(), POLLIN, 0});
   const int timeout_ms = static_cast<int>(timeout / kMillisecond);
-  if (::poll(fds.data(), fds.size(), timeout_ms) <= 0) return -1;
-  if (fds[1].revents != 0) late_.push_back(Accept());
-  AnswerLate();
+  const int events = ::poll(fds.data(), fds.size(), timeout_ms);
+  if (options_.rank == 0) Welcome();
+  if (events <= 0) return -1;
   bool unread = false;
   for (size_t i = 0; i < peers_.size(); ++i) {
-    if (fds[i + 2].revents == 0) continue;
-    unread = HasUnread(peers_[i].socket.get());
+    if (peers_[i].gone || fds[i + 1].revents == 0) continue;
+    unread = peers_[i].process->HasUnread();
     if (unread) continue;
     peers_[i].gone = true;
     return peers_[i].rank;
   }
-  if (unread) ::poll(fds.data(), 1, timeout_ms);  // it stays so until Agree has read
+  if (unread) ::poll(fds.data(), 1, timeout_ms);  // it stays so until the other thread has read
   return -1;
-}
-
-// Whoever connects now is one too many, or came while the rank before it was dying.
-void RankLink::AnswerLate() {
-  std::erase_if(late_, [this](const Peer& peer) {
-    JoinMessage join;
-    if (peer.socket.valid() && !WaitReadable(peer.socket.get(), -1, 0).ok()) return false;
-    if (!peer.socket.valid() || !ReceivePacket(peer.socket.get(), &join, sizeof(join), -1).ok()) {
-      return true;
-    }
-    Answer answer = CheckJoin(join);
-    (void)SendPacket(peer.socket.get(), &answer, sizeof(answer));
-    observe::LogError("refused process {} as a rank of group {}: {}", peer.pid, options_.group,
-                      answer.reason.str());
-    return true;
-  });
 }
 
 std::vector<int> RankLink::LivePeers() const {
@@ -436,17 +391,17 @@ std::vector<int> RankLink::LivePeers() const {
   return live;
 }
 
-int RankLink::pid_of(int rank) const {
+std::string RankLink::name_of(int rank) const {
   for (const Peer& peer : peers_) {
-    if (peer.rank == rank) return peer.pid;
+    if (peer.rank == rank) return peer.process->name();
   }
-  return -1;
+  return "";
 }
 
 void RankLink::Kill(int rank) {
-  Peer* peer = FindPeer(rank);
-  if (peer == nullptr || !peer->pidfd.valid()) return;
-  ::syscall(SYS_pidfd_send_signal, peer->pidfd.get(), SIGKILL, nullptr, 0);
+  for (Peer& peer : peers_) {
+    if (peer.rank == rank) peer.process->Kill();
+  }
 }
 
 }  // namespace tandem::link

@@ -27,6 +27,9 @@ class RollCall {
   void SetReady(int rank) { entry(rank).ready.store(1, std::memory_order_release); }
   bool ready(int rank) const { return entry(rank).ready.load(std::memory_order_acquire) != 0; }
 
+  // What a rank whose memory is another one said there.
+  void Copy(int rank, uint32_t beats, bool ready);
+
   // For a process that takes the place of one that died.
   void Forget(int rank);
 
@@ -46,6 +49,11 @@ inline size_t RollCall::RequiredBytes(int ranks) {
 
 inline RollCall::Entry& RollCall::entry(int rank) const {
   return reinterpret_cast<Entry*>(region_.data())[rank];
+}
+
+inline void RollCall::Copy(int rank, uint32_t beats, bool ready) {
+  entry(rank).beats.store(beats, std::memory_order_relaxed);
+  if (ready) SetReady(rank);
 }
 
 inline void RollCall::Forget(int rank) {

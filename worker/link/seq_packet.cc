@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <cstring>
 
 namespace tandem::link {
 namespace {
@@ -24,8 +25,8 @@ UniqueFd TakeDescriptor(msghdr& message) {
 
 }  // namespace
 
-Status SendPacket(int socket, const void* data, size_t size, int fd) {
-  iovec part{const_cast<void*>(data), size};
+Status SendPacket(int socket, std::span<const std::byte> packet, int fd) {
+  iovec part{const_cast<std::byte*>(packet.data()), packet.size()};
   msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
@@ -43,7 +44,7 @@ Status SendPacket(int socket, const void* data, size_t size, int fd) {
   do {
     sent = ::sendmsg(socket, &message, MSG_NOSIGNAL);
   } while (sent < 0 && errno == EINTR);
-  return sent == static_cast<ssize_t>(size) ? OkStatus() : Gone("cannot send");
+  return sent == static_cast<ssize_t>(packet.size()) ? OkStatus() : Gone("cannot send");
 }
 
 Status WaitReadable(int fd, int stop_fd, int timeout_ms) {
@@ -58,9 +59,9 @@ Status WaitReadable(int fd, int stop_fd, int timeout_ms) {
   return n > 0 ? OkStatus() : Unavailable("no answer within {} ms", timeout_ms);
 }
 
-Status ReceivePacket(int socket, void* data, size_t size, int stop_fd, UniqueFd* fd) {
+Status ReceivePacket(int socket, std::span<std::byte> packet, int stop_fd, UniqueFd* fd) {
   TANDEM_RETURN_IF_ERROR(WaitReadable(socket, stop_fd, -1));
-  iovec part{data, size};
+  iovec part{packet.data(), packet.size()};
   msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
@@ -74,8 +75,8 @@ Status ReceivePacket(int socket, void* data, size_t size, int stop_fd, UniqueFd*
   } while (got < 0 && errno == EINTR);
   if (got <= 0) return Gone("peer");
   UniqueFd received = TakeDescriptor(message);
-  if (got != static_cast<ssize_t>(size) || (message.msg_flags & MSG_TRUNC) != 0) {
-    return InvalidArgument("a message of {} bytes where {} were due", got, size);
+  if (got != static_cast<ssize_t>(packet.size()) || (message.msg_flags & MSG_TRUNC) != 0) {
+    return InvalidArgument("a message of {} bytes where {} were due", got, packet.size());
   }
   if (fd != nullptr) *fd = std::move(received);
   return OkStatus();
