@@ -13,7 +13,7 @@ build=(
   libcli11-dev libyaml-cpp-dev libpcre2-dev prometheus-cpp-dev zlib1g-dev libgloo-dev
   libgtest-dev libgmock-dev libbenchmark-dev
 )
-test=(clang clang-tidy clang-format libclang-rt-14-dev)
+test=(clang clang-tidy clang-format libclang-rt-14-dev iproute2)
 
 die() { echo "install-deps.sh: $*" >&2; exit 1; }
 

@@ -1,25 +1,27 @@
 #!/usr/bin/env python3
 """Tests that are gone are found: tests/EXPECTED lists, for each preset, every ctest entry and how
-many cases it passed. One that is missing, skipped or passed fewer cases is a failure. `FLAG:N` at
-the end of a line: N of the cases need a CPU with that flag of /proc/cpuinfo, and are not expected
-where it is absent.
+many cases it passed. One that is missing, skipped or passed fewer cases is a failure. `NEED:N` at
+the end of a line: N of the cases need something of the machine, and are not expected where it is
+absent: a flag of /proc/cpuinfo, or `namespaces`, the right to make network namespaces.
 
   expected.py check PRESET JUNIT_FILE   against tests/EXPECTED
   expected.py write PRESET JUNIT_FILE   after adding tests: takes over what ran
 """
 import pathlib
 import re
+import subprocess
 import sys
 import xml.etree.ElementTree
 
 EXPECTED = pathlib.Path(__file__).resolve().parent / "EXPECTED"
-HEADER = ("# preset, ctest entry, cases passed, those of them that need a CPU flag; "
+NAMESPACES = EXPECTED.parent / "e2e" / "namespaces.py"
+HEADER = ("# preset, ctest entry, cases passed, those of them that need something of the machine; "
           "`tests/expected.py write` after adding tests.\n")
 PASSED = re.compile(r"^\[  PASSED  \] (\d+) tests?", re.M)
 
 
 def read_expected():
-    """{preset: {name: (cases, {flag: how many of them need it})}}"""
+    """{preset: {name: (cases, {need: how many of them have it})}}"""
     expected = {}
     if EXPECTED.exists():
         for line in EXPECTED.read_text().splitlines():
@@ -31,10 +33,12 @@ def read_expected():
 
 
 def num_not_here(needs):
-    """Cases that this CPU cannot run."""
+    """Cases that this machine cannot run."""
     cpu = pathlib.Path("/proc/cpuinfo").read_text()
-    flags = set(re.findall(r"^flags\s*:(.*)$", cpu, re.M)[0].split())
-    return sum(n for flag, n in needs.items() if flag not in flags)
+    has = set(re.findall(r"^flags\s*:(.*)$", cpu, re.M)[0].split())
+    if "namespaces" in needs and subprocess.run([sys.executable, NAMESPACES]).returncode == 0:
+        has.add("namespaces")
+    return sum(n for need, n in needs.items() if need not in has)
 
 
 def read_run(junit):
@@ -52,7 +56,9 @@ def check(preset, ran):
     problems = []
     for name, (cases, needs) in read_expected().get(preset, {}).items():
         cases -= num_not_here(needs)
-        if name not in ran:
+        if cases == 0:
+            print(f"{preset}: {name} is not for this machine")
+        elif name not in ran:
             problems.append(f"{preset}: {name} did not run")
         elif ran[name] < cases:
             problems.append(f"{preset}: {name} passed {ran[name]} cases, not {cases}")
@@ -65,9 +71,12 @@ def check(preset, ran):
 
 def write(preset, ran):
     expected = read_expected()
-    needs_of = {name: needs for name, (_, needs) in expected.get(preset, {}).items()}
+    before = expected.get(preset, {})
+    needs_of = {name: needs for name, (_, needs) in before.items()}
     expected[preset] = {name: (cases + num_not_here(needs_of.get(name, {})), needs_of.get(name, {}))
                         for name, cases in ran.items()}
+    expected[preset] |= {name: (cases, needs) for name, (cases, needs) in before.items()
+                         if name not in ran and cases == num_not_here(needs)}
     lines = [" ".join([p, name, str(cases), *(f"{flag}:{n}" for flag, n in needs.items())]) + "\n"
              for p in sorted(expected) for name, (cases, needs) in sorted(expected[p].items())]
     EXPECTED.write_text(HEADER + "".join(lines))
