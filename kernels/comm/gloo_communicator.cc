@@ -186,7 +186,7 @@ bool GlooCommunicator::AllAgree(const Call& call) {
   return true;
 }
 
-// Ends all waits, here and, as the connections break, at the peers.
+// Ends all waits here and, as the connections break, those for this rank.
 void GlooCommunicator::Lose(Status why) {
   {
     MutexLock lock(mutex_);

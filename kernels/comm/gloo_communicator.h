@@ -9,9 +9,10 @@
 // from all has met them. So slot n & 1 is free for round n + 2, as with shared memory.
 //
 // A peer whose connection ends is noticed by all that wait for it. One that is silent is not: there
-// is no time limit here, whoever watches the steps calls Abort(), which ends the peers' waits too.
-// Nothing is encrypted, and Gloo takes whoever connects first for the peer: for networks where
-// everybody is trusted. REQUIRES: SIGPIPE is ignored.
+// is no time limit here, whoever watches the steps calls Abort(). It ends the waits of this rank
+// and those for it; a rank that waits for a third one has its own watchdog. Nothing is encrypted,
+// and Gloo takes whoever connects first for the peer: for networks where everybody is trusted.
+// REQUIRES: SIGPIPE is ignored.
 #pragma once
 
 #include <atomic>
