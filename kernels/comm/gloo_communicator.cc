@@ -3,8 +3,12 @@
 #include <gloo/common/error.h>
 #include <gloo/transport/context.h>
 #include <gloo/transport/tcp/device.h>
+#include <netdb.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <cstring>
 #include <exception>
 #include <utility>
@@ -31,6 +35,25 @@ std::string Reason(const std::exception& error) {
   return text.starts_with('[') && end != std::string::npos ? text.substr(end + 2) : text;
 }
 
+// Gloo looks for itself, but leaks what it has looked up where it does not find anything.
+Status CheckAddress(const std::string& address) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_NUMERICHOST;
+  addrinfo* found = nullptr;
+  if (const int error = ::getaddrinfo(address.c_str(), nullptr, &hints, &found); error != 0) {
+    return InvalidArgument("{} is no address: {}", address, ::gai_strerror(error));
+  }
+  const int fd = ::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const bool ours = fd >= 0 && ::bind(fd, found->ai_addr, found->ai_addrlen) == 0;
+  const int error = errno;
+  if (fd >= 0) ::close(fd);
+  ::freeaddrinfo(found);
+  return ours ? OkStatus()
+              : InvalidArgument("cannot listen on {} for the other ranks: {}", address,
+                                std::strerror(error));
+}
+
 }  // namespace
 
 // Made whole before there is a connection, and constant from then on, so that Abort() may walk over
@@ -55,6 +78,7 @@ StatusOr<std::unique_ptr<GlooCommunicator>> GlooCommunicator::Create(const std::
                                                                      size_t max_bytes) {
   TANDEM_CHECK(size >= 2 && size <= kMaxRanks && rank >= 0 && rank < size)
       << "rank " << rank << " of " << size;
+  TANDEM_RETURN_IF_ERROR(CheckAddress(address));
   auto mesh = std::make_unique<Mesh>();
   try {
     mesh->device = gloo::transport::tcp::CreateDevice(gloo::transport::tcp::attr(address.c_str()));

@@ -82,6 +82,8 @@ TEST(GlooCommunicator, WhatCannotWorkIsRefused) {
   const auto elsewhere = GlooCommunicator::Create("192.0.2.1", 0, 2, 1024);
   EXPECT_EQ(elsewhere.status().code(), StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(Message(elsewhere.status())), HasSubstr("192.0.2.1"));
+  EXPECT_EQ(GlooCommunicator::Create("node-1", 0, 2, 1024).status().code(),
+            StatusCode::kInvalidArgument);
   std::vector<std::string> addresses;
   auto comms = MakeGlooRanks(2, 1024, addresses);
   addresses[1].pop_back();
