@@ -97,7 +97,7 @@ void Leader::Send(bool after_step, Nanos now) {
   // The next report follows the step that is now in front, or one that is yet to be planned.
   const Nanos limit =
       num_in_flight_ > 0 ? in_flight_[0].limit : limit_.For(options_.engine.max_step_tokens);
-  out.next_within = limit + 2 * options_.idle_interval;
+  out.next_within = ShareOf(kLeaderShare, limit) + 2 * options_.idle_interval;
   routers_->SendStep(std::move(out));
 }
 

@@ -1,6 +1,10 @@
 // How long a step may take before the group counts as lost: the larger of a floor and ten times
 // what steps like it have taken. Short steps (decodes) and long ones (chunks of prompts) are kept
 // apart: their cost a token differs by a factor that would make a limit useless. Thread: engine.
+//
+// A limit is the time within which clients hear of the loss, so whoever watches acts before it is
+// over; one after the other, so that one process names the culprit: the leader, the other ranks
+// (the leader stands still), `tandem up` (no rank runs), the routers (nor does the machine).
 #pragma once
 
 #include <algorithm>
@@ -8,6 +12,15 @@
 #include "common/ids.h"
 
 namespace tandem::worker {
+
+// The part of a limit after which a process acts. What is left is for the last words, or for a
+// router to see that a connection was closed (200 ms).
+inline constexpr double kLeaderShare = 0.8;
+inline constexpr double kFollowerShare = 0.9;
+
+inline Nanos ShareOf(double share, Nanos limit) {
+  return static_cast<Nanos>(share * static_cast<double>(limit));
+}
 
 class StepLimit {
  public:

@@ -10,6 +10,7 @@
 
 #include "common/clock.h"
 #include "common/observe/log.h"
+#include "worker/step_limit.h"
 
 namespace tandem::worker {
 namespace {
@@ -133,7 +134,7 @@ bool Watchdog::FirstStepDone() const { return ring_ != nullptr && front_ != 0; }
 std::string Watchdog::LookAtPeers(Nanos now) {
   for (const int peer : link_.LivePeers()) {
     const Nanos silent = now - beats_[static_cast<size_t>(peer)].changed;
-    if (silent <= options_.silence_limit + options_.slack) continue;
+    if (silent <= ShareOf(options_.share, options_.silence_limit)) continue;
     link_.Kill(peer);  // a stopped process sees no SIGTERM
     return fmt::format("{} stands still since {} ms, before the first step", Describe(peer),
                        silent / kMillisecond);
@@ -177,7 +178,7 @@ std::string Watchdog::LookAtProgress(Nanos now) {
   const bool idle = front == published;
   const Nanos limit =
       idle ? (published == 0 ? options_.stall_limit : options_.idle_limit) : ring_->limit(front);
-  if (now - since_ <= limit + options_.slack) return "";
+  if (now - since_ <= ShareOf(options_.share, limit)) return "";
   const Nanos waited = (now - since_) / kMillisecond;
   if (idle && shutting_down_) {
     return fmt::format("{} did not end within {} ms", Describe(link_.rank()), waited);

@@ -28,8 +28,7 @@ struct WatchdogOptions {
   // that does nothing at all for so long will never have loaded. Loading itself may take its time.
   Nanos silence_limit = 5 * kSecond;
   Nanos stall_limit = 60 * kSecond;
-  // Ranks that are not the leader wait this much longer, so that one process names the culprit.
-  Nanos slack = 0;
+  double share = 1;  // of all these limits but stall_limit: see step_limit.h
   Nanos tick = 50 * kMillisecond;
   // Told once, on the watchdog's thread, which then ends. The ranks found silent are dead already,
   // the ring is aborted.

@@ -24,6 +24,7 @@
 #include "worker/model/model_runner.h"
 #include "worker/rank_loop.h"
 #include "worker/ring_ranks.h"
+#include "worker/step_limit.h"
 #include "worker/watchdog.h"
 
 namespace tandem::worker {
@@ -32,7 +33,6 @@ namespace {
 // Of one rank in one round; larger tensors take several. A step of 256 tokens and 2,048 hidden
 // values fits.
 constexpr size_t kCommBytes = 2 << 20;
-constexpr Nanos kFollowerSlack = kSecond;
 constexpr Nanos kMinIdleLimit = kSecond;         // several idle steps
 constexpr Nanos kMinSilenceLimit = 5 * kSecond;  // while loading: a busy machine may be slow
 constexpr Nanos kGoodbyeFlush = 200 * kMillisecond;
@@ -256,7 +256,7 @@ WatchdogOptions Process::WatchdogFor() {
   options.signal_fd = signals_.get();
   options.idle_limit = std::max(group_.min_watchdog, kMinIdleLimit);
   options.silence_limit = SilenceLimit();
-  if (rank_ != 0) options.slack = kFollowerSlack;
+  options.share = rank_ == 0 ? kLeaderShare : kFollowerShare;
   options.on_lost = [this](const std::string& reason) { EndLost(reason); };
   // Nobody knows of the group yet, and its threads may be anywhere in the model file.
   options.on_stopped_loading = [] {

@@ -44,7 +44,7 @@ struct UnitSpec {
   std::string name;  // "router", "group g0"
   bool is_router = false;
   std::vector<ProcessSpec> processes;
-  Nanos stopped_bound = 7 * kSecond;  // how long a process of it may stand still
+  Nanos stopped_bound = 5 * kSecond;  // how long a process of it may stand still
   std::string settings = {};          // of the cluster file; what differs is not what runs
 };
 

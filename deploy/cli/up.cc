@@ -10,9 +10,10 @@ namespace tandem::cli {
 namespace {
 
 constexpr int kOperatorMistake = 2;
-// The group's own watchdog goes first, because it can name the culprit to the routers; its other
-// ranks take a second more than its leader.
-constexpr Nanos kAfterWatchdog = 2 * kSecond;
+// Of `min_watchdog`. The group's own watchdog goes first (at 0.8 and 0.9, worker/step_limit.h),
+// because it can name the culprit to the routers; what is left is for them to see that the leader's
+// connection is closed (200 ms).
+constexpr double kShareOfWatchdog = 0.94;
 
 void AddCommonArguments(const config::Cluster& cluster, const UpOptions& options,
                         std::vector<std::string>* argv) {
@@ -53,7 +54,8 @@ UnitSpec GroupUnit(const config::Cluster& cluster, const config::Group& group,
                    const UpOptions& options) {
   UnitSpec unit = {"group " + group.name, /*is_router=*/false, {}};
   unit.settings = config::SettingsOf(group);
-  unit.stopped_bound = group.min_watchdog + kAfterWatchdog;
+  unit.stopped_bound =
+      static_cast<Nanos>(kShareOfWatchdog * static_cast<double>(group.min_watchdog));
   for (int rank = 0; rank < group.tp; ++rank) {
     if (!RunsHere(group, rank, options)) continue;
     ProcessSpec worker = {fmt::format("worker {}/{}", group.name, rank),

@@ -23,7 +23,7 @@ struct GroupLinkOptions {
   std::map<std::string, std::string> models;
   uint32_t credits = 64;                // reports a group may have unacknowledged
   Nanos ping_interval = 200'000'000;    // a group whose process died is noticed at the next one
-  Nanos silence_slack = 1'000'000'000;  // beyond what the group itself said
+  Nanos silence_slack = 500'000'000;  // beyond what the group itself said
 };
 
 class GroupLink final : public routing::GroupPort {

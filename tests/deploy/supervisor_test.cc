@@ -88,7 +88,7 @@ TEST_F(Supervision, AGroupWhoseRanksAreAllStoppedIsKilledAndStartedAgain) {
   for (const char* rank : {"g0.0", "g0.1"}) kill(LastPid(rank), SIGSTOP);
   EXPECT_TRUE(WaitForStarts("g0.0", 2));
   EXPECT_TRUE(WaitForStarts("g0.1", 2));
-  EXPECT_THAT(Log(), HasSubstr("has stood still for 2100 ms: killing it"));
+  EXPECT_THAT(Log(), HasSubstr("has stood still for 1880 ms: killing it"));
   EXPECT_EQ(Stop(SIGTERM), 0);
   EXPECT_EQ(CountStarts("g1.0") + CountStarts("router"), 2);
   EXPECT_TRUE(AllGone());

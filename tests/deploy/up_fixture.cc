@@ -20,8 +20,8 @@ namespace {
 constexpr char kClusterFile[] =
     "model: {path: model.gguf}\n"
     "groups:\n"
-    "  - {name: g0, tp: 2, min_watchdog: 100ms}\n"
-    "  - {name: g1, tp: 1, min_watchdog: 100ms}\n"
+    "  - {name: g0, tp: 2, min_watchdog: 2s}\n"
+    "  - {name: g1, tp: 1, min_watchdog: 2s}\n"
     "router: {listen: 127.0.0.1:0, limits: {drain_timeout: 60s}}\n";
 
 pid_t Spawn(const std::vector<std::string>& argv, const std::string& output) {

@@ -121,6 +121,25 @@ TEST(Watchdog, ARankOfAnotherHostThatIsSilentIsNamedAndCutOff) {
   EXPECT_EQ(pair.leader->PollPeers(60 * kSecond, -1), 1);
 }
 
+TEST(Watchdog, ActsWhenItsShareOfALimitIsOver) {
+  Pair pair;
+  Verdict verdict;
+  WatchdogOptions options = verdict.Options(60 * kSecond);
+  options.share = 0.01;
+  Watchdog watchdog(options, *pair.leader);
+  watchdog.WatchSteps(verdict.OnSignal());
+  pair.RunStep(60 * kSecond);
+  pair.rank.Signal(SIGSTOP);
+  pair.Publish(50 * kSecond);
+  const std::string reason = verdict.Wait();
+  const std::string before = "did not finish a step within ";
+  const size_t at = reason.find(before);
+  ASSERT_NE(at, std::string::npos) << reason;
+  const int waited_ms = std::stoi(reason.substr(at + before.size()));
+  EXPECT_GE(waited_ms, 500);
+  EXPECT_LT(waited_ms, 50'000);
+}
+
 TEST(Watchdog, AKilledRankIsNamed) {
   Pair pair;
   Verdict verdict;
