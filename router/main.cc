@@ -171,7 +171,8 @@ int main(int argc, char** argv) {
   app.add_option("--config", options.config, "the cluster file")->required();
   app.add_option("--model", options.model, "GGUF file, instead of the cluster file's");
   app.add_option("--router-index", options.router_index, "which of links.routers this one is");
-  app.add_option("--port", options.port, "HTTP port, instead of the cluster file's; 0: a free one");
+  app.add_option("--port", options.port, "HTTP port, instead of the cluster file's; 0: a free one")
+      ->check(CLI::Range(0, 65535));
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

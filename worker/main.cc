@@ -13,6 +13,8 @@ namespace {
 
 using tandem::worker::kExitMistake;
 
+constexpr int kMostRanks = 64;  // groups[].tp
+
 struct Arguments {
   std::string config;
   std::string group;
@@ -73,7 +75,7 @@ int main(int argc, char** argv) {
                  "name of the group in it; of simulated groups also of the entry with all of them")
       ->required();
   app.add_option("--rank", arguments.rank, "0 is the leader; simulated groups have none")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(0, kMostRanks - 1));
   app.add_option("--model", arguments.model, "GGUF file instead of the cluster file's");
   try {
     app.parse(argc, argv);

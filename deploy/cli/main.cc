@@ -1,17 +1,17 @@
 // The command `tandem`: check, up, drain and keys are its own, every other word is a program beside
-// it
-// (`tandem router` executes tandem-router, `tandem bench kernels` tandem-bench-kernels).
+// it (`tandem router` executes tandem-router, `tandem bench kernels` tandem-bench-kernels).
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
 #include <cstdio>
-#include <filesystem>
+#include <iterator>
+#include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <vector>
 
 #include "common/config/cluster_config.h"
+#include "common/config/values.h"
 #include "deploy/cli/drain.h"
 #include "deploy/cli/process.h"
 #include "deploy/cli/up.h"
@@ -79,8 +79,8 @@ int Check(const std::string& file, const config::Overrides& overrides) {
   return 0;
 }
 
-int DrainGroup(const std::string& file, const std::string& group) {
-  const StatusOr<config::Cluster> cluster = config::Load(file);
+int DrainGroup(const UpOptions& options, const std::string& group) {
+  const StatusOr<config::Cluster> cluster = config::Load(options.file, options.overrides);
   const Status status = cluster.ok() ? Drain(*cluster, group) : cluster.status();
   if (status.ok()) {
     fmt::print("group '{}' has left\n", group);
@@ -90,17 +90,22 @@ int DrainGroup(const std::string& file, const std::string& group) {
   return status.code() == StatusCode::kInvalidArgument ? kOperatorMistake : 1;
 }
 
-std::string ProgramsBeside(const std::string& folder) {
-  std::vector<std::string> names;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with("tandem-")) names.push_back(name);
-  }
-  std::sort(names.begin(), names.end());
-  std::string all;
-  for (const std::string& name : names) all += (all.empty() ? "" : ", ") + name;
-  return all.empty() ? "none" : all;
+// Without those for one part of it, `tandem bench NAME`.
+constexpr std::string_view kPrograms[] = {"router", "worker", "bench", "simulate"};
+constexpr std::string_view kCommands[] = {"check", "up", "drain", "keys"};
+
+bool IsOneOf(std::span<const std::string_view> words, std::string_view word) {
+  return std::find(words.begin(), words.end(), word) != words.end();
+}
+
+int RefuseWord(const std::string& word) {
+  std::vector<std::string> all(std::begin(kCommands), std::end(kCommands));
+  all.insert(all.end(), std::begin(kPrograms), std::end(kPrograms));
+  const std::string nearest = config::Nearest(word, all);
+  PrintError(fmt::format("tandem: there is no command '{}'; {}the commands are {} (tandem --help)",
+                         word, nearest.empty() ? "" : fmt::format("did you mean '{}'? ", nearest),
+                         config::Join(all, ", ")));
+  return kOperatorMistake;
 }
 
 // `tandem WORD ARGUMENTS...`; `bench` takes one word more.
@@ -110,7 +115,8 @@ int RunBeside(std::vector<std::string> words) {
     PrintError(Message(folder.status()));
     return 1;
   }
-  std::string program = "tandem-" + words[0];
+  const std::string word = words[0];
+  std::string program = "tandem-" + word;
   size_t used = 1;
   if (words[0] == "bench" && words.size() > 1 && !words[1].starts_with('-')) {
     program += "-" + words[1];
@@ -119,21 +125,23 @@ int RunBeside(std::vector<std::string> words) {
   words.erase(words.begin(), words.begin() + static_cast<ptrdiff_t>(used));
   words.insert(words.begin(), *folder + "/" + program);
   const Status status = Execute(words);
-  PrintError(fmt::format("tandem: {}; beside this command are: {}", Message(status),
-                         ProgramsBeside(*folder)));
+  if (!IsOneOf(kPrograms, word)) return RefuseWord(word);
+  PrintError(fmt::format("tandem: {}", Message(status)));
   return kOperatorMistake;
 }
 
 // A word that is not an option and not one of ours.
 bool NamesAProgram(std::string_view word) {
-  return !word.starts_with('-') && word != "check" && word != "up" && word != "keys" &&
-         word != "drain";
+  return !word.starts_with('-') && !IsOneOf(kCommands, word);
 }
 
 void AddFileOptions(CLI::App* command, UpOptions* options) {
   command->add_option("file", options->file, "Cluster file (YAML)")->required();
   command->add_option("--model", options->overrides.model_path,
                       "GGUF file, before model.path of the cluster file");
+}
+
+void AddPortOption(CLI::App* command, UpOptions* options) {
   command
       ->add_option("--port", options->overrides.listen_port, "Port, before that of router.listen")
       ->check(CLI::Range(0, 65535));
@@ -147,21 +155,26 @@ int Main(int argc, char** argv) {
   app.set_version_flag("--version", TANDEM_VERSION);
   app.require_subcommand(1);
   app.footer(
-      "Other words are programs beside this one: tandem router, tandem worker, tandem bench "
-      "NAME.\nExit codes: 0 done, or stopped on request; 2 a mistake of the operator's; 1 "
-      "other.");
+      "Programs beside this one (each has --help):\n"
+      "  router    The router alone; up starts it\n"
+      "  worker    One rank of a group; up starts all\n"
+      "  bench     Load test of any OpenAI endpoint; bench NAME: tandem-bench-NAME\n"
+      "  simulate  Recorded traffic through routing and engine in virtual time\n"
+      "Exit codes: 0 done, or stopped on request; 2 a mistake of the operator's; 1 other.");
   UpOptions options;
   CLI::App* check = app.add_subcommand("check", "Name every mistake in a cluster file");
   AddFileOptions(check, &options);
+  AddPortOption(check, &options);
   CLI::App* up = app.add_subcommand(
       "up", "Start the router and all ranks on this machine and keep them running");
   AddFileOptions(up, &options);
+  AddPortOption(up, &options);
   up->add_option("--bin-dir", options.bin_dir,
                  "Folder of tandem-router and tandem-worker; default: that of this command");
   std::string group;
   CLI::App* drain = app.add_subcommand(
       "drain", "Have a group of this machine finish what it has and leave; waits until it has");
-  drain->add_option("file", options.file, "Cluster file (YAML)")->required();
+  AddFileOptions(drain, &options);
   drain->add_option("group", group, "Name of the group")->required();
   CLI::App* keys = app.add_subcommand("keys", "Every key of the cluster file");
   try {
@@ -173,7 +186,7 @@ int Main(int argc, char** argv) {
     fmt::print("{}", config::Reference());
     return 0;
   }
-  if (drain->parsed()) return DrainGroup(options.file, group);
+  if (drain->parsed()) return DrainGroup(options, group);
   if (check->parsed()) return Check(options.file, options.overrides);
   if (options.bin_dir.empty()) {
     const StatusOr<std::string> folder = OwnFolder();

@@ -64,8 +64,10 @@ Status CheckProgram(const std::string& path) {
   if (stat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode) && access(path.c_str(), X_OK) == 0) {
     return OkStatus();
   }
-  return NotFound("there is no program {}; build it (ninja {}) or install it there", path,
-                  std::filesystem::path(path).filename().string());
+  return NotFound(
+      "there is no program {}; build it (cmake --build --preset release --target {}) or install it "
+      "there",
+      path, std::filesystem::path(path).filename().string());
 }
 
 StatusOr<pid_t> StartProcess(const std::vector<std::string>& argv) {

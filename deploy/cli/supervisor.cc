@@ -31,6 +31,9 @@ bool Runs(const auto& unit) {
                      [](const auto& process) { return process.pid != 0; });
 }
 
+// Some senders deliver one wish twice: timeout(1) signals the process and its group.
+constexpr Nanos kSameWish = kSecond;
+
 bool IsIgnored(int signal) {
   struct sigaction action = {};
   return sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
@@ -63,9 +66,9 @@ int Supervisor::Run() {
   return exit_code_;
 }
 
-// Blocked signals are queued for the descriptor even when they were to be ignored. SIGINT then
-// stays ignored (a background job of a script); SIGHUP is a request as well as the end of the
-// terminal, and only the latter is ignored (nohup).
+// Blocked signals are queued for the descriptor even when they were to be ignored, as SIGINT is in
+// a background job of a script. SIGHUP is a request as well as the end of the terminal, and only
+// the latter is ignored (nohup).
 Status Supervisor::CatchSignals() {
   ::signal(SIGPIPE, SIG_IGN);
   sigset_t set;
@@ -74,7 +77,7 @@ Status Supervisor::CatchSignals() {
   sigaddset(&set, SIGTERM);
   sigaddset(&set, SIGHUP);
   hangup_ignored_ = IsIgnored(SIGHUP);
-  if (!IsIgnored(SIGINT)) sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGINT);
   sigprocmask(SIG_BLOCK, &set, nullptr);
   signal_fd_ = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
   if (signal_fd_ < 0) return Internal("signalfd: {}", strerror(errno));
@@ -96,7 +99,12 @@ void Supervisor::WaitForSignals() {
 }
 
 void Supervisor::OnStopSignal(int signal) {
-  if (++seen_[signal] > 1) {
+  const Nanos now = MonotonicNow();
+  if (Nanos& first = first_[signal]; first == 0) {
+    first = now;
+  } else if (now - first < kSameWish) {
+    return;
+  } else {
     LogWarn("a second {}: killing all processes", strsignal(signal));
     KillAll();
     return;

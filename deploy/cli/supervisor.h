@@ -13,8 +13,8 @@
 // continued in time goes on.
 //
 // What takes longer than its bound gets SIGKILL, and so does everything at the second signal of the
-// same kind. A process that exits with 2 says that the operator must mend something: no restart,
-// all of it stops.
+// same kind, if it comes a second or more after the first. A process that exits with 2 says that
+// the operator must mend something: no restart, all of it stops.
 //
 // SIGHUP asks for the units anew (SupervisorOptions::reload): routers get SIGHUP, groups that are
 // new or had left are started, those that are gone from the list get SIGTERM and leave.
@@ -121,7 +121,7 @@ class Supervisor {
   bool killed_ = false;
   bool ended_ = false;
   int exit_code_ = 0;
-  int seen_[65] = {};  // stop signals by number
+  Nanos first_[65] = {};  // stop signals by number: when the first came
   int signal_fd_ = -1;
   bool hangup_ignored_ = false;  // the terminal may go: nohup
 };

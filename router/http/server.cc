@@ -32,7 +32,9 @@ constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 
 constexpr auto kSweepPeriod = std::chrono::milliseconds(50);  // of deadlines and of the drain
 constexpr Nanos kLastWords = kSecond;  // to write error events after the drain's time is over
-constexpr int kMaxRefusing = 64;       // connections over the limit that still get a 503
+// Some senders deliver one wish twice: timeout(1) signals the process and its group.
+constexpr Nanos kSameWish = kSecond;
+constexpr int kMaxRefusing = 64;  // connections over the limit that still get a 503
 
 ServiceOptions WithSettings(ServiceOptions options, const ServiceSettings& settings) {
   options.settings = settings;
@@ -73,6 +75,7 @@ struct Server::Impl {
   asio::signal_set signals{io};
   asio::steady_timer sweep_timer{io};
   bool finished = false;
+  Nanos drain_began = 0;
   Nanos drain_until = 0;  // 0: not draining
 };
 
@@ -142,6 +145,8 @@ asio::awaitable<void> Server::Impl::Signals() {
     if (error) co_return;
     if (signal == SIGHUP) {
       Reload();
+    } else if (drain_until != 0 && MonotonicNow() - drain_began < kSameWish) {
+      continue;
     } else if (drain_until != 0) {
       observe::LogWarn("second signal {}: stopping at once", signal);
       Finish();
@@ -175,7 +180,8 @@ void Server::Impl::Drain() {
   if (drain_until != 0 || finished) return;
   observe::LogInfo("draining: {} requests in flight have up to {} s", service.num_active(),
                    limits.drain_timeout / kSecond);
-  drain_until = MonotonicNow() + limits.drain_timeout;
+  drain_began = MonotonicNow();
+  drain_until = drain_began + limits.drain_timeout;
   service.Drain();
   for (Connection* connection : Connections()) connection->CloseIfIdle();
 }

@@ -58,7 +58,7 @@ TEST_F(Command, DrainNamesWhatIsNotThere) {
   EXPECT_THAT(text_, HasSubstr("cluster.yaml: there is no group 'g'; did you mean 'g0'?"));
   Write("here.yaml",
         "model: {path: model.gguf}\ngroups: [{name: g0}]\nlinks: {runtime_dir: run}\n");
-  EXPECT_EQ(Run({"drain", Path("here.yaml"), "g0"}), 1);
+  EXPECT_EQ(Run({"drain", Path("here.yaml"), "g0", "--model", Path("model.gguf")}), 1);
   EXPECT_EQ(text_, "no leader of the group 'g0' runs on this machine (" + Path("run/g0.sock") +
                        ": No such file or directory)\n");
 }
@@ -89,8 +89,16 @@ TEST_F(Command, OtherWordsAreProgramsBesideIt) {
   EXPECT_EQ(text_, "a --b\n");
   EXPECT_EQ(RunCommand({tandem, "simulate"}, &text_), 2);
   EXPECT_THAT(text_, HasSubstr("there is no program " + Path("bin/tandem-simulate")));
-  EXPECT_THAT(text_, HasSubstr("beside this command are: tandem-bench-echo, tandem-router, "
-                               "tandem-worker"));
+  EXPECT_THAT(text_, HasSubstr("cmake --build --preset release --target tandem-simulate"));
+}
+
+TEST_F(Command, AWordThatIsNoCommandIsToldTheNearest) {
+  EXPECT_EQ(Run({"chck", "cluster.yaml"}), 2);
+  EXPECT_EQ(text_,
+            "tandem: there is no command 'chck'; did you mean 'check'? the commands are check, up, "
+            "drain, keys, router, worker, bench, simulate (tandem --help)\n");
+  EXPECT_EQ(Run({"--help"}), 0);
+  EXPECT_THAT(text_, HasSubstr("simulate  Recorded traffic"));
 }
 
 }  // namespace

@@ -137,6 +137,9 @@ class Faults(unittest.TestCase):
             stream.wait_first()
             for pid in cluster.pids("tandem-router"):
                 os.kill(pid, signal.SIGTERM)
+            wait_until(lambda: "draining" in cluster.log(), 10, "the router drains")
+            for pid in cluster.pids("tandem-router"):
+                os.kill(pid, signal.SIGTERM)  # as timeout(1) does: one wish, delivered twice
 
             def refused():
                 if stream.ended.is_set():
