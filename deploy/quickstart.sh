@@ -2,23 +2,26 @@
 # From a bare Debian 12 to a model that answers: packages, build, model, router and two ranks.
 # Serves on 127.0.0.1:8000 until Ctrl-C. A second run takes seconds.
 #   --once      stop after the first reply
-#   --port P    another port
-# TANDEM_MODEL=/path/model.gguf serves that file. The log is build/quickstart.log.
+#   --port P    another port: a cluster of its own beside one that runs already
+# TANDEM_MODEL=/path/model.gguf serves that file. The log is build/quickstart.log, with another port
+# build/quickstart-P.log. Exit codes: 0 done, or stopped; 2 a mistake in the arguments; 1 other.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 once=no port=8000
 die() { echo "quickstart.sh: $*" >&2; exit 1; }
+mistake() { echo "quickstart.sh: $*" >&2; exit 2; }
 while [ $# -gt 0 ]; do
   case "$1" in
     --once) once=yes ;;
-    --port) port=${2:-}; shift ;;
-    *) die "unknown option '$1'; --once, --port P" ;;
+    --port) port=${2:-}; [ $# -lt 2 ] || shift ;;
+    --help | -h) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
+    *) mistake "unknown option '$1'; --once, --port P, --help" ;;
   esac
   shift
 done
 if ! [[ "$port" =~ ^[0-9]{1,5}$ ]] || [ "$port" -lt 1 ] || [ "$port" -gt 65535 ]; then
-  die "--port '$port': a number from 1 to 65535"
+  mistake "--port '$port': a number from 1 to 65535"
 fi
 
 step() { printf '\n== %s\n' "$*"; }
@@ -44,6 +47,14 @@ echo "$model"
 
 step "start"
 bin=build/release/bin config=configs/quickstart.yaml log=build/quickstart.log
+if [ "$port" != 8000 ]; then  # not the links, the folder and the log of one that may run at 8000
+  config=build/quickstart-$port.yaml log=build/quickstart-$port.log
+  { cat configs/quickstart.yaml
+    echo "links:"
+    echo "  routers: [ipc:///tmp/tandem-$(id -u)-$port.ipc]"
+    echo "  runtime_dir: /tmp/tandem-$(id -u)-$port"
+  } >"$config"
+fi
 "$bin/tandem" check "$config" --model "$model" --port "$port"
 
 up=
