@@ -35,6 +35,7 @@ namespace {
 constexpr size_t kCommBytes = 2 << 20;
 constexpr Nanos kMinIdleLimit = kSecond;         // several idle steps
 constexpr Nanos kMinSilenceLimit = 5 * kSecond;  // while loading: a busy machine may be slow
+constexpr int kSignalsApartMs = 20;
 constexpr Nanos kGoodbyeFlush = 200 * kMillisecond;
 constexpr Nanos kPeersEnd = kSecond;  // before ranks that have not ended are killed
 
@@ -83,7 +84,8 @@ class Process {
   }
 
   int Run() {
-    Status ready = Meet();
+    Status ready = CheckModel();
+    if (ready.ok()) ready = Meet();
     if (ready.ok()) ready = Load();
     if (ready.ok()) ready = Agree();
     if (!ready.ok()) return ExitFor(ready);
@@ -91,6 +93,8 @@ class Process {
   }
 
  private:
+  model::ShardOptions ShardOptionsOf() const;
+  Status CheckModel();
   Status Meet();
   link::RankLinkOptions LinkOptions() const;
   Status MakeCommunicator();
@@ -102,7 +106,8 @@ class Process {
   int Follow();
   void RunEngine(Leader& leader, link::Bell& bell);
   WatchdogOptions WatchdogFor();
-  bool ToldToStop() const;
+  void WarnOfShortContext() const;
+  bool ToldToStop(int wait_ms) const;
   [[noreturn]] void EndLost(const std::string& reason);
   // For the main thread: the watchdog ends the process.
   [[noreturn]] void WaitForTheEnd(const Status& why);
@@ -184,7 +189,7 @@ Status Process::ConnectHosts() {
   return OkStatus();
 }
 
-Status Process::Load() {
+model::ShardOptions Process::ShardOptionsOf() const {
   model::ShardOptions options;
   options.model_path = served_.path;
   options.threads = group_.threads;
@@ -196,6 +201,22 @@ Status Process::Load() {
   options.activation_dtype = group_.activation_dtype;
   options.kv_cache_dtype = group_.kv_cache_dtype;
   options.instruction_set = group_.instruction_set;
+  return options;
+}
+
+// Before the other ranks are waited for: what is wrong with the model is said at once.
+Status Process::CheckModel() {
+  TANDEM_ASSIGN_OR_RETURN(const int context,
+                          model::ModelRunner::Check(ShardOptionsOf(), rank_, group_.tp));
+  if (rank_ == 0 && served_.max_context > context) {
+    observe::LogWarn("max_context of the model '{}' is {}, but it was trained for {}, which hold",
+                     served_.name, served_.max_context, context);
+  }
+  return OkStatus();
+}
+
+Status Process::Load() {
+  const model::ShardOptions options = ShardOptionsOf();
   const Nanos start = MonotonicNow();
   TANDEM_ASSIGN_OR_RETURN(model_, model::ModelRunner::Load(options, *comm_));
   observe::LogInfo("loaded {} in {} ms: {}, {} KV blocks fit", options.model_path,
@@ -307,10 +328,21 @@ void Process::RunEngine(Leader& leader, link::Bell& bell) {
   routers_open_.store(true, std::memory_order_release);
   observe::LogInfo("group {} is complete: tp {}, {} KV blocks", group_.name, group_.tp,
                    num_blocks_);
+  WarnOfShortContext();
   if (leader.Run(*routers_) != Leader::End::kDrained) return;
   routers_->Goodbye("the group was told to stop", kGoodbyeFlush);
   routers_open_.store(false, std::memory_order_release);  // the main thread will destroy them
   ring.Shutdown();
+}
+
+void Process::WarnOfShortContext() const {
+  const engine::EngineOptions options = EngineOptionsFor(num_blocks_);
+  const int context = engine::Engine::ContextOf(options);
+  if (context >= options.max_context) return;
+  observe::LogWarn(
+      "kv_memory of group {} holds {} tokens, so no prompt and reply together are longer, though "
+      "the model takes {}; raise groups[].kv_memory for more",
+      group_.name, context, options.max_context);
 }
 
 void Process::WaitForTheEnd(const Status& why) {
@@ -318,18 +350,25 @@ void Process::WaitForTheEnd(const Status& why) {
   for (;;) ::pause();
 }
 
-bool Process::ToldToStop() const {
+bool Process::ToldToStop(int wait_ms) const {
   pollfd waiting = {signals_.get(), POLLIN, 0};
-  return ::poll(&waiting, 1, 0) > 0;
+  return ::poll(&waiting, 1, wait_ms) > 0;
 }
 
 // On the watchdog's thread. Other threads may be stuck anywhere, so nothing is destroyed.
 void Process::EndLost(const std::string& reason) {
-  observe::LogError("group {} is lost: {}", group_.name, reason);
+  const bool known = routers_open_.load(std::memory_order_acquire);
+  // All ranks are told one after the other; who was first may be gone before this one hears it.
+  const bool told = ToldToStop(known ? 0 : kSignalsApartMs);
+  if (told) {
+    observe::LogInfo("told to stop; {}", reason);
+  } else {
+    observe::LogError("group {} is lost: {}", group_.name, reason);
+  }
   comm_->Abort();
-  if (routers_open_.load(std::memory_order_acquire)) routers_->Goodbye(reason, kGoodbyeFlush);
+  if (known) routers_->Goodbye(reason, kGoodbyeFlush);
   if (rank_ == 0) EndPeers();
-  ::_exit(ToldToStop() ? kExitDone : kExitGroupLost);
+  ::_exit(told || ToldToStop(0) ? kExitDone : kExitGroupLost);
 }
 
 void Process::EndPeers() {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <utility>
 
 #include "common/check.h"
@@ -19,7 +20,9 @@ namespace {
 
 constexpr Nanos kJoinTimeout = kSecond;  // of a process that has connected, to say who it is
 constexpr size_t kMaxNewcomers = 64;
-constexpr int kTickMs = 50;  // between two beats
+constexpr int kTickMs = 50;                // between two beats
+constexpr Nanos kFirstWord = 2 * kSecond;  // about ranks that do not come
+constexpr Nanos kNextWord = 10 * kSecond;
 constexpr size_t kPage = 4096;
 
 size_t CommOffset(int tp) { return (RollCall::RequiredBytes(tp) + kPage - 1) / kPage * kPage; }
@@ -104,7 +107,13 @@ Status RankLink::JoinLeader() {
 
 Status RankLink::WaitForRanks() {
   if (options_.rank != 0) return OkStatus();
+  const Nanos start = MonotonicNow();
+  Nanos tell_at = start + kFirstWord;
   while (static_cast<int>(peers_.size()) < options_.tp - 1) {
+    if (const Nanos now = MonotonicNow(); now >= tell_at) {
+      SayWhoIsMissing(now - start);
+      tell_at = now + kNextWord;
+    }
     roll_call_.Beat(0);
     std::vector<pollfd> fds = {{options_.stop_fd, POLLIN, 0}, {transport_->listener(), POLLIN, 0}};
     for (const Newcomer& newcomer : newcomers_) fds.push_back({newcomer.process->fd(), POLLIN, 0});
@@ -115,6 +124,16 @@ Status RankLink::WaitForRanks() {
     Welcome();
   }
   return OkStatus();
+}
+
+void RankLink::SayWhoIsMissing(Nanos waited) {
+  std::string missing;
+  for (int r = 1; r < options_.tp; ++r) {
+    const bool there =
+        std::any_of(peers_.begin(), peers_.end(), [r](const Peer& peer) { return peer.rank == r; });
+    if (!there) fmt::format_to(std::back_inserter(missing), " {}", r);
+  }
+  observe::LogInfo("waiting for rank{} of {} since {} s", missing, options_.tp, waited / kSecond);
 }
 
 // What it may have sent is of no use to its successor.

@@ -131,6 +131,7 @@ class RankLink {
   void Welcome();
   bool Hear(Newcomer& newcomer, Nanos now);
   struct Answer CheckJoin(const struct JoinMessage& join) const;
+  void SayWhoIsMissing(Nanos waited);
   void ForgetGone();
   void KillSilent(Nanos now);
   void MapMemory(SharedRegion memory);

@@ -1,5 +1,7 @@
 #include "worker/model/llama_runner.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -60,6 +62,13 @@ StatusOr<kernels::KvCacheSpec> ReadKvSpec(const ShardOptions& options, const Lla
   return spec;
 }
 
+// By KV heads, not by ranks: shards need not be equal, and the group has the least of its ranks.
+int64_t KvMemoryOf(const ShardOptions& options, const LlamaConfig& config, const RankShard& shard) {
+  return options.kv_memory_bytes * shard.kv_heads.size() / config.num_kv_heads;
+}
+
+int64_t MachineMemory() { return int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE); }
+
 template <class T>
 std::span<std::byte> Bytes(T* data, size_t count) {
   return std::as_writable_bytes(std::span<T>(data, count));
@@ -73,6 +82,21 @@ StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Load(const ShardOptions& opt
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<ModelRunner> runner,
                           LlamaRunner::Make(options, std::move(file), comm));
   return runner;
+}
+
+StatusOr<int> ModelRunner::Check(const ShardOptions& options, int rank, int tp) {
+  TANDEM_ASSIGN_OR_RETURN(const std::unique_ptr<gguf::File> file,
+                          gguf::File::Open(options.model_path));
+  TANDEM_ASSIGN_OR_RETURN(const LlamaConfig config, ReadLlamaConfig(*file));
+  TANDEM_ASSIGN_OR_RETURN(const auto shards, MakeShardLayout(config, tp));
+  const int64_t bytes = KvMemoryOf(options, config, shards[static_cast<size_t>(rank)]);
+  if (bytes > MachineMemory()) {
+    return InvalidArgument(
+        "rank {}'s part of kv_memory is {} MiB, and this machine has {} MiB; lower "
+        "groups[].kv_memory",
+        rank, bytes >> 20, MachineMemory() >> 20);
+  }
+  return config.max_context;
 }
 
 StatusOr<std::unique_ptr<LlamaRunner>> LlamaRunner::Make(const ShardOptions& options,
@@ -107,9 +131,7 @@ Status LlamaRunner::Load() {
   info_.instruction_set = ops_->name();
   info_.fingerprint = file_->Fingerprint();
   const int64_t block_bytes = ops_->KvBlockBytes(kv_spec);
-  // By KV heads, not by ranks: shards need not be equal, and the group has the least of its ranks.
-  const int64_t kv_memory_bytes =
-      options_.kv_memory_bytes * shard_.kv_heads.size() / config_.num_kv_heads;
+  const int64_t kv_memory_bytes = KvMemoryOf(options_, config_, shard_);
   info_.num_blocks = static_cast<int>(std::min<int64_t>(kv_memory_bytes / block_bytes, 1 << 30));
   if (info_.num_blocks < 1) {
     return ResourceExhausted(

@@ -41,6 +41,9 @@ class ModelRunner {
   // Loads and shards; seconds. Errors name file, tensor and shape. `comm` is borrowed.
   static StatusOr<std::unique_ptr<ModelRunner>> Load(const ShardOptions& options,
                                                      kernels::Communicator& comm);
+  // What Load would refuse by the file's header and this machine's memory alone, in milliseconds.
+  // The context that the model was trained for.
+  static StatusOr<int> Check(const ShardOptions& options, int rank, int tp);
   virtual ~ModelRunner() = default;
 
   virtual const ModelInfo& info() const = 0;

@@ -388,5 +388,19 @@ TEST(LlamaRunner, MaxContextIsTheLesserOfFileAndOptions) {
   EXPECT_EQ((*ModelRunner::Load(options, comm))->info().max_context, 512);
 }
 
+TEST(ModelRunner, WhatTheHeaderTellsIsRefusedBeforeAnythingIsLoaded) {
+  const ModelFile file;
+  ShardOptions options = Options(file, "auto", kServed);
+  const StatusOr<int> context = ModelRunner::Check(options, 0, 1);
+  ASSERT_TRUE(context.ok()) << Message(context.status());
+  EXPECT_GT(*context, 0);
+  options.kv_memory_bytes = int64_t{16} << 40;
+  const Status large = ModelRunner::Check(options, 0, 1).status();
+  EXPECT_EQ(large.code(), StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(Message(large)), HasSubstr("lower groups[].kv_memory"));
+  options.model_path = "/no/such/model.gguf";
+  EXPECT_FALSE(ModelRunner::Check(options, 0, 1).ok());
+}
+
 }  // namespace
 }  // namespace tandem::model
