@@ -251,6 +251,7 @@ asio::awaitable<bool> Connection::Respond(HttpRequest request) {
   }
   const std::variant<Answer, Endpoint> handled = context_.handler.Handle(request);
   if (const Answer* answer = std::get_if<Answer>(&handled)) {
+    if (!answer->error_code.empty()) service_.probe().Failed(answer->error_code);
     co_return co_await WriteAnswer(*answer, request.keep_alive);
   }
   co_return co_await Generate(std::get<Endpoint>(handled), request);

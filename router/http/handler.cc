@@ -144,7 +144,7 @@ Answer Handler::Get(const std::string& path) const {
     return answer;
   }
   std::string health;
-  const bool well = service_.Health(health);
+  const bool well = service_.Health(health, /*asks_ready=*/path == "/ready");
   const bool good = path == "/health" ? well : well && service_.ready() && !service_.draining();
   return Json(good ? 200 : 503, std::move(health));
 }

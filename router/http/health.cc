@@ -53,13 +53,14 @@ void AppendGroups(const Pool& pool, Entries& entries, std::string& json) {
 
 }  // namespace
 
-bool Service::Health(std::string& json) const {
+bool Service::Health(std::string& json, bool asks_ready) const {
   const Nanos oldest = text_pool_.oldest_start();
   const bool well = oldest == 0 || MonotonicNow() - oldest < kStuckTextJob;
   json = fmt::format("{{\"status\":\"{}\",\"requests_in_flight\":{},\"models\":[",
-                     !well       ? "text_threads_stuck"
-                     : draining_ ? "draining"
-                                 : "ok",
+                     !well                    ? "text_threads_stuck"
+                     : draining_              ? "draining"
+                     : asks_ready && !ready() ? "no_group_ready"
+                                              : "ok",
                      num_active());
   Entries models(json);
   for (const auto& pool : pools_) {

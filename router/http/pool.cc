@@ -40,6 +40,15 @@ bool Pool::ready() const {
                      [](const auto& entry) { return !entry.second.draining; });
 }
 
+bool Pool::memory_bounds_context() const {
+  const int most = dispatcher_.max_context();
+  return std::none_of(groups_.begin(), groups_.end(), [&](const auto& entry) {
+    const routing::GroupInfo& info = entry.second.info;
+    const int64_t blocks = int64_t{info.num_blocks} * info.block_size;
+    return !entry.second.draining && info.max_context == most && (blocks == 0 || blocks > most);
+  });
+}
+
 bool Pool::IsUp(const std::string& name) const {
   return std::any_of(groups_.begin(), groups_.end(),
                      [&](const auto& entry) { return entry.second.info.name == name; });
@@ -82,14 +91,18 @@ void Pool::GroupDraining(GroupId id) {
 
 std::vector<routing::Attempt> Pool::GroupLost(GroupId id, const std::string& reason) {
   const std::string name = groups_.at(id.value).info.name;
+  const bool draining = groups_.at(id.value).draining;
   groups_.erase(id.value);
   std::vector<routing::Attempt> attempts = dispatcher_.GroupLost(id);
   if (!IsUp(name)) {  // a new incarnation may be up already
-    if (forgotten_.count(name) == 0) down_why_[name] = "was lost: " + reason;
+    if (forgotten_.count(name) == 0)
+      down_why_[name] = (draining ? "has left: " : "was lost: ") + reason;
     probe_.GroupUp(name, false);
   }
+  const bool planned = draining && attempts.empty();
   observe::LogEvent(
-      observe::LogLevel::kError, "group lost",
+      planned ? observe::LogLevel::kInfo : observe::LogLevel::kError,
+      planned ? "group left" : "group lost",
       {{"group", name}, {"reason", reason}, {"attempts", static_cast<int64_t>(attempts.size())}});
   return attempts;
 }

@@ -45,6 +45,8 @@ class Pool {
   Probe::Pool& series() { return series_; }
 
   bool ready() const;  // a group takes new requests
+  // Of the longest context that a group takes: its KV memory is the limit, not the model.
+  bool memory_bounds_context() const;
 
   void GroupUp(routing::GroupInfo info, Nanos now);
   void GroupDraining(GroupId group);

@@ -198,7 +198,7 @@ void Service::Consider(const GenerationPtr& generation) {
   if (choice.max_prompt_tokens > 0 && length > choice.max_prompt_tokens) {
     return PassOver(generation, NoGroup(*g.route));
   }
-  if (std::optional<ApiError> error = CheckLength(g, pool.dispatcher().max_context())) {
+  if (std::optional<ApiError> error = CheckLength(g, pool)) {
     return PassOver(generation, *error);
   }
   if (!g.route->TakeShare(g.choice)) return PassOver(generation, NoGroup(*g.route));
@@ -206,26 +206,32 @@ void Service::Consider(const GenerationPtr& generation) {
   Dispatch(generation);
 }
 
-std::optional<ApiError> Service::CheckLength(Generation& g, int context) {
+std::optional<ApiError> Service::CheckLength(Generation& g, const Pool& pool) {
+  const int context = pool.dispatcher().max_context();
+  const std::string limit =
+      pool.memory_bounds_context()
+          ? fmt::format("The KV memory of this model's groups holds {} tokens", context)
+          : fmt::format("This model's maximum context length is {} tokens", context);
   const int length = static_cast<int>(g.prompt.size());
-  const char* param = g.api.endpoint == Endpoint::kChat ? "messages" : "prompt";
+  const bool chat = g.api.endpoint == Endpoint::kChat;
+  const char* param = chat ? "messages" : "prompt";
   if (length == 0) {
     return InvalidRequest(param, "The prompt has no tokens.", "invalid_value");
   }
   if (length >= context) {
     return InvalidRequest(
         param,
-        fmt::format("This model's maximum context length is {} tokens. However, your {} {} {} "
-                    "tokens. Please shorten it; at least one token must be left for the reply.",
-                    context, param, length == 1 ? "is" : "are", length),
+        fmt::format(
+            "{}. However, your {} {} to {} token{}. Please shorten that; at least one token "
+            "must be left for the reply.",
+            limit, param, chat ? "come" : "comes", length, length == 1 ? "" : "s"),
         "context_length_exceeded");
   }
   if (g.api.max_tokens && *g.api.max_tokens > context - length) {
     return InvalidRequest(
         "max_tokens",
-        fmt::format("This model's maximum context length is {} tokens. However, you requested {} "
-                    "tokens ({} in the {}, {} in the completion).",
-                    context, int64_t{length} + *g.api.max_tokens, length, param, *g.api.max_tokens),
+        fmt::format("{}. However, you requested {} tokens ({} in the {}, {} in the completion).",
+                    limit, int64_t{length} + *g.api.max_tokens, length, param, *g.api.max_tokens),
         "context_length_exceeded");
   }
   g.max_tokens = g.api.max_tokens.value_or(context - length);

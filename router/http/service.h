@@ -88,8 +88,9 @@ class Service : public routing::GroupListener {
   bool draining() const { return draining_; }
   int num_active() const { return static_cast<int>(active_.size()); }
   bool ready() const;  // a group of some model can serve
-  // {"status":...,"models":[...],"groups":[...]}; false: the router itself is not well.
-  bool Health(std::string& json) const;
+  // {"status":...,"models":[...],"groups":[...]}; false: the router itself is not well. Its status
+  // says that no group can serve only to those who ask for that.
+  bool Health(std::string& json, bool asks_ready) const;
   void UpdateGauges();  // those that are only looked at: before the metrics are read
   const std::vector<std::string>& model_names() const { return routes_.names(); }
   const config::Admission& admission() const { return settings_.admission; }
@@ -123,7 +124,7 @@ class Service : public routing::GroupListener {
   static Prompt Prepare(const ApiRequest& api, const ServedModel& model);
   void Prepared(const GenerationPtr& generation, Prompt prompt);
   void Consider(const GenerationPtr& generation);
-  static std::optional<ApiError> CheckLength(Generation& generation, int context);
+  static std::optional<ApiError> CheckLength(Generation& generation, const Pool& pool);
   void Dispatch(const GenerationPtr& generation);
   void Send(const GenerationPtr& generation, const routing::Dispatch& dispatch);
   void Refuse(const GenerationPtr& generation, const routing::Rejection& rejection);

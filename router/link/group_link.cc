@@ -70,6 +70,7 @@ class GroupLink::Loop {
   struct Group {
     std::string identity;
     GroupSession session;
+    bool draining = false;
   };
   using Groups = std::map<int32_t, Group>;  // by GroupId
 
@@ -335,6 +336,7 @@ void GroupLink::Loop::Message(Group& group, const wire::FromWorker& message) {
       deliver = group.session.Take(message.snapshot(), now, report, answers);
       break;
     case wire::FromWorker::kDraining:
+      group.draining = true;
       listener_.OnGroupDraining(id);
       break;
     case wire::FromWorker::kGoodbye:
@@ -406,7 +408,11 @@ void GroupLink::Loop::Lose(GroupId id, const std::string& reason, bool tell_grou
   const Group& group = node.mapped();
   by_identity_.erase(group.identity);
   ++stats.sessions_lost;
-  observe::LogWarn("group {} is lost: {}", group.session.info().name, reason);
+  if (group.draining) {
+    observe::LogInfo("group {} has left: {}", group.session.info().name, reason);
+  } else {
+    observe::LogWarn("group {} is lost: {}", group.session.info().name, reason);
+  }
   if (tell_group) Reset(group.identity, group.session.session());
   listener_.OnGroupLost(id, reason);
 }

@@ -307,7 +307,14 @@ TEST_F(ServerTest, WithoutAGroupItIsAliveButNotReady) {
   EXPECT_EQ(health.status, 200);
   EXPECT_THAT(health.body, HasSubstr(R"("name":"g0","state":"down")"));
   client.Send(RawClient::Get("/ready"));
-  EXPECT_EQ(client.Read().status, 503);
+  const RawResponse unready = client.Read();
+  EXPECT_EQ(unready.status, 503);
+  EXPECT_THAT(unready.body, HasSubstr(R"("status":"no_group_ready")"));
+  client.Send(RawClient::Get("/v1/models/nope"));
+  EXPECT_EQ(client.Read().status, 404);
+  client.Send(RawClient::Get("/metrics"));
+  EXPECT_THAT(client.Read().body,
+              HasSubstr("tandem_router_errors_total{kind=\"model_not_found\"} 1"));
   client.Send(ChatPost("Hi"));
   const RawResponse refused = client.Read();
   EXPECT_EQ(refused.status, 503);
