@@ -21,8 +21,8 @@ struct GroupLinkOptions {
   std::string endpoint;  // "tcp://127.0.0.1:*": any free port
   // Fingerprints (model + tokenizer) of the models this router serves, by name; empty: take any.
   std::map<std::string, std::string> models;
-  uint32_t credits = 64;                // reports a group may have unacknowledged
-  Nanos ping_interval = 200'000'000;    // a group whose process died is noticed at the next one
+  uint32_t credits = 64;              // reports a group may have unacknowledged
+  Nanos ping_interval = 200'000'000;  // a group whose process died is noticed at the next one
   Nanos silence_slack = 500'000'000;  // beyond what the group itself said
 };
 
