@@ -29,8 +29,8 @@ struct ServerSettings {
 struct ServerOptions {
   std::string host = "127.0.0.1";
   int port = 8000;  // 0: one that is free
-  bool handle_signals =
-      false;  // SIGTERM, SIGINT: Drain(), again a second later: Stop(); SIGHUP: `reload`
+  // SIGTERM, SIGINT: Drain(), again a second or more later Stop(). SIGHUP: `reload`.
+  bool handle_signals = false;
   // On the I/O thread. Not OK: it is logged and all stays as it was. Null: SIGHUP does nothing.
   std::function<StatusOr<ServerSettings>()> reload;
 };

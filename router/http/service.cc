@@ -208,10 +208,12 @@ void Service::Consider(const GenerationPtr& generation) {
 
 std::optional<ApiError> Service::CheckLength(Generation& g, const Pool& pool) {
   const int context = pool.dispatcher().max_context();
-  const std::string limit =
-      pool.memory_bounds_context()
-          ? fmt::format("The KV memory of this model's groups holds {} tokens", context)
-          : fmt::format("This model's maximum context length is {} tokens", context);
+  const auto limit = [&] {
+    return fmt::format("{} {} tokens",
+                       pool.memory_bounds_context() ? "The KV memory of this model's groups holds"
+                                                    : "This model's maximum context length is",
+                       context);
+  };
   const int length = static_cast<int>(g.prompt.size());
   const bool chat = g.api.endpoint == Endpoint::kChat;
   const char* param = chat ? "messages" : "prompt";
@@ -224,14 +226,14 @@ std::optional<ApiError> Service::CheckLength(Generation& g, const Pool& pool) {
         fmt::format(
             "{}. However, your {} {} to {} token{}. Please shorten that; at least one token "
             "must be left for the reply.",
-            limit, param, chat ? "come" : "comes", length, length == 1 ? "" : "s"),
+            limit(), param, chat ? "come" : "comes", length, length == 1 ? "" : "s"),
         "context_length_exceeded");
   }
   if (g.api.max_tokens && *g.api.max_tokens > context - length) {
     return InvalidRequest(
         "max_tokens",
         fmt::format("{}. However, you requested {} tokens ({} in the {}, {} in the completion).",
-                    limit, int64_t{length} + *g.api.max_tokens, length, param, *g.api.max_tokens),
+                    limit(), int64_t{length} + *g.api.max_tokens, length, param, *g.api.max_tokens),
         "context_length_exceeded");
   }
   g.max_tokens = g.api.max_tokens.value_or(context - length);

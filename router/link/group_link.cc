@@ -108,7 +108,7 @@ class GroupLink::Loop {
   Nanos ping_due_ = 0;
   std::map<std::string, std::string> refusals_;  // logged, by group: it asks again and again
 
-  // Of the message being read, so that a step costs no allocation.
+  // Of the message being read, so that its parts are not allocated one by one.
   std::vector<char> arena_block_ = std::vector<char>(kArenaBytes);
   google::protobuf::Arena arena_{arena_block_.data(), arena_block_.size()};
 
