@@ -76,6 +76,11 @@ size_t GroupMirror::StateBytes() const {
 std::vector<std::byte> GroupMirror::State() const {
   std::vector<std::byte> state;
   state.reserve(StateBytes());
+  AppendState(state);
+  return state;
+}
+
+void GroupMirror::AppendState(std::vector<std::byte>& state) const {
   StateHeader header;
   const bool ring = has_ring();
   if (ring) {
@@ -94,11 +99,11 @@ std::vector<std::byte> GroupMirror::State() const {
     }
     AppendOne(state, one);
   }
-  return state;
 }
 
-std::vector<std::byte> GroupMirror::Plan(const StepPlan& plan, Nanos limit) const {
-  std::vector<std::byte> bytes = State();
+void GroupMirror::Plan(const StepPlan& plan, Nanos limit, std::vector<std::byte>& frame) const {
+  frame.clear();
+  AppendState(frame);
   PlanHeader header;
   header.step = plan.step;
   header.limit = limit;
@@ -106,11 +111,10 @@ std::vector<std::byte> GroupMirror::Plan(const StepPlan& plan, Nanos limit) cons
   header.num_rows = static_cast<uint32_t>(plan.rows.size());
   header.num_tokens = static_cast<uint32_t>(plan.tokens.size());
   header.num_blocks = static_cast<uint32_t>(plan.new_blocks.size());
-  AppendOne(bytes, header);
-  Append(bytes, plan.rows);
-  Append(bytes, plan.tokens);
-  Append(bytes, plan.new_blocks);
-  return bytes;
+  AppendOne(frame, header);
+  Append(frame, plan.rows);
+  Append(frame, plan.tokens);
+  Append(frame, plan.new_blocks);
 }
 
 GroupMirror::Taken GroupMirror::TakeState(int from, std::span<const std::byte> state) {

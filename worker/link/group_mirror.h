@@ -30,8 +30,8 @@ class GroupMirror {
 
   // REQUIRES: has_roll_call().
   std::vector<std::byte> State() const;
-  // REQUIRES: the ring is there.
-  std::vector<std::byte> Plan(const StepPlan& plan, Nanos limit) const;
+  // Written over `frame`, whose memory is used again. REQUIRES: the ring is there.
+  void Plan(const StepPlan& plan, Nanos limit, std::vector<std::byte>& frame) const;
 
   enum class Taken { kYes, kNotYet, kNonsense };  // not yet: what it is about is not there
   Taken TakeState(int from, std::span<const std::byte> state);
@@ -39,6 +39,7 @@ class GroupMirror {
 
  private:
   size_t StateBytes() const;
+  void AppendState(std::vector<std::byte>& state) const;
   bool has_ring() const { return has_ring_.load(std::memory_order_acquire); }
 
   const int rank_;

@@ -48,7 +48,11 @@ Status SendPacket(int socket, std::span<const std::byte> packet, int fd) {
 }
 
 Status WaitReadable(int fd, int stop_fd, int timeout_ms) {
-  pollfd fds[2] = {{fd, POLLIN, 0}, {stop_fd, POLLIN, 0}};
+  return WaitFor(fd, POLLIN, stop_fd, timeout_ms);
+}
+
+Status WaitFor(int fd, short events, int stop_fd, int timeout_ms) {
+  pollfd fds[2] = {{fd, events, 0}, {stop_fd, POLLIN, 0}};
   int n;
   do {
     n = ::poll(fds, 2, timeout_ms);

@@ -19,5 +19,7 @@ Status ReceivePacket(int socket, std::span<std::byte> packet, int stop_fd, Uniqu
 
 // Waits until `fd` is readable. kCancelled as above; kUnavailable after `timeout_ms` (-1: never).
 Status WaitReadable(int fd, int stop_fd, int timeout_ms);
+// The same for poll()'s `events`.
+Status WaitFor(int fd, short events, int stop_fd, int timeout_ms);
 
 }  // namespace tandem::link

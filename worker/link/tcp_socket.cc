@@ -7,6 +7,9 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <string>
+
+#include "worker/link/seq_packet.h"
 
 namespace tandem::link {
 namespace {
@@ -50,15 +53,16 @@ bool IsItself(int socket) {
   return self.host == peer.host && self.port == peer.port;
 }
 
+std::string HostAndPort(const std::string& host, const std::string& port) {
+  const bool bare = host.find(':') == std::string::npos;
+  return (bare ? host : "[" + host + "]") + ":" + port;
+}
+
 // 0, or the error number.
 int FinishConnect(int socket, int stop_fd, int timeout_ms) {
-  pollfd fds[2] = {{socket, POLLOUT, 0}, {stop_fd, POLLIN, 0}};
-  int n;
-  do {
-    n = ::poll(fds, 2, timeout_ms);
-  } while (n < 0 && errno == EINTR);
-  if (stop_fd >= 0 && (fds[1].revents & POLLIN) != 0) return ECANCELED;
-  if (n <= 0) return ETIMEDOUT;
+  const Status ready = WaitFor(socket, POLLOUT, stop_fd, timeout_ms);
+  if (ready.code() == StatusCode::kCancelled) return ECANCELED;
+  if (!ready.ok()) return ETIMEDOUT;
   int error = 0;
   socklen_t size = sizeof(error);
   ::getsockopt(socket, SOL_SOCKET, SO_ERROR, &error, &size);
@@ -83,7 +87,8 @@ StatusOr<UniqueFd> ListenTcp(const std::string& host, int port) {
     }
     error = errno;
   }
-  return InvalidArgument("cannot listen on {}: {}", HostAndPort(host, port), std::strerror(error));
+  return InvalidArgument("cannot listen on {}: {}", HostAndPort(host, std::to_string(port)),
+                         std::strerror(error));
 }
 
 StatusOr<UniqueFd> ConnectTcp(const std::string& host, int port, int stop_fd, int timeout_ms) {
@@ -97,20 +102,14 @@ StatusOr<UniqueFd> ConnectTcp(const std::string& host, int port, int stop_fd, in
     if (error == 0 && IsItself(socket.get())) error = ECONNREFUSED;
     if (error == 0) return socket;
   }
-  return Unavailable("{}: {}", HostAndPort(host, port), std::strerror(error));
+  return Unavailable("{}: {}", HostAndPort(host, std::to_string(port)), std::strerror(error));
 }
 
 std::string PeerName(int socket) {
   const Name name = NameOf(socket, &::getpeername);
-  return name.host.find(':') == std::string::npos ? fmt::format("{}:{}", name.host, name.port)
-                                                  : fmt::format("[{}]:{}", name.host, name.port);
+  return HostAndPort(name.host, name.port);
 }
 
 std::string LocalAddress(int socket) { return NameOf(socket, &::getsockname).host; }
-
-std::string HostAndPort(const std::string& host, int port) {
-  return host.find(':') == std::string::npos ? fmt::format("{}:{}", host, port)
-                                             : fmt::format("[{}]:{}", host, port);
-}
 
 }  // namespace tandem::link

@@ -17,6 +17,5 @@ StatusOr<UniqueFd> ConnectTcp(const std::string& host, int port, int stop_fd, in
 
 std::string PeerName(int socket);      // "10.0.0.2:40112", "[fd00::2]:40112"
 std::string LocalAddress(int socket);  // "10.0.0.1"
-std::string HostAndPort(const std::string& host, int port);
 
 }  // namespace tandem::link

@@ -117,9 +117,10 @@ void TcpTransport::Keep(const PlanRing& ring) {
 }
 
 void TcpTransport::Published(const StepPlan& plan, Nanos limit) {
-  const std::vector<std::byte> frame = mirror_.Plan(plan, limit);
-  for (const auto& channel : channels()) {
-    if (channel->rank() > 0) (void)channel->Send(FrameType::kPlan, frame);
+  mirror_.Plan(plan, limit, plan_frame_);
+  MutexLock lock(mutex_);
+  for (const auto& channel : channels_) {
+    if (channel->rank() > 0) (void)channel->Send(FrameType::kPlan, plan_frame_);
   }
 }
 

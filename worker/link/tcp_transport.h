@@ -62,6 +62,7 @@ class TcpTransport final : public RankTransport {
   UniqueFd listener_;
   std::string address_;
   GroupMirror mirror_;
+  std::vector<std::byte> plan_frame_;  // of the thread that publishes
   const std::shared_ptr<WakeUp> wake_up_;
   mutable Mutex mutex_;
   Channels channels_ TANDEM_GUARDED_BY(mutex_);  // that have not ended

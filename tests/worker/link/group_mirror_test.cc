@@ -29,6 +29,12 @@ struct Memory {
   GroupMirror mirror;
 };
 
+std::vector<std::byte> PlanOf(const GroupMirror& mirror, const StepPlan& plan, Nanos limit) {
+  std::vector<std::byte> frame(3);  // of what was sent before
+  mirror.Plan(plan, limit, frame);
+  return frame;
+}
+
 struct Step {
   std::vector<PlanRow> rows{3};
   std::vector<TokenId> tokens{5, 6, 7, kLastSampled};
@@ -49,7 +55,7 @@ TEST(GroupMirror, APlanIsTheSameOnAnotherHost) {
   Memory leader(0), rank(1);
   const Step step;
   ASSERT_TRUE(leader.ring->Publish(step.plan, 5 * kSecond));
-  const auto bytes = leader.mirror.Plan(step.plan, 5 * kSecond);
+  const auto bytes = PlanOf(leader.mirror, step.plan, 5 * kSecond);
   ASSERT_EQ(rank.mirror.TakePlan(0, bytes), GroupMirror::Taken::kYes);
   StepPlan there;
   ASSERT_EQ(rank.ring->WaitNext(1, there), PlanRing::Next::kPlan);
@@ -67,7 +73,7 @@ TEST(GroupMirror, ProgressGoesToTheLeaderAndFromItToAll) {
   Memory leader(0), one(1), two(2);
   const Step step;
   ASSERT_TRUE(leader.ring->Publish(step.plan, kSecond));
-  ASSERT_EQ(one.mirror.TakePlan(0, leader.mirror.Plan(step.plan, kSecond)),
+  ASSERT_EQ(one.mirror.TakePlan(0, PlanOf(leader.mirror, step.plan, kSecond)),
             GroupMirror::Taken::kYes);
   StepPlan taken;
   ASSERT_EQ(one.ring->WaitNext(1, taken), PlanRing::Next::kPlan);
@@ -108,7 +114,7 @@ TEST(GroupMirror, APlanBeforeTheRingIsForLaterAndAStateForTheNext) {
   Memory leader(0);
   GroupMirror early(1, 3);
   EXPECT_EQ(early.TakeState(0, leader.mirror.State()), GroupMirror::Taken::kYes);
-  EXPECT_EQ(early.TakePlan(0, leader.mirror.Plan(Step().plan, kSecond)),
+  EXPECT_EQ(early.TakePlan(0, PlanOf(leader.mirror, Step().plan, kSecond)),
             GroupMirror::Taken::kNotYet);
 }
 
@@ -116,7 +122,7 @@ TEST(GroupMirror, WhatMakesNoSenseIsNotTaken) {
   using Taken = GroupMirror::Taken;
   Memory leader(0), rank(1);
   const Step step;
-  const std::vector<std::byte> good = leader.mirror.Plan(step.plan, kSecond);
+  const std::vector<std::byte> good = PlanOf(leader.mirror, step.plan, kSecond);
   for (size_t size = 0; size < good.size(); ++size) {
     EXPECT_EQ(rank.mirror.TakePlan(0, std::span(good).first(size)), Taken::kNonsense) << size;
   }
@@ -128,7 +134,7 @@ TEST(GroupMirror, WhatMakesNoSenseIsNotTaken) {
   Step large;
   large.rows.resize(5);  // one more than there may be
   large.plan.rows = large.rows;
-  EXPECT_EQ(rank.mirror.TakePlan(0, leader.mirror.Plan(large.plan, kSecond)), Taken::kNonsense);
+  EXPECT_EQ(rank.mirror.TakePlan(0, PlanOf(leader.mirror, large.plan, kSecond)), Taken::kNonsense);
   for (int i = 0; i < PlanRing::kSlots; ++i) EXPECT_EQ(rank.mirror.TakePlan(0, good), Taken::kYes);
   EXPECT_EQ(rank.mirror.TakePlan(0, good), Taken::kNonsense);  // nobody is done with any
 }
