@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <map>
 #include <random>
 #include <string>
@@ -13,10 +12,6 @@
 namespace tandem::routing {
 namespace {
 
-using testing::Arrival;
-using testing::Cluster;
-using testing::GroupModelOptions;
-using testing::Outcome;
 using testing::UniquePrompt;
 
 GroupInfo Info(int id, const std::string& seed = "seed", int max_context = 4096) {
@@ -282,94 +277,6 @@ TEST_F(DispatcherTest, GroupsThatHashOtherwiseAreMatchedByTheirOwnChain) {
   EXPECT_EQ(second.group, first.group);
   EXPECT_EQ(second.cached_tokens, 496);
   EXPECT_EQ(d.index().num_blocks(), 31) << "only what that group can hold";
-}
-
-TEST(Cluster, PredictionsComeTrueInASteadyCluster) {
-  Cluster cluster({}, {}, "ttft", 3);
-  std::mt19937_64 rng(3);
-  std::vector<Arrival> arrivals;
-  for (int i = 0; i < 1000; ++i) {
-    const int length = static_cast<int>(50 + rng() % 1500);
-    arrivals.push_back({.at = i * 20 * kMillisecond,
-                        .client = 1,
-                        .prompt = UniquePrompt(length, rng()),
-                        .max_tokens = 20});
-  }
-  const std::vector<Outcome> outcomes = cluster.Run(arrivals);
-  for (const Outcome& o : outcomes) ASSERT_GE(o.ended, 0);
-  const PredictionError& error = cluster.dispatcher().prediction_error();
-  EXPECT_GE(error.count(), 990) << "all but those that were sent before the first report";
-  EXPECT_NEAR(error.Quantile(0.5), 1, 0.1);
-  EXPECT_LT(error.Quantile(0.95), 1.5);
-  EXPECT_GT(error.Quantile(0.05), 0.6);
-}
-
-// Time to first token of each client's requests that came within the flood, or would have.
-std::map<uint64_t, std::vector<Nanos>> TtftsDuringFlood(bool flood, int num_clients,
-                                                        Nanos interval) {
-  constexpr Nanos kBegin = 5 * kSecond, kEnd = 15 * kSecond;
-  DispatcherOptions options;
-  options.max_queued = 100'000;
-  Cluster cluster({}, options, "ttft", 5);
-  std::mt19937_64 rng(5);
-  std::vector<Arrival> arrivals;
-  for (Nanos at = 0; at < 17 * kSecond; at += interval) {
-    arrivals.push_back({.at = at,
-                        .client = 1 + rng() % static_cast<uint64_t>(num_clients),
-                        .prompt = UniquePrompt(static_cast<int>(200 + rng() % 3800), rng()),
-                        .max_tokens = 10});
-  }
-  // Three times all that the groups could do.
-  for (Nanos at = kBegin; flood && at < kEnd; at += 4 * kMillisecond) {
-    arrivals.push_back(
-        {.at = at, .client = 99, .prompt = UniquePrompt(800, rng()), .max_tokens = 10});
-  }
-  const std::vector<Outcome> outcomes = cluster.Run(arrivals);
-  cluster.dispatcher().CheckInvariants();
-  EXPECT_EQ(cluster.dispatcher().ledger().num_in_flight(), 0);
-  std::map<uint64_t, std::vector<Nanos>> ttfts;
-  for (size_t i = 0; i < outcomes.size(); ++i) {
-    EXPECT_GE(outcomes[i].ended, 0) << i;
-    const Nanos at = arrivals[i].at;
-    const uint64_t who = arrivals[i].client == 99 ? 99 : 0;  // the others together
-    if (at >= kBegin && at < kEnd) ttfts[who].push_back(outcomes[i].ttft);
-  }
-  return ttfts;
-}
-
-// A client that floods waits for itself; the others' requests come through as before. At 70 % of
-// what the groups do, and at 35 %.
-TEST(Cluster, AFloodOfOneClientDoesNotDelayOthers) {
-  for (const auto& [num_clients, interval] :
-       {std::pair{10, 44 * kMillisecond}, std::pair{1, 88 * kMillisecond}}) {
-    const auto before = TtftsDuringFlood(false, num_clients, interval);
-    const auto during = TtftsDuringFlood(true, num_clients, interval);
-    const Nanos was = testing::Quantile(before.at(0), 0.95);
-    const Nanos is = testing::Quantile(during.at(0), 0.95);
-    std::printf("%d clients: p95 %.0f ms, %.0f ms with the flood\n", num_clients,
-                static_cast<double>(was) / kMillisecond, static_cast<double>(is) / kMillisecond);
-    EXPECT_LE(static_cast<double>(is), 1.5 * static_cast<double>(was))
-        << num_clients << " clients: p95 " << was / kMillisecond << " ms, then "
-        << is / kMillisecond << " ms";
-    EXPECT_GT(testing::Quantile(during.at(99), 0.5), 3 * kSecond) << "the flood does wait";
-  }
-}
-
-TEST(Cluster, NothingIsLostWhenGroupsAre) {
-  Cluster cluster({}, {}, "ttft", 6);
-  std::mt19937_64 rng(6);
-  std::vector<Arrival> arrivals;
-  for (int i = 0; i < 500; ++i) {
-    arrivals.push_back({.at = i * 30 * kMillisecond,
-                        .client = rng() % 3,
-                        .prompt = UniquePrompt(static_cast<int>(50 + rng() % 1000), rng() % 50),
-                        .max_tokens = 20});
-  }
-  cluster.LoseAt(3 * kSecond, GroupId{1});
-  cluster.LoseAt(6 * kSecond, GroupId{2});
-  for (const Outcome& o : cluster.Run(arrivals)) EXPECT_GE(o.ended, 0);
-  EXPECT_EQ(cluster.dispatcher().ledger().num_in_flight(), 0);
-  cluster.dispatcher().CheckInvariants();
 }
 
 // Any order of everything that can happen to a pool, late and doubled messages included: each
