@@ -85,10 +85,13 @@ function(tandem_executable name)
   target_link_libraries(${name} PRIVATE tandem_flags ${A_DEPS})
 endfunction()
 
-# tandem_test(NAME SOURCES a_test.cc DEPS ... [LABELS concurrent] [ARGS ...])
-# One ctest entry per program. LABELS concurrent: also run under the tsan preset.
+# tandem_test(NAME SOURCES a_test.cc DEPS ... [LABELS concurrent] [ARGS ...] [TSAN_ARGS ...])
+# One ctest entry per program. LABELS concurrent: also run under the tsan preset, with TSAN_ARGS.
 function(tandem_test name)
-  cmake_parse_arguments(A "" "TIMEOUT" "SOURCES;DEPS;LABELS;ARGS" ${ARGN})
+  cmake_parse_arguments(A "" "TIMEOUT" "SOURCES;DEPS;LABELS;ARGS;TSAN_ARGS" ${ARGN})
+  if(TANDEM_TSAN)
+    list(APPEND A_ARGS ${A_TSAN_ARGS})
+  endif()
   if(NOT A_TIMEOUT)
     set(A_TIMEOUT 300)
   endif()
