@@ -1,0 +1,37 @@
+// What the environment asks of the emulation:
+//   TANDEM_EMULATION="policy=random,seed=7,cp_async=random,streams=deferred,arch=90,memory=1G"
+// Read once. A key or value that does not exist ends the process with a line that says so.
+#pragma once
+
+#include <cstdint>
+
+namespace tandem::emulation {
+
+// Which thread runs next: the lowest, the highest, or any; blocks likewise. Random also keeps
+// several blocks in flight.
+enum class Policy : uint8_t { kInOrder, kReverse, kRandom };
+
+// When cp.async writes: at the wait (finds waits that are missing), at once (finds stages that are
+// written while others still read them), or either, drawn for each copy.
+enum class AsyncCopies : uint8_t { kLazy, kEager, kRandom };
+
+// When enqueued work runs: in the call, or at synchronization points in an order drawn at random.
+enum class Streams : uint8_t { kSync, kDeferred };
+
+struct Options {
+  Policy policy = Policy::kInOrder;
+  AsyncCopies cp_async = AsyncCopies::kLazy;
+  Streams streams = Streams::kSync;
+  uint64_t seed = 0;           // of everything drawn; absent: from the system, and printed
+  int arch = 90;               // compute capability, ten times
+  int64_t memory = 1ll << 30;  // bytes of a device; suffix K, M or G
+  bool ipc = false;            // device memory can be opened by other processes
+  int watchdog_seconds = 10;   // for how long all threads of a grid may spin before it is a bug
+};
+
+const Options& GetOptions();
+
+// For tests within one process: until the next call. No grid may be running.
+void SetOptions(const Options& options);
+
+}  // namespace tandem::emulation
