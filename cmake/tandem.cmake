@@ -15,7 +15,8 @@ if(CCACHE)
 endif()
 
 add_library(tandem_flags INTERFACE)
-target_compile_options(tandem_flags INTERFACE -Wall -Wextra -Werror -fno-omit-frame-pointer)
+target_compile_options(tandem_flags INTERFACE
+  $<$<NOT:$<COMPILE_LANGUAGE:CUDA>>:-Wall -Wextra -Werror -fno-omit-frame-pointer>)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   target_compile_options(tandem_flags INTERFACE -Wthread-safety)
 endif()

@@ -11,6 +11,10 @@ die() { echo "test.sh: $*" >&2; exit 1; }
 
 setup() {
   deploy/install-deps.sh --test
+  # Nothing of the GPU worker is left out here: kernels are compiled, and run on the emulation.
+  local nvcc
+  nvcc=$(cmake -P cmake/find_nvcc.cmake 2>&1)
+  [ -x "$nvcc" ] || die "$nvcc"
   deploy/get_model.sh
   local wanted=tests/e2e/requirements.txt stamp=build/venv/requirements.stamp
   if ! cmp -s "$wanted" "$stamp"; then
@@ -20,7 +24,7 @@ setup() {
   fi
 }
 
-configure() { cmake --preset "$1" >"build/configure-$1.log" || { cat "build/configure-$1.log"; return 1; }; }
+configure() { cmake --preset "$1" -DTANDEM_CUDA=ON >"build/configure-$1.log" || { cat "build/configure-$1.log"; return 1; }; }
 
 # The tests of one preset; each that tests/EXPECTED names must have run.
 run_ctest() {
@@ -61,7 +65,7 @@ part_tsan() {
 }
 
 part_tidy() {
-  git ls-files '*.h' '*.cc' | xargs clang-format --dry-run -Werror
+  git ls-files '*.h' '*.cc' '*.cu' '*.cuh' | xargs clang-format --dry-run -Werror
   configure tidy
   cmake --build --preset tidy -j "$jobs" --target tandem_proto
   deploy/tidy.py build/tidy "${TANDEM_TIDY_SECONDS:-180}"

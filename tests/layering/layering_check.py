@@ -13,7 +13,8 @@ import tempfile
 # Room -> what its files may include beside their own room. A room is a folder; the longest one that
 # matches a path decides, so "common" names the files of common/ itself and not common/gguf.
 ALL_COMMON = ["common", "common/gguf", "common/config", "common/observe"]
-ALL_KERNELS = ["kernels", "kernels/reference", "kernels/cpu", "kernels/comm"]
+ALL_KERNELS = ["kernels", "kernels/reference", "kernels/cpu", "kernels/cuda",
+               "kernels/comm"]
 ROOMS = {
     "common": [],
     "common/gguf": ["common"],
@@ -23,6 +24,7 @@ ROOMS = {
     "kernels": ["common", "kernels/reference", "kernels/cpu"],  # make_ops.cc chooses among them
     "kernels/reference": ["common", "kernels"],
     "kernels/cpu": ["common", "kernels"],
+    "kernels/cuda": ["common", "kernels"],
     "kernels/comm": ["common", "kernels"],
     "worker/engine": ["common", "worker/step_plan.h"],
     "worker/model": ["common", "common/gguf", "worker/step_plan.h", "kernels", "kernels/comm"],
@@ -62,12 +64,25 @@ HEAVY = {
     r"prometheus/": ["common/observe"],
     r"spdlog/": ["common/observe"],
     r"nccl\.h": ["kernels/comm"],
+    r"cublas": ["kernels/cuda"],
     r"gloo/": ["kernels/comm"],
     r"CLI/": ["deploy/cli", "router", "worker", "bench/sim"],
 }
 
 # Headers that do name types of a heavy one, because they translate them: for .cc files only.
 TRANSLATORS = ["worker/link/codec.h"]
+
+# Device code: what it may not say, and the one file that may. Launches and instructions go through
+# functions that tests/cuda_emulation can replace; device variables would be shared by the ranks of
+# one test.
+DEVICE_SUFFIXES = (".cu", ".cuh")
+DEVICE_WORDS = [
+    (re.compile(r"<<<"), None, "launch with launch.cuh"),
+    (re.compile(r"\basm\b"), "kernels/cuda/ptx.cuh", "instructions stand in ptx.cuh"),
+    (re.compile(r"\b__constant__\b"), None, "pass a const __grid_constant__ struct"),
+    (re.compile(r"\b__shared__\b"), "kernels/cuda/device.cuh", "TANDEM_SHARED of device.cuh"),
+    (re.compile(r"\bcooperative_groups\b"), None, "not there under emulation"),
+]
 
 TOP = ["common", "proto", "kernels", "worker", "router", "deploy", "bench", "tests"]
 SOURCES = {".h", ".cc", ".inc", ".cu", ".cuh"}
@@ -115,6 +130,8 @@ def check_include(path, quote, target, exists):
     room = room_of(path)
     if room is None:
         return "the folder is in no room: add it to tests/layering/layering_check.py"
+    if target.endswith(".cuh") and not path.endswith(DEVICE_SUFFIXES) and room not in FREE:
+        return "device code is for .cu files"
     if room in PURE and IMPURE_HEADERS.match(target):
         return f"{room} is pure: no clock, thread, file, socket or log"
     if target in TRANSLATORS and not path.endswith(".cc"):
@@ -123,6 +140,15 @@ def check_include(path, quote, target, exists):
     if reason is None and quote == '"' and not target.startswith(("absl/", "boost/")):
         reason = check_own(path, room, target, exists)
     return reason
+
+
+def check_words(path, line):
+    """Of a line of device code: why it is forbidden, or None."""
+    code = line.split("//")[0]
+    for word, home, reason in DEVICE_WORDS:
+        if word.search(code) and path != home:
+            return reason
+    return None
 
 
 def sources(root):
@@ -141,6 +167,9 @@ def check_tree(root):
         for number, line in enumerate(file.read_text(errors="replace").splitlines(), 1):
             match = INCLUDE.match(line)
             if not match:
+                word = check_words(path, line) if path.endswith(DEVICE_SUFFIXES) else None
+                if word:
+                    problems.append(f"{path}:{number}: {line.strip()}: {word}")
                 continue
             seen += 1
             quote, target = match.groups()
@@ -210,13 +239,37 @@ CASES = [
     ("router/routing/a.cc", '"bench/trace/t.h"', "may include"),
     ("bench/sim/a.cc", '"worker/engine/engine.h"', None),
     ("tests/a.cc", '"bench/sim/s.h"', None),
+    ("kernels/cuda/a.cu", '"kernels/cuda/ptx.cuh"', None),
+    ("kernels/cuda/a.cc", '"kernels/cuda/ptx.cuh"', "for .cu files"),
+    ("kernels/cuda/a.h", '"kernels/cuda/ptx.cuh"', "for .cu files"),
+    ("kernels/cuda/a.cu", '"kernels/comm/c.h"', "may include"),
+    ("kernels/cpu/a.cc", '"kernels/cuda/o.h"', "may include"),
+    ("kernels/comm/a.cc", "<cublasLt.h>", "heavy"),
+    ("kernels/cuda/a.cc", "<cublasLt.h>", None),
+    ("tests/cuda_emulation/a.h", '"kernels/cuda/ptx.cuh"', None),
     ("common/own.cc", "<vector>", "comes first"),
     ("common/own.cc", '"common/own.h"', None),
+]
+
+# Lines of device code: (file, line, part of the reason or None).
+WORD_CASES = [
+    ("kernels/cuda/a.cu", "  Kernel<<<1, 32>>>(x);", "launch.cuh"),
+    ("kernels/cuda/a.cuh", '  asm volatile("nop;");', "ptx.cuh"),
+    ("kernels/cuda/ptx.cuh", '  asm volatile("nop;");', None),
+    ("kernels/cuda/a.cu", "__constant__ float table[4];", "__grid_constant__"),
+    ("kernels/cuda/a.cu", "  __shared__ float sums[32];", "TANDEM_SHARED"),
+    ("kernels/cuda/a.cu", "// `<<<>>>` and asm are not used.", None),
+    ("kernels/cuda/a.cu", "  x <<= 1;", None),
 ]
 
 
 def self_test():
     failed = 0
+    for path, line, expected in WORD_CASES:
+        reason = check_words(path, line)
+        if (expected is None) != (reason is None) or (expected and expected not in reason):
+            print(f"{path} with {line}: expected {expected!r}, got {reason!r}")
+            failed += 1
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
         targets = {root / include.strip('"') for _, include, _ in CASES
@@ -236,7 +289,8 @@ def self_test():
             if not (found or (not problems and expected is None)):
                 print(f"{path} with {include}: expected {expected!r}, got {problems}")
                 failed += 1
-    print(f"{len(CASES) - failed} of {len(CASES)} cases right")
+    cases = len(CASES) + len(WORD_CASES)
+    print(f"{cases - failed} of {cases} cases right")
     return failed
 
 
