@@ -4,8 +4,6 @@
 //
 // Several OS threads may each run a grid at the same time (ranks of one process that wait for each
 // other's flags); fibers never change the OS thread.
-//
-// What matters for speed (release, one core at 2.x GHz): see speed_bench in this folder's tests.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -34,5 +32,9 @@ void RunGrid(const GridLaunch& launch);
 // threads of `second` run up to their DependentLaunchWait, then `first` runs, then the rest of
 // `second`. Under the random policy that, or one after the other.
 void RunDependent(const GridLaunch& first, const GridLaunch& second);
+
+// What a launch calls: checks the dimensions against the device's limits at once, and runs the grid
+// now, later or in a graph, as the stream asks for. Defined by the runtime.
+cudaError_t EnqueueGrid(GridLaunch launch, cudaStream_t stream);
 
 }  // namespace tandem::emulation
