@@ -15,6 +15,7 @@
 #include <span>
 
 #include "common/status.h"
+#include "kernels/rope_table.h"
 #include "kernels/sampling.h"
 #include "kernels/tensor.h"
 
@@ -64,13 +65,6 @@ class Weight {
 class RopeTable {
  public:
   virtual ~RopeTable() = default;
-};
-
-struct RopeSpec {
-  int dims = 0;            // rotated leading dims of a head, even, <= head dim
-  double theta = 10000.0;  // angle of pair i at position p: p * theta^(-2 i / dims)
-  int max_positions = 0;
-  std::span<const float> freq_factors;  // [dims / 2] divisors of the frequencies; empty: none
 };
 
 enum class KvType : uint8_t { kF32, kBf16 };

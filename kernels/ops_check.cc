@@ -76,6 +76,9 @@ void CheckRopeSpec(const RopeSpec& spec) {
   TANDEM_CHECK(spec.freq_factors.empty() ||
                static_cast<int>(spec.freq_factors.size()) == spec.dims / 2)
       << spec.freq_factors.size();
+  TANDEM_CHECK(spec.scaling.factor > 0 && spec.scaling.attention_factor > 0)
+      << spec.scaling.factor << " " << spec.scaling.attention_factor;
+  TANDEM_CHECK(spec.scaling.type != RopeScaling::Type::kYarn || spec.scaling.original_context > 0);
 }
 
 void CheckEmbed(TensorView out, const MatrixSlice& table, std::span<const int32_t> tokens) {

@@ -37,22 +37,15 @@ Range Part(int64_t count, int index, int parts) {
   return {count * index / parts, count * (index + 1) / parts};
 }
 
-// cos_sin[position][dims]: (cos, sin) of each pair.
 struct CpuRopeTable : RopeTable {
-  explicit CpuRopeTable(const RopeSpec& spec) : dims(spec.dims), max_positions(spec.max_positions) {
-    cos_sin.resize(int64_t{spec.max_positions} * spec.dims);
-    for (int i = 0; i < dims / 2; ++i) {
-      const double frequency = std::pow(spec.theta, -2.0 * i / dims) /
-                               (spec.freq_factors.empty() ? 1.0 : spec.freq_factors[i]);
-      for (int64_t p = 0; p < max_positions; ++p) {
-        const double angle = static_cast<double>(p) * frequency;
-        cos_sin[p * dims + 2 * i] = static_cast<float>(std::cos(angle));
-        cos_sin[p * dims + 2 * i + 1] = static_cast<float>(std::sin(angle));
-      }
-    }
-  }
+  explicit CpuRopeTable(const RopeSpec& spec)
+      : dims(spec.dims),
+        max_positions(spec.max_positions),
+        pairs(spec.pairs),
+        cos_sin(RopeCosSin(spec)) {}
   int dims, max_positions;
-  std::vector<float> cos_sin;
+  RopePairs pairs;
+  std::vector<float> cos_sin;  // [max_positions, dims]
 };
 
 class CpuOps : public Ops {

@@ -38,14 +38,9 @@ class ReferenceWeight : public Weight {
 };
 
 struct ReferenceRope : RopeTable {
-  explicit ReferenceRope(const RopeSpec& s) : spec(s) {
-    for (int i = 0; i < s.dims / 2; ++i) {
-      frequencies.push_back(std::pow(s.theta, -2.0 * i / s.dims) /
-                            (s.freq_factors.empty() ? 1.0 : s.freq_factors[i]));
-    }
-  }
+  explicit ReferenceRope(const RopeSpec& s) : spec(s), cos_sin(RopeCosSin(s)) {}
   RopeSpec spec;
-  std::vector<double> frequencies;
+  std::vector<float> cos_sin;  // [max_positions, dims]
 };
 
 // [layer][block][slot][k or v][head][dim], always float32; bf16 caches hold rounded values.
@@ -237,11 +232,15 @@ class ReferenceOps : public Ops {
 
  private:
   static void Rotate(float* head, int position, const ReferenceRope& table) {
-    for (size_t i = 0; i < table.frequencies.size(); ++i) {
-      const double angle = position * table.frequencies[i];
-      const double a = head[2 * i], b = head[2 * i + 1];
-      head[2 * i] = static_cast<float>(a * std::cos(angle) - b * std::sin(angle));
-      head[2 * i + 1] = static_cast<float>(a * std::sin(angle) + b * std::cos(angle));
+    const int pairs = table.spec.dims / 2;
+    const bool adjacent = table.spec.pairs == RopePairs::kAdjacent;
+    for (int i = 0; i < pairs; ++i) {
+      float& first = head[adjacent ? 2 * i : i];
+      float& second = head[adjacent ? 2 * i + 1 : i + pairs];
+      const float* turn = &table.cos_sin[int64_t{position} * table.spec.dims + 2 * i];
+      const double a = first, b = second, cosine = turn[0], sine = turn[1];
+      first = static_cast<float>(a * cosine - b * sine);
+      second = static_cast<float>(a * sine + b * cosine);
     }
   }
 

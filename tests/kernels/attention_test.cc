@@ -35,8 +35,7 @@ class World {
     spec.head_dim = head_dim;
     spec.type = type;
     kv_ = ops_->MakeKvCache(spec).value();
-    rope_ = ops_->MakeRopeTable(
-        {.dims = head_dim, .theta = 1e4, .max_positions = 4096, .freq_factors = {}});
+    rope_ = ops_->MakeRopeTable({.dims = head_dim, .theta = 1e4, .max_positions = 4096});
     free_.resize(spec.num_blocks);
     std::iota(free_.begin(), free_.end(), 0);
     std::shuffle(free_.begin(), free_.end(), std::mt19937(7));
@@ -209,8 +208,7 @@ TEST(ReferenceAttention, UniformScoresAverageValues) {
   spec.head_dim = 16;
   spec.type = KvType::kF32;
   const auto kv = ops->MakeKvCache(spec).value();
-  const auto rope =
-      ops->MakeRopeTable({.dims = 16, .theta = 1e4, .max_positions = 64, .freq_factors = {}});
+  const auto rope = ops->MakeRopeTable({.dims = 16, .theta = 1e4, .max_positions = 64});
   constexpr int kTokens = 40;
   std::vector<float> q(kTokens * 16, 0), k(kTokens * 16, 1), v(kTokens * 16), out(kTokens * 16);
   for (int t = 0; t < kTokens; ++t) std::fill_n(&v[t * 16], 16, static_cast<float>(t));

@@ -117,6 +117,11 @@ Status LlamaRunner::Load() {
     return Unsupported("{}: a head dimension of {} is not supported; the most is 256",
                        file_->name(), config_.head_dim);
   }
+  if (config_.qkv_bias || config_.qk_norm || config_.sliding_window > 0 ||
+      config_.rope_pairs != kernels::RopePairs::kAdjacent) {
+    return Unsupported("{}: biases, head norms, sliding windows and {} are not computed yet",
+                       file_->name(), config_.architecture);
+  }
   TANDEM_ASSIGN_OR_RETURN(shards_, MakeShardLayout(config_, tp()));
   shard_ = shards_[comm_.rank()];
   TANDEM_ASSIGN_OR_RETURN(const kernels::OpsOptions ops_options, ReadOpsOptions(options_, config_));
@@ -124,7 +129,7 @@ Status LlamaRunner::Load() {
                           ReadKvSpec(options_, config_, shard_));
   TANDEM_ASSIGN_OR_RETURN(ops_, kernels::MakeOps(ops_options));
 
-  info_.architecture = "llama";
+  info_.architecture = config_.architecture;
   info_.vocab_size = config_.vocab;
   info_.max_context = options_.max_context > 0 ? std::min(options_.max_context, config_.max_context)
                                                : config_.max_context;
@@ -139,11 +144,8 @@ Status LlamaRunner::Load() {
         kv_memory_bytes, options_.block_size, block_bytes);
   }
   weights_ = LoadLlamaWeights(*file_, config_, shard_, *ops_);
-  kernels::RopeSpec rope;
-  rope.dims = config_.head_dim;
-  rope.theta = config_.rope_theta;
-  rope.max_positions = info_.max_context + options_.block_size;
-  rope_ = ops_->MakeRopeTable(rope);
+  rope_ = ops_->MakeRopeTable(
+      RopeSpecOf(config_, info_.max_context + options_.block_size, weights_.rope_freqs));
   return OkStatus();
 }
 

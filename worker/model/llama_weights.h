@@ -15,6 +15,8 @@ namespace tandem::model {
 struct LlamaLayer {
   std::vector<float> attn_norm;              // [H]
   std::unique_ptr<kernels::Weight> qkv;      // [(Nq + 2 Nkv) * D, H]
+  std::vector<float> qkv_bias;               // [(Nq + 2 Nkv) * D]; empty: none
+  std::vector<float> q_norm, k_norm;         // [D]; empty: none
   std::unique_ptr<kernels::Weight> o;        // [H, Nq * D]: row-parallel, summed over the ranks
   std::vector<float> ffn_norm;               // [H]
   std::unique_ptr<kernels::Weight> gate_up;  // [2 F, H]
@@ -22,6 +24,7 @@ struct LlamaLayer {
 };
 
 struct LlamaWeights {
+  std::vector<float> rope_freqs;   // [D / 2]; empty: none
   kernels::MatrixSlice embedding;  // [vocab, H], all of it on every rank; borrows from the file
   std::vector<LlamaLayer> layers;
   std::vector<float> output_norm;           // [H]

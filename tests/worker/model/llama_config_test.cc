@@ -44,8 +44,9 @@ TEST(LlamaConfig, ReadsTheShape) {
 }
 
 TEST(LlamaConfig, NamesTheArchitectureThatIsNotSupported) {
-  EXPECT_THAT(Error({.architecture = "qwen2"}, StatusCode::kUnimplemented),
-              AllOf(HasSubstr("tiny.gguf"), HasSubstr("\"qwen2\" is not supported")));
+  EXPECT_THAT(Error({.architecture = "gpt2"}, StatusCode::kUnimplemented),
+              AllOf(HasSubstr("tiny.gguf"), HasSubstr("\"gpt2\" is not supported"),
+                    HasSubstr("\"llama\", \"qwen2\", \"qwen3\"")));
 }
 
 TEST(LlamaConfig, NamesTheMissingTensorAndItsShape) {
@@ -84,13 +85,20 @@ TEST(LlamaConfig, NamesAMissingOrSillySize) {
 }
 
 TEST(LlamaConfig, RefusesWhatItWouldNotCompute) {
-  gguf::GgufBuilder scaled;
-  scaled.String("general.architecture", "llama").String("llama.rope.scaling.type", "yarn");
-  EXPECT_THAT(std::string(Message(Read(scaled.Build()).status())),
-              HasSubstr("rope scaling \"yarn\" is not supported"));
+  const auto error = [](const gguf::GgufBuilder& file) {
+    const auto config = Read(file.Build());
+    EXPECT_EQ(config.status().code(), StatusCode::kUnimplemented);
+    return std::string(Message(config.status()));
+  };
   gguf::GgufBuilder experts;
   experts.String("general.architecture", "llama").Uint32("llama.expert_count", 8);
-  EXPECT_THAT(std::string(Message(Read(experts.Build()).status())), HasSubstr("8 experts"));
+  EXPECT_THAT(error(experts), HasSubstr("8 experts"));
+  gguf::GgufBuilder scale;
+  scale.String("general.architecture", "qwen3").Float32("qwen3.logit_scale", 0.5f);
+  EXPECT_THAT(error(scale), HasSubstr("qwen3.logit_scale (0.5)"));
+  gguf::GgufBuilder encoder;
+  encoder.String("general.architecture", "llama").Bool("llama.attention.causal", false);
+  EXPECT_THAT(error(encoder), HasSubstr("not a causal model"));
 }
 
 }  // namespace
