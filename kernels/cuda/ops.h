@@ -17,6 +17,7 @@
 
 #include <cstdint>
 
+#include "kernels/rope_table.h"
 #include "kernels/sampling.h"
 #include "kernels/tensor.h"
 
@@ -127,10 +128,6 @@ void AddRmsNormRows(const Matrix& out,       // [S, H]
                     const float* weight, float eps, cudaStream_t stream);
 
 // ---- rope.cu
-
-// Which two elements of a head turn together: (2 i, 2 i + 1), what GGUF's Llama files are permuted
-// for, or (i, i + dims / 2), as Qwen's files have them.
-enum class RopePairs : uint8_t { kAdjacent, kHalves };
 
 struct Rope {
   const float* cos_sin = nullptr;  // [max_positions, dims] cosine and sine of pair i at 2 i, 2 i +
