@@ -67,6 +67,13 @@ class RopeTable {
   virtual ~RopeTable() = default;
 };
 
+// RmsNorm of every head of q and of k before they turn (Qwen3). Borrowed; empty: none.
+struct HeadNorms {
+  std::span<const float> q = {};  // [D]
+  std::span<const float> k = {};  // [D]; as empty as q
+  float eps = 0;
+};
+
 enum class KvType : uint8_t { kF32, kBf16 };
 
 struct KvCacheSpec {
@@ -138,32 +145,34 @@ class Ops {
                           TensorView residual,                            // [T, H]
                           std::span<const float> weight, float eps) = 0;  // [H]
 
-  // out = x · Wᵀ. `out` must not overlap `x`. int8 activations: a row with a NaN or infinity gives
-  // NaN in that row.
+  // out = x · Wᵀ + bias. `out` must not overlap `x`. int8 activations: a row with a NaN or infinity
+  // gives NaN in that row.
   virtual void MatMul(TensorView out,  // [T, N]
                       TensorView x,    // [T, K]
-                      const Weight& weight) = 0;
+                      const Weight& weight,
+                      std::span<const float> bias) = 0;  // [N]; empty: none
 
   // out = silu(x · Gᵀ) * (x · Uᵀ), silu(a) = a / (1 + exp(-a)).
   virtual void GateUpSilu(TensorView out,  // [T, F]
                           TensorView x,    // [T, K]
                           const Weight& gate_up) = 0;
 
-  // Rotates q in place and k on its way into the cache, and stores k and v at their tokens'
-  // positions. Pairs are adjacent (2 i, 2 i + 1): what GGUF's Llama files are permuted for.
+  // Norms each head of q and k if `norms` says so, rotates q in place and k on its way into the
+  // cache, and stores k and v at their tokens' positions.
   virtual void RopeAndStoreKv(TensorView q,  // [T, Nq * D] in place
                               TensorView k,  // [T, Nkv * D]
                               TensorView v,  // [T, Nkv * D]
-                              const RopeTable& rope, KvCache& kv, int layer,
+                              const HeadNorms& norms, const RopeTable& rope, KvCache& kv, int layer,
                               const StepBatch& batch) = 0;
 
-  // Causal attention of mixed decodes and chunks: the token at position p sees [0, p]. Query heads
+  // Causal attention of mixed decodes and chunks: the token at position p sees (p - window, p], all
+  // of [0, p] with window 0. Query heads
   // [g * Nq / Nkv, (g + 1) * Nq / Nkv) share KV head g. Softmax in splits of fixed length counted
   // from position 0, merged in ascending order. Slots that hold no token are never used.
   virtual void PagedAttention(TensorView out,  // [T, Nq * D]
                               TensorView q,    // [T, Nq * D]
-                              const KvCache& kv, int layer, const StepBatch& batch,
-                              float scale) = 0;
+                              const KvCache& kv, int layer, const StepBatch& batch, float scale,
+                              int window) = 0;
 
   // Draws one token for each row of logits; see sampling.h. Logits are left as they are.
   virtual void Sample(TensorView logits,                       // [S, V]

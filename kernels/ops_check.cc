@@ -95,10 +95,13 @@ void CheckNorm(TensorView out, TensorView x, std::span<const float> weight) {
   TANDEM_CHECK(static_cast<int64_t>(weight.size()) == x.cols) << weight.size() << " " << x.cols;
 }
 
-void CheckMatMul(const OpsOptions& options, TensorView out, TensorView x, const Weight& weight) {
+void CheckMatMul(const OpsOptions& options, TensorView out, TensorView x, const Weight& weight,
+                 std::span<const float> bias) {
   CheckProduct(options, x, weight);
   TANDEM_CHECK(out.rows == x.rows && out.cols == weight.rows())
       << out.rows << "x" << out.cols << " from " << x.rows << " rows, N " << weight.rows();
+  TANDEM_CHECK(bias.empty() || static_cast<int64_t>(bias.size()) == weight.rows())
+      << bias.size() << " " << weight.rows();
 }
 
 void CheckGateUpSilu(const OpsOptions& options, TensorView out, TensorView x,
@@ -108,20 +111,24 @@ void CheckGateUpSilu(const OpsOptions& options, TensorView out, TensorView x,
       << out.rows << "x" << out.cols << " from " << x.rows << " rows, 2 F " << weight.rows();
 }
 
-void CheckRopeAndStoreKv(TensorView q, TensorView k, TensorView v, const KvCacheSpec& spec,
-                         int layer, const StepBatch& batch) {
+void CheckRopeAndStoreKv(TensorView q, TensorView k, TensorView v, const HeadNorms& norms,
+                         const KvCacheSpec& spec, int layer, const StepBatch& batch) {
   TANDEM_CHECK(layer >= 0 && layer < spec.num_layers) << layer;
   const int64_t kv_cols = int64_t{spec.num_kv_heads} * spec.head_dim;
   TANDEM_CHECK(q.rows == batch.num_tokens && q.cols % kv_cols == 0) << q.rows << "x" << q.cols;
   TANDEM_CHECK(k.rows == batch.num_tokens && k.cols == kv_cols) << k.rows << "x" << k.cols;
   TANDEM_CHECK(v.rows == batch.num_tokens && v.cols == kv_cols) << v.rows << "x" << v.cols;
+  TANDEM_CHECK(norms.q.size() == norms.k.size() &&
+               (norms.q.empty() || static_cast<int>(norms.q.size()) == spec.head_dim))
+      << norms.q.size() << " " << norms.k.size() << " " << spec.head_dim;
   CheckBatch(batch);
   if (layer == 0) CheckBlockTables(batch, spec);
 }
 
 void CheckAttention(TensorView out, TensorView q, const KvCacheSpec& spec, int layer,
-                    const StepBatch& batch) {
+                    const StepBatch& batch, int window) {
   TANDEM_CHECK(layer >= 0 && layer < spec.num_layers) << layer;
+  TANDEM_CHECK(window >= 0) << window;
   const int64_t kv_cols = int64_t{spec.num_kv_heads} * spec.head_dim;
   TANDEM_CHECK(q.rows == batch.num_tokens && q.cols % kv_cols == 0) << q.rows << "x" << q.cols;
   TANDEM_CHECK(out.rows == q.rows && out.cols == q.cols) << out.rows << "x" << out.cols;

@@ -95,7 +95,7 @@ void RunCase(Ops& ops, const MatMulCase& c, const Weight& weight, std::vector<fl
   if (c.gate_up) {
     ops.GateUpSilu({out.data(), rows, c.n / 2}, in, weight);
   } else {
-    ops.MatMul({out.data(), rows, c.n}, in, weight);
+    ops.MatMul({out.data(), rows, c.n}, in, weight, {});
   }
 }
 
@@ -158,8 +158,7 @@ void AttentionBench(benchmark::State& state, KvType type) {
   spec.head_dim = kHeadDim;
   spec.type = type;
   const auto kv = ops->MakeKvCache(spec).value();
-  const auto rope = ops->MakeRopeTable(
-      {.dims = kHeadDim, .theta = 1e5, .max_positions = context, .freq_factors = {}});
+  const auto rope = ops->MakeRopeTable({.dims = kHeadDim, .theta = 1e5, .max_positions = context});
   std::vector<int32_t> table, query_start = {0}, fill_start = {0, 16};
   for (int i = 0; i < sequences * blocks; ++i) table.push_back(i * 7 % (sequences * blocks));
   std::vector<float> q = RandomFloats(kMaxRows * kHidden), k = RandomFloats(kMaxRows * kHidden);
@@ -167,7 +166,7 @@ void AttentionBench(benchmark::State& state, KvType type) {
   const TensorView keys(k.data(), 16, kKvHeads * kHeadDim);
   for (int32_t block = 0; block < spec.num_blocks; ++block) {
     const int32_t length = 16;
-    ops->RopeAndStoreKv({q.data(), 16, kHidden}, keys, keys, *rope, *kv, 0,
+    ops->RopeAndStoreKv({q.data(), 16, kHidden}, keys, keys, {}, *rope, *kv, 0,
                         {16, 1, fill_start.data(), &length, &block, 1});
   }
   for (int s = 0; s < sequences; ++s) query_start.push_back(query_start.back() + queries);
@@ -176,7 +175,7 @@ void AttentionBench(benchmark::State& state, KvType type) {
   const StepBatch batch{rows, sequences, query_start.data(), lengths.data(), table.data(), blocks};
   for (auto _ : state) {
     ops->PagedAttention({out.data(), rows, kHidden}, {q.data(), rows, kHidden}, *kv, 0, batch,
-                        0.125f);
+                        0.125f, 0);
   }
   const double pairs = static_cast<double>(sequences) * queries * (context - 0.5 * queries);
   state.counters["of_peak"] =

@@ -42,7 +42,18 @@ struct CpuRopeTable : RopeTable {
       : dims(spec.dims),
         max_positions(spec.max_positions),
         pairs(spec.pairs),
-        cos_sin(RopeCosSin(spec)) {}
+        cos_sin(RopeCosSin(spec)) {
+    if (pairs == RopePairs::kAdjacent) return;
+    // As rotate_halves wants a row: cosines, then sines.
+    std::vector<float> row(dims);
+    for (size_t begin = 0; begin < cos_sin.size(); begin += dims) {
+      for (int i = 0; i < dims / 2; ++i) {
+        row[i] = cos_sin[begin + 2 * i];
+        row[dims / 2 + i] = cos_sin[begin + 2 * i + 1];
+      }
+      std::copy(row.begin(), row.end(), cos_sin.begin() + static_cast<int64_t>(begin));
+    }
+  }
   int dims, max_positions;
   RopePairs pairs;
   std::vector<float> cos_sin;  // [max_positions, dims]
@@ -122,19 +133,21 @@ class CpuOps : public Ops {
     });
   }
 
-  void MatMul(TensorView out, TensorView x, const Weight& weight) override {
-    CheckMatMul(options_, out, x, weight);
-    Multiply(out, x, static_cast<const PackedWeight&>(weight), false);
+  void MatMul(TensorView out, TensorView x, const Weight& weight,
+              std::span<const float> bias) override {
+    CheckMatMul(options_, out, x, weight, bias);
+    Multiply(out, x, static_cast<const PackedWeight&>(weight), bias, false);
   }
 
   void GateUpSilu(TensorView out, TensorView x, const Weight& gate_up) override {
     CheckGateUpSilu(options_, out, x, gate_up);
-    Multiply(out, x, static_cast<const PackedWeight&>(gate_up), true);
+    Multiply(out, x, static_cast<const PackedWeight&>(gate_up), {}, true);
   }
 
-  void RopeAndStoreKv(TensorView q, TensorView k, TensorView v, const RopeTable& rope, KvCache& kv,
-                      int layer, const StepBatch& batch) override {
-    CheckRopeAndStoreKv(q, k, v, kv.spec(), layer, batch);
+  void RopeAndStoreKv(TensorView q, TensorView k, TensorView v, const HeadNorms& norms,
+                      const RopeTable& rope, KvCache& kv, int layer,
+                      const StepBatch& batch) override {
+    CheckRopeAndStoreKv(q, k, v, norms, kv.spec(), layer, batch);
     auto& cache = static_cast<PagedKvCache&>(kv);
     const auto& table = static_cast<const CpuRopeTable&>(rope);
     const int block_size = cache.spec().block_size, head_dim = cache.spec().head_dim;
@@ -149,13 +162,13 @@ class CpuOps : public Ops {
           TANDEM_CHECK(position < table.max_positions) << position << " " << table.max_positions;
           const float* cos_sin = &table.cos_sin[int64_t{position} * table.dims];
           for (int64_t c = 0; c < q.cols; c += head_dim) {
-            kernels_.rotate(q.row(t) + c, cos_sin, table.dims);
+            TurnHead(q.row(t) + c, norms.q, norms.eps, table.pairs, cos_sin, table.dims);
           }
           const int32_t block = batch.block_table[s * batch.max_blocks + position / block_size];
           for (int h = 0; h < cache.spec().num_kv_heads; ++h) {
             float rotated[256];
             std::copy_n(k.row(t) + h * head_dim, head_dim, rotated);
-            kernels_.rotate(rotated, cos_sin, table.dims);
+            TurnHead(rotated, norms.k, norms.eps, table.pairs, cos_sin, table.dims);
             cache.StoreToken(layer, block, position % block_size, h, rotated,
                              v.row(t) + h * head_dim);
           }
@@ -165,10 +178,10 @@ class CpuOps : public Ops {
   }
 
   void PagedAttention(TensorView out, TensorView q, const KvCache& kv, int layer,
-                      const StepBatch& batch, float scale) override {
-    CheckAttention(out, q, kv.spec(), layer, batch);
+                      const StepBatch& batch, float scale, int window) override {
+    CheckAttention(out, q, kv.spec(), layer, batch, window);
     const auto& cache = static_cast<const PagedKvCache&>(kv);
-    pool_.Run([&](int thread) { AttendPart(out, q, cache, layer, batch, scale, thread); });
+    pool_.Run([&](int thread) { AttendPart(out, q, cache, layer, batch, scale, window, thread); });
   }
 
   void Sample(TensorView logits, std::span<const SamplingParams> params,
@@ -197,7 +210,8 @@ class CpuOps : public Ops {
            static_cast<int64_t>(sizeof(float));
   }
 
-  void Multiply(TensorView out, TensorView x, const PackedWeight& weight, bool gate_up) {
+  void Multiply(TensorView out, TensorView x, const PackedWeight& weight,
+                std::span<const float> bias, bool gate_up) {
     TANDEM_CHECK(weight.gate_up() == gate_up) << "a weight of the other kind";
     const auto is_int8 = [&](const PackedWeight::Segment& s) {
       return options_.activations == ActivationType::kInt8 && s.format != PanelFormat::kF16 &&
@@ -230,15 +244,25 @@ class CpuOps : public Ops {
         job.out = out.data + s.first_row;
         job.out_stride = out.stride;
         job.out_cols = s.rows / step;
+        job.bias = bias.empty() ? nullptr : bias.data() + s.first_row;
         job.scratch = ScratchOf(matmul_scratch_, MatMulScratchBytes(), thread);
         (int8 ? kernels_.matmul_int8 : kernels_.matmul_f32)(job);
       });
     }
   }
 
+  void TurnHead(float* head, std::span<const float> norm, float eps, RopePairs pairs,
+                const float* cos_sin, int dims) const {
+    if (!norm.empty()) {
+      kernels_.rms_norm(head, head, nullptr, norm.data(), static_cast<int64_t>(norm.size()), eps);
+    }
+    (pairs == RopePairs::kAdjacent ? kernels_.rotate_adjacent : kernels_.rotate_halves)(
+        head, cos_sin, dims);
+  }
+
   // Chunks of tokens of one sequence and KV head, dealt out to threads in turn.
   void AttendPart(TensorView out, TensorView q, const PagedKvCache& cache, int layer,
-                  const StepBatch& batch, float scale, int thread) {
+                  const StepBatch& batch, float scale, int window, int thread) {
     const KvCacheSpec& spec = cache.spec();
     AttentionJob job;
     job.head_dim = spec.head_dim;
@@ -251,6 +275,7 @@ class CpuOps : public Ops {
     job.block_stride = cache.block_bytes();
     job.block_size = spec.block_size;
     job.scale = scale;
+    job.window = window;
     job.scratch = ScratchOf(attention_scratch_, AttentionScratchBytes(), thread);
     int turn = 0;
     for (int s = 0; s < batch.num_seqs; ++s) {

@@ -40,6 +40,7 @@ struct MatMulJob {
   float* out;
   int64_t out_stride;  // elements
   int64_t out_cols;    // columns that exist; the last panel may be cut
+  const float* bias;   // [out_cols] added to each row, or null; not with gate_up
   float* scratch;      // float32 path: rows * kMatMulScratchPerRow
 };
 
@@ -53,6 +54,7 @@ struct AttentionJob {
   int group;       // query heads per KV head
   int head_dim;
   int first_position;  // of the first token
+  int window;          // position p sees (p - window, p]; 0: all of [0, p]
   bool bf16;
   const uint8_t* kv;     // this layer's and KV head's part of block 0
   int64_t block_stride;  // bytes from block to block
@@ -79,8 +81,10 @@ struct KernelTable {
   // x += residual if there is one; out = x * rsqrt(mean(x^2) + eps) * weight.
   void (*rms_norm)(float* out, float* x, const float* residual, const float* weight, int64_t cols,
                    float eps);
-  // head[2 i], head[2 i + 1] turned by cos_sin[2 i], cos_sin[2 i + 1].
-  void (*rotate)(float* head, const float* cos_sin, int dims);
+  // head[2 i], head[2 i + 1] turned by cosine cos_sin[2 i], sine cos_sin[2 i + 1].
+  void (*rotate_adjacent)(float* head, const float* cos_sin, int dims);
+  // head[i], head[i + dims / 2] turned by cosine cos_sin[i], sine cos_sin[i + dims / 2].
+  void (*rotate_halves)(float* head, const float* cos_sin, int dims);
   void (*attention)(const AttentionJob& job);
 };
 

@@ -151,15 +151,17 @@ class ReferenceOps : public Ops {
     RmsNorm(out, x, weight, eps);
   }
 
-  void MatMul(TensorView out, TensorView x, const Weight& weight) override {
-    CheckMatMul(options_, out, x, weight);
+  void MatMul(TensorView out, TensorView x, const Weight& weight,
+              std::span<const float> bias) override {
+    CheckMatMul(options_, out, x, weight, bias);
     const auto& w = static_cast<const ReferenceWeight&>(weight);
     for (int64_t t = 0; t < x.rows; ++t) {
       const bool round = options_.activations == ActivationType::kInt8 && x.cols % 32 == 0;
       const std::vector<float> rounded = round ? Rounded(x.row(t), x.cols) : std::vector<float>();
       for (int64_t n = 0; n < w.rows(); ++n) {
         const float* input = round && w.quantized(n) ? rounded.data() : x.row(t);
-        out.row(t)[n] = static_cast<float>(Dot(input, w.row(n), x.cols));
+        const double offset = bias.empty() ? 0 : bias[n];
+        out.row(t)[n] = static_cast<float>(Dot(input, w.row(n), x.cols) + offset);
       }
     }
   }
@@ -167,7 +169,7 @@ class ReferenceOps : public Ops {
   void GateUpSilu(TensorView out, TensorView x, const Weight& gate_up) override {
     CheckGateUpSilu(options_, out, x, gate_up);
     std::vector<float> both(x.rows * gate_up.rows());
-    MatMul({both.data(), x.rows, gate_up.rows()}, x, gate_up);
+    MatMul({both.data(), x.rows, gate_up.rows()}, x, gate_up, {});
     for (int64_t t = 0; t < x.rows; ++t) {
       const float* row = &both[t * gate_up.rows()];
       for (int64_t i = 0; i < out.cols; ++i) {
@@ -177,12 +179,13 @@ class ReferenceOps : public Ops {
     }
   }
 
-  void RopeAndStoreKv(TensorView q, TensorView k, TensorView v, const RopeTable& rope, KvCache& kv,
-                      int layer, const StepBatch& batch) override {
+  void RopeAndStoreKv(TensorView q, TensorView k, TensorView v, const HeadNorms& norms,
+                      const RopeTable& rope, KvCache& kv, int layer,
+                      const StepBatch& batch) override {
     auto& cache = static_cast<ReferenceKvCache&>(kv);
     const KvCacheSpec& spec = cache.spec();
     const auto& table = static_cast<const ReferenceRope&>(rope);
-    CheckRopeAndStoreKv(q, k, v, spec, layer, batch);
+    CheckRopeAndStoreKv(q, k, v, norms, spec, layer, batch);
     std::vector<float> head(spec.head_dim);
     for (int s = 0; s < batch.num_seqs; ++s) {
       for (int t = batch.query_start[s]; t < batch.query_start[s + 1]; ++t) {
@@ -190,10 +193,12 @@ class ReferenceOps : public Ops {
         TANDEM_CHECK(position < table.spec.max_positions) << position;
         const int32_t block = batch.block_table[s * batch.max_blocks + position / spec.block_size];
         for (int64_t h = 0; h < q.cols / spec.head_dim; ++h) {
+          NormHead(q.row(t) + h * spec.head_dim, norms.q, norms.eps);
           Rotate(q.row(t) + h * spec.head_dim, position, table);
         }
         for (int h = 0; h < spec.num_kv_heads; ++h) {
           std::copy_n(k.row(t) + h * spec.head_dim, spec.head_dim, head.data());
+          NormHead(head.data(), norms.k, norms.eps);
           Rotate(head.data(), position, table);
           cache.Store(layer, block, position % spec.block_size, false, h, head.data());
           cache.Store(layer, block, position % spec.block_size, true, h,
@@ -204,8 +209,8 @@ class ReferenceOps : public Ops {
   }
 
   void PagedAttention(TensorView out, TensorView q, const KvCache& kv, int layer,
-                      const StepBatch& batch, float scale) override {
-    CheckAttention(out, q, kv.spec(), layer, batch);
+                      const StepBatch& batch, float scale, int window) override {
+    CheckAttention(out, q, kv.spec(), layer, batch, window);
     const auto& cache = static_cast<const ReferenceKvCache&>(kv);
     const int head_dim = cache.spec().head_dim;
     for (int s = 0; s < batch.num_seqs; ++s) {
@@ -214,8 +219,10 @@ class ReferenceOps : public Ops {
         const int64_t num_heads = q.cols / head_dim;
         for (int64_t h = 0; h < num_heads; ++h) {
           const int kv_head = static_cast<int>(h * cache.spec().num_kv_heads / num_heads);
+          const int last = PositionOfRow(batch, s, t);
+          const int first = window == 0 ? 0 : std::max(0, last - window + 1);
           Attend(out.row(t) + h * head_dim, q.row(t) + h * head_dim, cache, layer, kv_head, blocks,
-                 PositionOfRow(batch, s, t), scale);
+                 first, last, scale);
         }
       }
     }
@@ -231,6 +238,12 @@ class ReferenceOps : public Ops {
   }
 
  private:
+  void NormHead(float* head, std::span<const float> weight, float eps) {
+    if (weight.empty()) return;
+    const TensorView row(head, 1, static_cast<int64_t>(weight.size()));
+    RmsNorm(row, row, weight, eps);
+  }
+
   static void Rotate(float* head, int position, const ReferenceRope& table) {
     const int pairs = table.spec.dims / 2;
     const bool adjacent = table.spec.pairs == RopePairs::kAdjacent;
@@ -244,22 +257,22 @@ class ReferenceOps : public Ops {
     }
   }
 
-  // One head of one token over positions [0, last].
+  // One head of one token over positions [first, last].
   static void Attend(float* out, const float* q, const ReferenceKvCache& cache, int layer,
-                     int kv_head, const int32_t* blocks, int last, float scale) {
+                     int kv_head, const int32_t* blocks, int first, int last, float scale) {
     const int head_dim = cache.spec().head_dim, block_size = cache.spec().block_size;
-    std::vector<double> p(last + 1);
-    for (int i = 0; i <= last; ++i) {
+    std::vector<double> p(last - first + 1);
+    for (int i = first; i <= last; ++i) {
       const float* k = cache.At(layer, blocks[i / block_size], i % block_size, false, kv_head);
-      p[i] = Dot(q, k, head_dim) * scale;
+      p[i - first] = Dot(q, k, head_dim) * scale;
     }
     const double max = *std::max_element(p.begin(), p.end());
     double sum = 0;
     for (double& value : p) sum += value = std::exp(value - max);
     std::vector<double> total(head_dim);
-    for (int i = 0; i <= last; ++i) {
+    for (int i = first; i <= last; ++i) {
       const float* v = cache.At(layer, blocks[i / block_size], i % block_size, true, kv_head);
-      for (int d = 0; d < head_dim; ++d) total[d] += p[i] / sum * v[d];
+      for (int d = 0; d < head_dim; ++d) total[d] += p[i - first] / sum * v[d];
     }
     for (int d = 0; d < head_dim; ++d) out[d] = static_cast<float>(total[d]);
   }

@@ -17,12 +17,20 @@ using testing::SameBits;
 
 constexpr int kQueryHeads = 6, kKvHeads = 2, kMaxContext = 400;
 
+// What models differ in.
+struct Variant {
+  int window = 0;
+  RopePairs pairs = RopePairs::kAdjacent;
+  bool head_norms = false;
+};
+
 // One KV cache and the sequences in it. Every slot is poisoned with NaN before use, blocks are
 // scattered, and the tokens' q, k and v are a function of (sequence, position) alone.
 class World {
  public:
-  World(InstructionSet set, KvType type, int head_dim, int block_size, int threads = 1)
-      : head_dim_(head_dim), block_size_(block_size) {
+  World(InstructionSet set, KvType type, int head_dim, int block_size, int threads = 1,
+        Variant variant = {})
+      : head_dim_(head_dim), block_size_(block_size), window_(variant.window) {
     OpsOptions options;
     options.threads = threads;
     options.max_tokens = 512;
@@ -35,7 +43,13 @@ class World {
     spec.head_dim = head_dim;
     spec.type = type;
     kv_ = ops_->MakeKvCache(spec).value();
-    rope_ = ops_->MakeRopeTable({.dims = head_dim, .theta = 1e4, .max_positions = 4096});
+    rope_ = ops_->MakeRopeTable(
+        {.dims = head_dim, .theta = 1e4, .max_positions = 4096, .pairs = variant.pairs});
+    if (variant.head_norms) {
+      Random random(8);
+      q_norm_ = random.Normals(head_dim);
+      k_norm_ = random.Normals(head_dim);
+    }
     free_.resize(spec.num_blocks);
     std::iota(free_.begin(), free_.end(), 0);
     std::shuffle(free_.begin(), free_.end(), std::mt19937(7));
@@ -89,7 +103,7 @@ class World {
     const int64_t rows = batch.num_tokens;
     std::vector<float> out(rows * row_floats());
     ops_->PagedAttention({out.data(), rows, row_floats()}, {q.data(), rows, row_floats()}, *kv_,
-                         layer, batch, 1 / std::sqrt(static_cast<float>(head_dim_)));
+                         layer, batch, 1 / std::sqrt(static_cast<float>(head_dim_)), window_);
     return out;
   }
 
@@ -97,7 +111,8 @@ class World {
              std::vector<float>& v) {
     const int64_t rows = batch.num_tokens, kv_cols = kKvHeads * head_dim_;
     ops_->RopeAndStoreKv({q.data(), rows, row_floats()}, {k.data(), rows, kv_cols},
-                         {v.data(), rows, kv_cols}, *rope_, *kv_, layer, batch);
+                         {v.data(), rows, kv_cols}, {q_norm_, k_norm_, 1e-6f}, *rope_, *kv_, layer,
+                         batch);
   }
 
   void Poison(const KvCacheSpec& spec) {
@@ -112,7 +127,8 @@ class World {
     }
   }
 
-  int head_dim_, block_size_;
+  int head_dim_, block_size_, window_;
+  std::vector<float> q_norm_, k_norm_;
   std::unique_ptr<Ops> ops_;
   std::unique_ptr<KvCache> kv_;
   std::unique_ptr<RopeTable> rope_;
@@ -123,32 +139,66 @@ using Case = std::tuple<InstructionSet, KvType, int, int>;
 
 class AttentionTest : public ::testing::TestWithParam<Case> {
  protected:
-  World Make(int threads = 1) const {
-    return World(set(), type(), std::get<2>(GetParam()), std::get<3>(GetParam()), threads);
+  World Make(int threads = 1, Variant variant = {}) const {
+    return World(set(), type(), std::get<2>(GetParam()), std::get<3>(GetParam()), threads, variant);
   }
-  World Reference() const {
+  World Reference(Variant variant = {}) const {
     return World(InstructionSet::kReference, type(), std::get<2>(GetParam()),
-                 std::get<3>(GetParam()));
+                 std::get<3>(GetParam()), 1, variant);
+  }
+  void ExpectAgreement(Variant variant, const std::vector<std::vector<World::Part>>& steps) const {
+    World fast = Make(1, variant), reference = Reference(variant);
+    for (const auto& step : steps) {
+      const auto got = fast.Step(step), want = reference.Step(step);
+      ASSERT_EQ(got.size(), want.size());
+      for (size_t i = 0; i < got.size(); ++i) {
+        // bf16 caches round the same values; a rotation that differs in its last bit may round to a
+        // neighbour there.
+        ASSERT_NEAR(got[i], want[i], type() == KvType::kBf16 ? 4e-3 : 2e-5)
+            << "row " << i / fast.row_floats() << ", column " << i % fast.row_floats();
+      }
+    }
   }
   InstructionSet set() const { return std::get<0>(GetParam()); }
   KvType type() const { return std::get<1>(GetParam()); }
 };
 
 TEST_P(AttentionTest, MixedDecodesAndChunksAgreeWithReference) {
-  World fast = Make(), reference = Reference();
-  const std::vector<std::vector<World::Part>> steps = {
-      {{0, 0, 130}, {1, 0, 7}, {2, 0, 1}},
-      {{1, 7, 8}, {2, 1, 2}, {0, 130, 163}, {3, 0, 50}},
-      {{1, 8, 9}, {2, 2, 3}, {0, 163, 164}, {3, 50, 51}, {4, 0, 257}},
-  };
-  for (const auto& step : steps) {
-    const auto got = fast.Step(step), want = reference.Step(step);
-    ASSERT_EQ(got.size(), want.size());
-    for (size_t i = 0; i < got.size(); ++i) {
-      // bf16 caches round the same values; a rotation that differs in its last bit may round to a
-      // neighbour there.
-      ASSERT_NEAR(got[i], want[i], type() == KvType::kBf16 ? 4e-3 : 2e-5)
-          << "row " << i / fast.row_floats() << ", column " << i % fast.row_floats();
+  ExpectAgreement({}, {
+                          {{0, 0, 130}, {1, 0, 7}, {2, 0, 1}},
+                          {{1, 7, 8}, {2, 1, 2}, {0, 130, 163}, {3, 0, 50}},
+                          {{1, 8, 9}, {2, 2, 3}, {0, 163, 164}, {3, 50, 51}, {4, 0, 257}},
+                      });
+}
+
+TEST_P(AttentionTest, HalvesHeadNormsAndWindowsAgreeWithReference) {
+  // The last token of sequence 0 sees from inside a split, from a split's start, and itself alone.
+  for (const int window : {1, 17, 67, 72, 399}) {
+    SCOPED_TRACE(window);
+    ExpectAgreement({window, RopePairs::kHalves, true},
+                    {{{0, 0, 150}, {1, 0, 7}}, {{0, 150, 199}, {1, 7, 8}}, {{0, 199, 200}}});
+  }
+}
+
+// A window's rows start their sums at positions of their own, inside splits that others read whole.
+TEST_P(AttentionTest, AnyChunkingOfAWindowGivesTheSameBits) {
+  constexpr int kLength = 290;
+  for (const Variant variant : {Variant{33, RopePairs::kHalves, true}, Variant{.window = 150}}) {
+    World alone = Make(1, variant);
+    std::vector<float> want;
+    for (int i = 0; i < kLength; ++i) {
+      const auto row = alone.Step({{0, i, i + 1}});
+      want.insert(want.end(), row.begin(), row.end());
+    }
+    for (const int chunk : {290, 37, 16}) {
+      World other = Make(1, variant);
+      for (int i = 0; i < kLength; i += chunk) {
+        const int end = std::min(kLength, i + chunk);
+        const auto rows = other.Step({{0, i, end}});
+        ASSERT_TRUE(SameBits(rows.data(), &want[int64_t{i} * alone.row_floats()],
+                             static_cast<int64_t>(rows.size())))
+            << "window " << variant.window << ", chunks of " << chunk << " at " << i;
+      }
     }
   }
 }
@@ -215,9 +265,9 @@ TEST(ReferenceAttention, UniformScoresAverageValues) {
   const int32_t query_start[] = {0, kTokens}, length = kTokens, table[] = {2, 0, 1};
   const StepBatch batch{kTokens, 1, query_start, &length, table, 3};
   const TensorView queries(q.data(), kTokens, 16);
-  ops->RopeAndStoreKv(queries, {k.data(), kTokens, 16}, {v.data(), kTokens, 16}, *rope, *kv, 0,
+  ops->RopeAndStoreKv(queries, {k.data(), kTokens, 16}, {v.data(), kTokens, 16}, {}, *rope, *kv, 0,
                       batch);
-  ops->PagedAttention({out.data(), kTokens, 16}, queries, *kv, 0, batch, 1);
+  ops->PagedAttention({out.data(), kTokens, 16}, queries, *kv, 0, batch, 1, 0);
   for (int t = 0; t < kTokens; ++t) {
     EXPECT_NEAR(out[t * 16], static_cast<float>(t) / 2, 1e-5) << t;  // the mean of 0 ... t
   }

@@ -87,13 +87,54 @@ TEST_P(ElementwiseTest, RopeTurnsAdjacentPairs) {
       Random random(position);
       const std::vector<float> before = random.Normals(64);
       std::vector<float> q = before, k = random.Normals(32), v = random.Normals(32);
-      ops->RopeAndStoreKv({q.data(), 1, 64}, {k.data(), 1, 32}, {v.data(), 1, 32}, *rope, *kv, 0,
-                          batch);
+      ops->RopeAndStoreKv({q.data(), 1, 64}, {k.data(), 1, 32}, {v.data(), 1, 32}, {}, *rope, *kv,
+                          0, batch);
       for (int i = 0; i < 64; i += 2) {
         const int pair = i % 32 / 2;
         const double angle = 2 * pair < dims ? position * std::pow(1e5, -2.0 * pair / dims) / 2 : 0;
         EXPECT_NEAR(q[i], before[i] * std::cos(angle) - before[i + 1] * std::sin(angle), 1e-6);
         EXPECT_NEAR(q[i + 1], before[i + 1] * std::cos(angle) + before[i] * std::sin(angle), 1e-6);
+      }
+    }
+  }
+}
+
+// Pairs (i, i + dims / 2) of heads that are normed first; what is beyond `dims` is only normed.
+TEST_P(ElementwiseTest, RopeTurnsHalvesOfNormedHeads) {
+  const auto ops = OpsFor(GetParam());
+  KvCacheSpec spec;
+  spec.num_layers = 1;
+  spec.num_blocks = 64;
+  spec.num_kv_heads = 1;
+  spec.head_dim = 96;
+  const auto kv = ops->MakeKvCache(spec).value();
+  constexpr int64_t kHead = 96;
+  for (int dims : {96, 64, 20}) {
+    const auto rope = ops->MakeRopeTable(
+        {.dims = dims, .theta = 1e6, .max_positions = 1024, .pairs = RopePairs::kHalves});
+    std::vector<int32_t> table(64);
+    for (int i = 0; i < 64; ++i) table[i] = i;
+    const int position = 700;
+    const int32_t query_start[] = {0, 1}, length = position + 1;
+    Random random(dims);
+    const std::vector<float> before = random.Normals(2 * kHead), norm = random.Normals(kHead);
+    std::vector<float> q = before, k = random.Normals(kHead), v = random.Normals(kHead);
+    ops->RopeAndStoreKv({q.data(), 1, 2 * kHead}, {k.data(), 1, kHead}, {v.data(), 1, kHead},
+                        {norm, norm, 1e-6f}, *rope, *kv, 0,
+                        {1, 1, query_start, &length, table.data(), 64});
+    for (int head = 0; head < 2; ++head) {
+      const float* x = &before[head * kHead];
+      double squares = 0;
+      for (int i = 0; i < kHead; ++i) squares += static_cast<double>(x[i]) * x[i];
+      const auto normed = [&](int i) { return x[i] / std::sqrt(squares / kHead + 1e-6) * norm[i]; };
+      for (int i = 0; i < kHead; ++i) {
+        const int pair = i % (dims / 2);
+        const double angle = position * std::pow(1e6, -2.0 * pair / dims);
+        const double a = normed(pair), b = i < dims ? normed(pair + dims / 2) : 0;
+        const double want = i >= dims      ? normed(i)
+                            : i < dims / 2 ? a * std::cos(angle) - b * std::sin(angle)
+                                           : b * std::cos(angle) + a * std::sin(angle);
+        EXPECT_NEAR(q[head * kHead + i], want, 2e-6) << dims << " " << head << " " << i;
       }
     }
   }

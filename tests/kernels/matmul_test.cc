@@ -39,7 +39,7 @@ class MatMulTest : public ::testing::TestWithParam<Case> {
 
 std::vector<float> Product(Ops& ops, const Weight& weight, std::vector<float> x, int64_t rows) {
   std::vector<float> out(rows * weight.rows(), -1);
-  ops.MatMul({out.data(), rows, weight.rows()}, {x.data(), rows, weight.cols()}, weight);
+  ops.MatMul({out.data(), rows, weight.rows()}, {x.data(), rows, weight.cols()}, weight, {});
   return out;
 }
 
@@ -81,6 +81,24 @@ TEST_P(MatMulTest, AgreesWithReferenceOnOddShapes) {
     const std::vector<float> x = random.Normals(m * k);
     const auto a = fast->Pack({&slice, 1}), b = reference->Pack({&slice, 1});
     ExpectClose(Product(*fast, *a, x, m), Product(*reference, *b, x, m), m);
+  }
+}
+
+TEST_P(MatMulTest, BiasIsAddedToEveryRow) {
+  Random random(11);
+  const auto fast = Fast(2), reference = Reference();
+  for (const auto [m, n] : {std::array<int64_t, 2>{1, 1}, {6, 16}, {9, 47}}) {
+    const FileMatrix first(type(), n, 96, random), second(WeightType::kF32, 21, 96, random);
+    const MatrixSlice slices[] = {first.Slice(), second.Slice()};
+    const auto a = fast->Pack(slices), b = reference->Pack(slices);
+    std::vector<float> x = random.Normals(m * 96), got(m * (n + 21)), want = got;
+    const std::vector<float> bias = random.Normals(n + 21);
+    fast->MatMul({got.data(), m, n + 21}, {x.data(), m, 96}, *a, bias);
+    reference->MatMul({want.data(), m, n + 21}, {x.data(), m, 96}, *b, bias);
+    ExpectClose(got, want, m);
+    std::vector<float> sum = Product(*fast, *a, x, m);
+    for (size_t i = 0; i < sum.size(); ++i) sum[i] += bias[i % bias.size()];
+    EXPECT_EQ(got, sum);
   }
 }
 
@@ -171,7 +189,7 @@ TEST_P(MatMulTest, StridedViewsTouchOnlyTheirColumns) {
   const auto weight = fast->Pack({&slice, 1});
   std::vector<float> wide = random.Normals(10 * 80), out(10 * 32, 7), x;
   for (int t = 0; t < 10; ++t) x.insert(x.end(), &wide[t * 80 + 8], &wide[t * 80 + 72]);
-  fast->MatMul({out.data() + 4, 10, 21, 32}, {wide.data() + 8, 10, 64, 80}, *weight);
+  fast->MatMul({out.data() + 4, 10, 21, 32}, {wide.data() + 8, 10, 64, 80}, *weight, {});
   const auto want = Product(*fast, *weight, x, 10);
   for (int t = 0; t < 10; ++t) {
     EXPECT_TRUE(SameBits(&out[t * 32 + 4], &want[t * 21], 21)) << t;

@@ -117,11 +117,6 @@ Status LlamaRunner::Load() {
     return Unsupported("{}: a head dimension of {} is not supported; the most is 256",
                        file_->name(), config_.head_dim);
   }
-  if (config_.qkv_bias || config_.qk_norm || config_.sliding_window > 0 ||
-      config_.rope_pairs != kernels::RopePairs::kAdjacent) {
-    return Unsupported("{}: biases, head norms, sliding windows and {} are not computed yet",
-                       file_->name(), config_.architecture);
-  }
   TANDEM_ASSIGN_OR_RETURN(shards_, MakeShardLayout(config_, tp()));
   shard_ = shards_[comm_.rank()];
   TANDEM_ASSIGN_OR_RETURN(const kernels::OpsOptions ops_options, ReadOpsOptions(options_, config_));
@@ -243,20 +238,21 @@ void LlamaRunner::Attention(const LlamaLayer& layer, int index, const kernels::S
   const TensorView q = qkv.Cols(0, q_cols);
   const TensorView attention(attention_.data(), tokens, q_cols);
   const TensorView partial(partial_.data(), tokens, config_.hidden);
-  ops_->MatMul(qkv, {normed_.data(), tokens, config_.hidden}, *layer.qkv);
+  ops_->MatMul(qkv, {normed_.data(), tokens, config_.hidden}, *layer.qkv, layer.qkv_bias);
   ops_->RopeAndStoreKv(q, qkv.Cols(q_cols, q_cols + kv_cols),
-                       qkv.Cols(q_cols + kv_cols, q_cols + 2 * kv_cols), *rope_, *kv_, index,
-                       batch);
+                       qkv.Cols(q_cols + kv_cols, q_cols + 2 * kv_cols),
+                       {layer.q_norm, layer.k_norm, config_.rms_eps}, *rope_, *kv_, index, batch);
   ops_->PagedAttention(attention, q, *kv_, index, batch,
-                       1.0f / std::sqrt(static_cast<float>(config_.head_dim)));
-  ops_->MatMul(partial, attention, *layer.o);
+                       1.0f / std::sqrt(static_cast<float>(config_.head_dim)),
+                       config_.sliding_window);
+  ops_->MatMul(partial, attention, *layer.o, {});
   comm_.AllReduceSum({partial_.data(), static_cast<size_t>(tokens * config_.hidden)});
 }
 
 void LlamaRunner::FeedForward(const LlamaLayer& layer, int num_tokens) {
   const TensorView act(act_.data(), num_tokens, shard_.ffn.size());
   ops_->GateUpSilu(act, {normed_.data(), num_tokens, config_.hidden}, *layer.gate_up);
-  ops_->MatMul({partial_.data(), num_tokens, config_.hidden}, act, *layer.down);
+  ops_->MatMul({partial_.data(), num_tokens, config_.hidden}, act, *layer.down, {});
   comm_.AllReduceSum({partial_.data(), static_cast<size_t>(num_tokens) * config_.hidden});
 }
 
@@ -274,7 +270,7 @@ void LlamaRunner::Logits(const StepInputs& in) {
                    config_.rms_eps);
   const int64_t part = shard_.vocab.size();
   float* const part_logits = tp() == 1 ? logits_.data() : part_logits_.data();
-  if (part > 0) ops_->MatMul({part_logits, rows, part}, normed, *weights_.output);
+  if (part > 0) ops_->MatMul({part_logits, rows, part}, normed, *weights_.output, {});
   if (tp() == 1) return;
   // A gather a row: the parts in rank order are the row, and only the rank that draws takes it.
   for (int r = 0; r < tp(); ++r) gather_bytes_[r] = shards_[r].vocab.size() * sizeof(float);

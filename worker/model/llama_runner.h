@@ -1,9 +1,10 @@
-// The Llama forward pass of one rank: ModelRunner over kernels::Ops. Made by ModelRunner::Load.
+// The forward pass of one rank for Llama, Qwen2 and Qwen3: ModelRunner over kernels::Ops. Made by
+// ModelRunner::Load.
 //
-// A layer: norm, QKV, rope + KV store, attention, O, all-reduce; norm, gate/up, down, all-reduce.
-// Norms and residuals are computed by every rank alike; matrices are this rank's shard. Logits are
-// split by vocabulary; row i of the sampled rows is collected and drawn on rank i % tp, then the
-// drawn tokens go to all.
+// A layer: norm, QKV (with bias), head norms + rope + KV store, attention, O, all-reduce; norm,
+// gate/up, down, all-reduce. Norms and residuals are computed by every rank alike; matrices are
+// this rank's shard. Logits are split by vocabulary; row i of the sampled rows is collected and
+// drawn on rank i % tp, then the drawn tokens go to all.
 #pragma once
 
 #include <memory>

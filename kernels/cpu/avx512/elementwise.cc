@@ -5,5 +5,6 @@
 namespace tandem::kernels::cpu::avx512 {
 extern const decltype(KernelTable::quantize) kQuantize = Quantize;
 extern const decltype(KernelTable::rms_norm) kRmsNorm = RmsNorm;
-extern const decltype(KernelTable::rotate) kRotate = Rotate;
+extern const decltype(KernelTable::rotate_adjacent) kRotateAdjacent = RotateAdjacent;
+extern const decltype(KernelTable::rotate_halves) kRotateHalves = RotateHalves;
 }  // namespace tandem::kernels::cpu::avx512
