@@ -102,7 +102,20 @@ void PutNibbles(std::vector<std::byte>& out, const std::array<int, 32>& q) {
   for (int i = 0; i < 16; ++i) Put(out, static_cast<uint8_t>(q[i] | q[16 + i] << 4));
 }
 
-void QuantizeBlock(TensorType type, const float* v, std::vector<std::byte>& out) {
+float RoundToBf16(float value) {  // finite
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  bits += 0x7fff + (bits >> 16 & 1);
+  bits &= 0xffff0000;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+
+// With a scale that is a power of two, and an offset that is a small multiple of it, d * q + m has
+// few enough bits for bf16.
+float PowerOfTwo(float d) { return std::exp2(std::ceil(std::log2(d))); }
+
+void QuantizeBlock(TensorType type, const float* v, bool exact, std::vector<std::byte>& out) {
   float low = v[0], high = v[0];
   for (int i = 1; i < 32; ++i) {
     low = std::min(low, v[i]);
@@ -111,18 +124,19 @@ void QuantizeBlock(TensorType type, const float* v, std::vector<std::byte>& out)
   const float largest = std::max(-low, high);
   std::array<int, 32> q;
   if (type == TensorType::kQ4_1) {
-    const uint16_t d = ToHalf((high - low) / 15), m = ToHalf(low);
+    const float step = exact ? PowerOfTwo((high - low) / 14) : (high - low) / 15;
+    const uint16_t d = ToHalf(step), m = ToHalf(exact ? std::floor(low / step) * step : low);
     for (int i = 0; i < 32; ++i) q[i] = Clamp((v[i] - FromHalf(m)) / FromHalf(d), 0, 15);
     Put(out, d);
     Put(out, m);
     PutNibbles(out, q);
   } else if (type == TensorType::kQ4_0) {
-    const uint16_t d = ToHalf(largest / 7);
+    const uint16_t d = ToHalf(exact ? PowerOfTwo(largest / 7) : largest / 7);
     for (int i = 0; i < 32; ++i) q[i] = Clamp(v[i] / FromHalf(d) + 8, 0, 15);
     Put(out, d);
     PutNibbles(out, q);
   } else {
-    const uint16_t d = ToHalf(largest / 127);
+    const uint16_t d = ToHalf(exact ? PowerOfTwo(largest / 127) : largest / 127);
     Put(out, d);
     for (int i = 0; i < 32; ++i) {
       Put(out, static_cast<int8_t>(Clamp(v[i] / FromHalf(d), -127, 127)));
@@ -152,10 +166,12 @@ class Writer {
   std::string Write() {
     const Vocabulary vocabulary = MakeVocabulary();
     Metadata(vocabulary);
+    RopeMetadata();
     const int vocab = static_cast<int>(vocabulary.tokens.size());
     Matrix("token_embd.weight", vocab, options_.hidden, options_.embedding_type, 1);
     for (int i = 0; i < options_.num_layers; ++i) Layer("blk." + std::to_string(i) + ".");
-    Norm("output_norm.weight");
+    Norm("output_norm.weight", options_.hidden);
+    if (options_.rope_freqs) RopeFreqs();
     if (!options_.tied_embeddings) {
       // Logits with a spread of 3: neither flat nor certain.
       Matrix("output.weight", vocab, options_.hidden, options_.embedding_type, 3);
@@ -180,7 +196,7 @@ class Writer {
     size("attention.value_length", options_.head_dim);
     size("rope.dimension_count", options_.head_dim);
     size("vocab_size", static_cast<int>(v.tokens.size()));
-    builder_.Float32(options_.architecture + ".rope.freq_base", 10000)
+    builder_.Float32(options_.architecture + ".rope.freq_base", options_.rope_theta)
         .Float32(options_.architecture + ".attention.layer_norm_rms_epsilon", 1e-5f)
         .String("tokenizer.ggml.model", "gpt2")
         .String("tokenizer.ggml.pre", "smollm")
@@ -196,18 +212,54 @@ class Writer {
         .String("tokenizer.chat_template", kTemplate);
   }
 
+  void RopeMetadata() {
+    const std::string& prefix = options_.architecture;
+    if (!options_.rope_scaling.empty()) {
+      builder_.String(prefix + ".rope.scaling.type", options_.rope_scaling)
+          .Float32(prefix + ".rope.scaling.factor", options_.rope_factor)
+          .Float32(prefix + ".rope.scaling.attn_factor", options_.rope_attention_factor)
+          .Uint32(prefix + ".rope.scaling.original_context_length", options_.original_context);
+    }
+    if (options_.sliding_window > 0) {
+      builder_.Uint32(prefix + ".attention.sliding_window", options_.sliding_window);
+    }
+  }
+
+  // What llama.cpp's converter writes for Llama 3.1: pairs that turn more than 4 times in the
+  // original context keep their frequency, those that turn less than once are divided by the
+  // factor, and those between by something between.
+  void RopeFreqs() {
+    std::vector<float> factors(options_.head_dim / 2);
+    for (size_t i = 0; i < factors.size(); ++i) {
+      const double angle = std::pow(options_.rope_theta, -2.0 * i / options_.head_dim);
+      const double turns = options_.original_context * angle / (2 * M_PI);
+      const double smooth = std::min(1.0, std::max(0.0, (turns - 1) / 3));
+      factors[i] = static_cast<float>(1 / ((1 - smooth) / options_.rope_factor + smooth));
+    }
+    builder_.F32("rope_freqs.weight", {factors.size()}, factors);
+  }
+
   void Layer(const std::string& prefix) {
     const int q = options_.num_heads * options_.head_dim;
     const int kv = options_.num_kv_heads * options_.head_dim;
     const auto matrix = [&](const char* name, int rows, int cols) {
       Matrix(prefix + name + ".weight", rows, cols, options_.type, 1);
     };
-    Norm(prefix + "attn_norm.weight");
+    Norm(prefix + "attn_norm.weight", options_.hidden);
     matrix("attn_q", q, options_.hidden);
     matrix("attn_k", kv, options_.hidden);
     matrix("attn_v", kv, options_.hidden);
+    if (options_.qkv_bias || options_.architecture == "qwen2") {
+      Bias(prefix + "attn_q.bias", q);
+      Bias(prefix + "attn_k.bias", kv);
+      Bias(prefix + "attn_v.bias", kv);
+    }
+    if (options_.architecture == "qwen3") {
+      Norm(prefix + "attn_q_norm.weight", options_.head_dim);
+      Norm(prefix + "attn_k_norm.weight", options_.head_dim);
+    }
     matrix("attn_output", options_.hidden, q);
-    Norm(prefix + "ffn_norm.weight");
+    Norm(prefix + "ffn_norm.weight", options_.hidden);
     matrix("ffn_gate", options_.ffn, options_.hidden);
     matrix("ffn_up", options_.ffn, options_.hidden);
     matrix("ffn_down", options_.hidden, options_.ffn);
@@ -220,13 +272,19 @@ class Writer {
     std::vector<float> values(static_cast<size_t>(rows) * cols);
     for (float& v : values) v = Uniform() * spread * std::sqrt(3.0f / static_cast<float>(cols));
     builder_.Tensor(name, {static_cast<uint64_t>(cols), static_cast<uint64_t>(rows)},
-                    static_cast<uint32_t>(type), Quantize(type, values));
+                    static_cast<uint32_t>(type), Quantize(type, values, options_.exact_in_bf16));
   }
 
-  void Norm(const std::string& name) {
+  void Norm(const std::string& name, int size) { Vector(name, size, 1, 0.2f); }
+  void Bias(const std::string& name, int size) { Vector(name, size, 0, 0.5f); }
+
+  void Vector(const std::string& name, int size, float middle, float spread) {
     if (name == options_.without) return;
-    std::vector<float> values(options_.hidden);
-    for (float& v : values) v = 1 + 0.2f * Uniform();
+    std::vector<float> values(size);
+    for (float& v : values) {
+      v = middle + spread * Uniform();
+      if (options_.exact_in_bf16) v = RoundToBf16(v);
+    }
     builder_.F32(name, {values.size()}, values);
   }
 
@@ -240,15 +298,16 @@ class Writer {
 
 }  // namespace
 
-std::vector<std::byte> Quantize(TensorType type, std::span<const float> values) {
+std::vector<std::byte> Quantize(TensorType type, std::span<const float> values, bool exact) {
   std::vector<std::byte> out;
   if (type == TensorType::kF32) {
-    for (const float v : values) Put(out, v);
+    for (const float v : values) Put(out, exact ? RoundToBf16(v) : v);
   } else if (type == TensorType::kF16) {
-    for (const float v : values) Put(out, ToHalf(v));
+    for (const float v : values) Put(out, ToHalf(exact ? RoundToBf16(v) : v));
   } else {
     TANDEM_CHECK(gguf::IsSupported(type) && values.size() % 32 == 0) << values.size();
-    for (size_t i = 0; i < values.size(); i += 32) QuantizeBlock(type, values.data() + i, out);
+    for (size_t i = 0; i < values.size(); i += 32)
+      QuantizeBlock(type, values.data() + i, exact, out);
   }
   return out;
 }
@@ -267,6 +326,42 @@ std::vector<float> Dequantize(TensorType type, std::span<const std::byte> data) 
     }
   }
   return out;
+}
+
+std::vector<std::string> TinyFamilies() {
+  return {"llama3", "llama-long", "mistral", "qwen2", "qwen2-yarn", "qwen3"};
+}
+
+TinyModelOptions TinyFamily(const std::string& name) {
+  TinyModelOptions o;
+  o.type = o.embedding_type = TensorType::kF32;
+  o.exact_in_bf16 = true;
+  if (name == "llama3") {
+    o.head_dim = 64;
+    o.hidden = 192;
+    o.rope_theta = 500000;
+    o.rope_freqs = true;
+    o.rope_factor = 8;
+  } else if (name == "llama-long") {
+    o.qkv_bias = true;
+    o.rope_scaling = "linear";
+  } else if (name == "mistral") {
+    o.sliding_window = 24;
+  } else if (name == "qwen2" || name == "qwen2-yarn") {
+    o.architecture = "qwen2";
+    o.hidden = 192;
+    o.rope_theta = 1e6;
+    o.tied_embeddings = true;
+    if (name == "qwen2-yarn") o.rope_scaling = "yarn";
+  } else if (name == "qwen3") {
+    o.architecture = "qwen3";
+    o.head_dim = 64;
+    o.rope_theta = 1e6;
+    o.tied_embeddings = true;
+  } else {
+    TANDEM_CHECK(false) << "no family " << name;
+  }
+  return o;
 }
 
 std::string MakeTinyModel(const TinyModelOptions& options) { return Writer(options).Write(); }

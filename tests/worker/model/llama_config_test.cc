@@ -43,6 +43,58 @@ TEST(LlamaConfig, ReadsTheShape) {
   EXPECT_TRUE(Read(MakeTinyModel({.tied_embeddings = true}))->tied_embeddings);
 }
 
+TEST(LlamaConfig, ReadsWhatFamiliesAdd) {
+  using tandem::testing::TinyFamily;
+  const auto qwen3 = Read(MakeTinyModel(TinyFamily("qwen3")));
+  ASSERT_TRUE(qwen3.ok()) << qwen3.status();
+  EXPECT_EQ(qwen3->architecture, "qwen3");
+  EXPECT_EQ(qwen3->head_dim, 64);  // not hidden / heads
+  EXPECT_TRUE(qwen3->qk_norm);
+  EXPECT_FALSE(qwen3->qkv_bias);
+  EXPECT_EQ(qwen3->rope_pairs, kernels::RopePairs::kHalves);
+  EXPECT_EQ(qwen3->rope_scaling.type, kernels::RopeScaling::Type::kNone);
+
+  auto options = TinyFamily("qwen2-yarn");
+  options.rope_attention_factor = 2;
+  const auto qwen2 = Read(MakeTinyModel(options));
+  ASSERT_TRUE(qwen2.ok()) << qwen2.status();
+  EXPECT_TRUE(qwen2->qkv_bias);
+  EXPECT_FALSE(qwen2->qk_norm);
+  EXPECT_EQ(qwen2->rope_scaling.type, kernels::RopeScaling::Type::kYarn);
+  EXPECT_EQ(qwen2->rope_scaling.factor, 4);
+  EXPECT_EQ(qwen2->rope_scaling.original_context, 64);
+  EXPECT_EQ(qwen2->rope_scaling.attention_factor, 2 * kernels::YarnAttentionFactor(4));
+  const kernels::RopeSpec rope = RopeSpecOf(*qwen2, 100, {});
+  EXPECT_EQ(rope.dims, 32);
+  EXPECT_EQ(rope.theta, 1e6);
+  EXPECT_EQ(rope.pairs, kernels::RopePairs::kHalves);
+  EXPECT_EQ(rope.scaling.factor, 4);
+
+  const auto llama3 = Read(MakeTinyModel(TinyFamily("llama3")));
+  ASSERT_TRUE(llama3.ok()) << llama3.status();
+  EXPECT_TRUE(llama3->rope_freqs);
+  EXPECT_EQ(llama3->rope_pairs, kernels::RopePairs::kAdjacent);
+  EXPECT_TRUE(Read(MakeTinyModel(TinyFamily("llama-long")))->qkv_bias);
+  EXPECT_EQ(Read(MakeTinyModel(TinyFamily("mistral")))->sliding_window, 24);
+  // A window that no context fills is none.
+  EXPECT_EQ(Read(MakeTinyModel({.max_context = 512, .sliding_window = 512}))->sliding_window, 0);
+}
+
+TEST(LlamaConfig, NamesWhatAFamilyLacksOrHasTooMuch) {
+  EXPECT_THAT(Error({.architecture = "qwen2", .without = "blk.1.attn_k.bias"},
+                    StatusCode::kInvalidArgument),
+              AllOf(HasSubstr("blk.1.attn_k.bias"), HasSubstr("missing")));
+  EXPECT_THAT(Error({.architecture = "qwen3", .without = "blk.0.attn_q_norm.weight"},
+                    StatusCode::kInvalidArgument),
+              AllOf(HasSubstr("blk.0.attn_q_norm.weight of shape [1, 32]"), HasSubstr("missing")));
+  EXPECT_THAT(Error({.architecture = "qwen2", .rope_freqs = true}, StatusCode::kUnimplemented),
+              HasSubstr("rope_freqs.weight is not part of a qwen2 model"));
+  EXPECT_THAT(Error({.architecture = "qwen2", .sliding_window = 64}, StatusCode::kUnimplemented),
+              HasSubstr("qwen2.attention.sliding_window (64)"));
+  EXPECT_THAT(Error({.rope_scaling = "longrope"}, StatusCode::kUnimplemented),
+              HasSubstr("rope scaling \"longrope\" is not supported"));
+}
+
 TEST(LlamaConfig, NamesTheArchitectureThatIsNotSupported) {
   EXPECT_THAT(Error({.architecture = "gpt2"}, StatusCode::kUnimplemented),
               AllOf(HasSubstr("tiny.gguf"), HasSubstr("\"gpt2\" is not supported"),

@@ -144,6 +144,23 @@ INSTANTIATE_TEST_SUITE_P(
                       TinyModelOptions{.num_heads = 3, .head_dim = 64, .hidden = 192, .ffn = 96}),
     [](const auto& info) { return std::to_string(info.index); });
 
+// What a family adds to Llama, and quantized weights with it.
+std::vector<TinyModelOptions> Families() {
+  std::vector<TinyModelOptions> all;
+  for (const std::string& name : tandem::testing::TinyFamilies()) {
+    all.push_back(tandem::testing::TinyFamily(name));
+  }
+  all.push_back(tandem::testing::TinyFamily("qwen3"));
+  all.back().head_dim = 96;
+  all.back().type = gguf::TensorType::kQ4_0;
+  all.push_back(tandem::testing::TinyFamily("qwen2"));
+  all.back().head_dim = 128;
+  all.back().type = gguf::TensorType::kQ8_0;
+  return all;
+}
+INSTANTIATE_TEST_SUITE_P(Families, PlainForward, ::testing::ValuesIn(Families()),
+                         [](const auto& info) { return std::to_string(info.index); });
+
 TEST(LlamaRunner, AgreesAcrossRanksInFloat32) {
   const ModelFile model;
   const auto script = MakeScript({{.prompt = RandomTokens(50, 3),
@@ -228,6 +245,14 @@ TEST_P(BatchInvariance, HoldsBitwise) {
       SCOPED_TRACE(std::string(numbers.activations) + " tp " + std::to_string(tp));
       CheckInvariance(Options(model, GetParam(), numbers), tp, tp == 1 ? 0 : 1);
     }
+  }
+}
+
+TEST_P(BatchInvariance, HoldsForFamilies) {
+  for (const char* family : {"mistral", "qwen3"}) {
+    SCOPED_TRACE(family);
+    const ModelFile model(tandem::testing::TinyFamily(family));
+    CheckInvariance(Options(model, GetParam(), kServed), 2, 0);
   }
 }
 

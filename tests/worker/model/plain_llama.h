@@ -1,5 +1,5 @@
-// The Llama forward pass in the plainest way, in double precision: what the runner is compared
-// with. Shares no code with it but the reader of the file.
+// The forward pass of Llama, Qwen2 and Qwen3 in the plainest way, in double precision: what the
+// runner is compared with. Shares no code with it but the reader of the file.
 #pragma once
 
 #include <cmath>
@@ -57,30 +57,58 @@ class PlainLlama {
     return out;
   }
 
+  // Of each row, or of each part of a row that is as long as the weight.
   Rows Norm(const std::string& name, const Rows& x) const {
     const Row weight = Matrix(name)[0];
     Rows out = x;
     for (Row& row : out) {
-      double squares = 0;
-      for (const double v : row) squares += v * v;
-      const double scale = 1 / std::sqrt(squares / static_cast<double>(row.size()) + c_.rms_eps);
-      for (size_t i = 0; i < row.size(); ++i) row[i] *= scale * weight[i];
+      for (size_t begin = 0; begin < row.size(); begin += weight.size()) {
+        double squares = 0;
+        for (size_t i = 0; i < weight.size(); ++i) squares += row[begin + i] * row[begin + i];
+        const double mean = squares / static_cast<double>(weight.size());
+        for (size_t i = 0; i < weight.size(); ++i) {
+          row[begin + i] *= weight[i] / std::sqrt(mean + c_.rms_eps);
+        }
+      }
     }
     return out;
   }
 
-  // Pairs (2 i, 2 i + 1) of every head, by their row's number as position.
+  // How fast pair i turns, with every scaling: see kernels/rope_table.h.
+  double Frequency(int i) const {
+    using Type = kernels::RopeScaling::Type;
+    const kernels::RopeScaling& s = c_.rope_scaling;
+    double frequency = std::pow(c_.rope_theta, -2.0 * i / c_.head_dim);
+    if (c_.rope_freqs) frequency /= Matrix("rope_freqs.weight")[0][i];
+    if (s.type == Type::kLinear) return frequency / s.factor;
+    if (s.type != Type::kYarn) return frequency;
+    const auto pair = [&](double turns) {  // that turns so often in the original context
+      return std::log(s.original_context / (turns * 2 * M_PI)) / std::log(c_.rope_theta) *
+             c_.head_dim / 2;
+    };
+    const double fast = std::floor(pair(s.beta_fast)), slow = std::ceil(pair(s.beta_slow));
+    const double first = std::max(fast, 0.0);
+    const double last = std::min(slow, c_.head_dim - 1.0);
+    if (i <= first) return frequency;
+    if (i >= last) return frequency / s.factor;
+    const double part = (i - first) / (last - first);
+    return frequency * (1 - part) + frequency / s.factor * part;
+  }
+
+  // Every head, by its row's number as position.
   void Rope(Rows& x, int heads) const {
-    for (size_t p = 0; p < x.size(); ++p) {
-      for (int h = 0; h < heads; ++h) {
-        for (int i = 0; i < c_.head_dim; i += 2) {
-          const double angle =
-              static_cast<double>(p) * std::pow(c_.rope_theta, -1.0 * i / c_.head_dim);
-          double& a = x[p][h * c_.head_dim + i];
-          double& b = x[p][h * c_.head_dim + i + 1];
+    const bool halves = c_.rope_pairs == kernels::RopePairs::kHalves;
+    for (int i = 0; i < c_.head_dim / 2; ++i) {
+      const double frequency = Frequency(i);
+      for (size_t p = 0; p < x.size(); ++p) {
+        const double angle = static_cast<double>(p) * frequency;
+        for (int h = 0; h < heads; ++h) {
+          double* head = &x[p][h * c_.head_dim];
+          double& a = head[halves ? i : 2 * i];
+          double& b = head[halves ? i + c_.head_dim / 2 : 2 * i + 1];
           const double rotated = a * std::cos(angle) - b * std::sin(angle);
-          b = a * std::sin(angle) + b * std::cos(angle);
-          a = rotated;
+          b = (a * std::sin(angle) + b * std::cos(angle)) * c_.rope_scaling.attention_factor;
+          a = rotated * c_.rope_scaling.attention_factor;
         }
       }
     }
@@ -91,13 +119,16 @@ class PlainLlama {
     for (size_t t = 0; t < q.size(); ++t) {
       for (int h = 0; h < c_.num_heads; ++h) {
         const int qh = h * c_.head_dim, kvh = h / c_.heads_per_kv() * c_.head_dim;
-        Row p(t + 1);
-        for (size_t s = 0; s <= t; ++s) {
+        const size_t window = c_.sliding_window;
+        const size_t first = window > 0 && t >= window ? t - window + 1 : 0;
+        Row p(t + 1, -INFINITY);
+        for (size_t s = first; s <= t; ++s) {
+          p[s] = 0;
           for (int i = 0; i < c_.head_dim; ++i) p[s] += q[t][qh + i] * k[s][kvh + i];
           p[s] /= std::sqrt(static_cast<double>(c_.head_dim));
         }
         LogSoftmax(p);
-        for (size_t s = 0; s <= t; ++s) {
+        for (size_t s = first; s <= t; ++s) {
           for (int i = 0; i < c_.head_dim; ++i) out[t][qh + i] += std::exp(p[s]) * v[s][kvh + i];
         }
       }
@@ -108,12 +139,22 @@ class PlainLlama {
   void Layer(int index, Rows& x) const {
     const auto name = [&](const char* kind) { return LayerTensorName(index, kind); };
     const Rows normed = Norm(name("attn_norm"), x);
-    Rows q = Multiply(Matrix(name("attn_q")), normed);
-    Rows k = Multiply(Matrix(name("attn_k")), normed);
+    const auto project = [&](const char* kind) {
+      Rows rows = Multiply(Matrix(name(kind)), normed);
+      if (!c_.qkv_bias) return rows;
+      const Row bias = Matrix(LayerBiasName(index, kind))[0];
+      Add(rows, Rows(rows.size(), bias));
+      return rows;
+    };
+    Rows q = project("attn_q"), k = project("attn_k");
+    const Rows v = project("attn_v");
+    if (c_.qk_norm) {
+      q = Norm(name("attn_q_norm"), q);
+      k = Norm(name("attn_k_norm"), k);
+    }
     Rope(q, c_.num_heads);
     Rope(k, c_.num_kv_heads);
-    Add(x, Multiply(Matrix(name("attn_output")),
-                    Attention(q, k, Multiply(Matrix(name("attn_v")), normed))));
+    Add(x, Multiply(Matrix(name("attn_output")), Attention(q, k, v)));
     const Rows ffn = Norm(name("ffn_norm"), x);
     Rows gate = Multiply(Matrix(name("ffn_gate")), ffn);
     const Rows up = Multiply(Matrix(name("ffn_up")), ffn);
