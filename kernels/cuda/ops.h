@@ -42,17 +42,31 @@ struct Matrix {
   }
 };
 
-// One piece of attention, found on the host (PlanAttention in attention_plan.h) for the whole step
-// and the same for every layer: up to 16 (token, head) rows of one sequence and one KV head.
+// Keys are handled in units of so many, counted from position 0; query rows, which are (token,
+// head) pairs of one sequence and one KV head, in tiles of so many, and so many tiles by one block.
+inline constexpr int kAttentionUnit = 64;
+inline constexpr int kAttentionTileRows = 16;
+inline constexpr int kAttentionWarps = 4;
+
+// Attention of one block for each KV head: consecutive query tokens of one sequence and units of
+// keys, [first_unit, end_unit). Made by AttentionPlan.
 struct AttentionItem {
-  int32_t sequence;  // index in the step
-  int32_t kv_head;
-  int32_t first_row;   // row of the step (0..T) of the first query token
-  int32_t num_tokens;  // query tokens of this item
-  int32_t first_unit;  // units of 64 keys counted from position 0: [first_unit, end_unit)
+  int32_t sequence;        // index in the step
+  int32_t first_row;       // row of the step (0..T) of the first query token
+  int32_t num_tokens;      // query tokens
+  int32_t first_position;  // of the first query token
+  int32_t first_unit;
   int32_t end_unit;
-  int32_t partial;  // -1: this item sees all keys of its tokens and writes the output; else the
-                    // index of its first partial result, which MergePartials collects
+  int32_t partial;  // -1: these are all units that the tokens see, and out is written; else unit u
+                    // of token i goes to partial + (u - first_unit) * num_tokens + i
+};
+
+// A query token whose units were spread over items: partial results first, first + stride, ...
+struct AttentionMerge {
+  int32_t row;  // of the step
+  int32_t first;
+  int32_t count;
+  int32_t stride;
 };
 
 // What the kernels read of a step. Arrays have fixed addresses and room for the largest step, so
@@ -70,10 +84,13 @@ struct Batch {
   const int32_t* context_len = nullptr;   // [S] tokens whose KV exists after this step
   const int32_t* block_table = nullptr;   // [S, max_blocks]
   int64_t max_blocks = 0;
-  const AttentionItem* items = nullptr;   // [*num_items]
-  const int32_t* num_items = nullptr;     // 1; in device memory
-  int32_t max_items = 0;                  // bounds the grid: blocks stride over the items
-  const int32_t* last_sampled = nullptr;  // [slots] what Sample drew last
+  const AttentionItem* items = nullptr;    // [*num_items]
+  const int32_t* num_items = nullptr;      // 1; in device memory
+  int32_t max_items = 0;                   // bounds the grid: blocks stride over the items
+  const AttentionMerge* merges = nullptr;  // [*num_merges]
+  const int32_t* num_merges = nullptr;     // 1; in device memory
+  int32_t max_merges = 0;                  // 0: there are none, and no kernel for them
+  const int32_t* last_sampled = nullptr;   // [slots] what Sample drew last
 };
 
 // One layer's KV memory. Layout private to the kernels: for K and V each
@@ -151,12 +168,22 @@ void RopeAndStoreKv(const Matrix& q,      // [T, Nq * D] in place
 
 // Causal attention of mixed decodes and chunks: the token at position p sees (p - window, p], all
 // of [0, p] with window 0. Softmax over units of 64 keys from position 0, merged in ascending
-// order, in whatever item or step a token comes. `partials`: scratch of PartialBytes()
-// (attention_plan.h). out rows of padding are left as they are.
+// order, in whatever item or step a token comes: the same bits. Slots that hold no visible token
+// may hold anything. `partials`: scratch of AttentionPlan::PartialBytes(). out rows of padding are
+// left as they are. REQUIRES: D is 64, 96 or 128, Nq / Nkv at most 16, scale > 0.
 void PagedAttention(const Matrix& out,  // [T, Nq * D]
                     const Matrix& q,    // [T, Nq * D]
                     const KvLayer& kv, const Batch& batch, float scale, int32_t window,
                     float* partials, cudaStream_t stream);
+
+// Floats of `count` partial results: of each head its D sums, then the maximum and the sum of its
+// exponentials.
+constexpr int64_t AttentionPartialFloats(int64_t count, int64_t num_heads, int64_t head_dim) {
+  return count * num_heads * (head_dim + 2);
+}
+
+// Blocks of PagedAttention that the current device holds at once. Host; not in a capture.
+int32_t AttentionBlocksAtOnce(ActivationType type, int32_t head_dim);
 
 // ---- silu_mul.cu
 
