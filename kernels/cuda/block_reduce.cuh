@@ -1,0 +1,79 @@
+// Sums, maxima and prefix sums over a block. For .cu files.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/device.cuh"
+
+namespace tandem::kernels::cuda {
+
+inline constexpr int kWarp = 32;
+inline constexpr int kMaxWarps = 32;
+
+// The sum over the block's threads, the same bits in all of them, in an order that depends on the
+// block's size alone. `shared`: [kMaxWarps], not used for anything else in the kernel. The block
+// is whole warps; every thread calls.
+__device__ inline float BlockSum(float x, float* shared) {
+  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = threadIdx.x % kWarp;
+  const int warps = static_cast<int>(blockDim.x) / kWarp;
+  x = WarpSum(x);
+  if (warps == 1) return x;
+  __syncthreads();  // of the call before
+  if (lane == 0) shared[warp] = x;
+  __syncthreads();
+  return WarpSum(lane < warps ? shared[lane] : 0.0f);
+}
+
+// The same for integers, whose order does not matter.
+using Word = unsigned long long;  // what atomicAdd and shuffles take
+
+__device__ inline Word WarpMax(Word x) {
+#pragma unroll
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
+    const Word other = __shfl_xor_sync(0xffffffffu, x, offset);
+    x = other > x ? other : x;
+  }
+  return x;
+}
+__device__ inline Word WarpSum(Word x) {
+#pragma unroll
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
+    x += __shfl_xor_sync(0xffffffffu, x, offset);
+  }
+  return x;
+}
+
+// `shared`: [kMaxWarps], may be used by the next call.
+__device__ inline Word BlockMax(Word x, Word* shared) {
+  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = threadIdx.x % kWarp;
+  x = WarpMax(x);
+  __syncthreads();  // of the call before
+  if (lane == 0) shared[warp] = x;
+  __syncthreads();
+  return WarpMax(lane < static_cast<int>(blockDim.x) / kWarp ? shared[lane] : Word{0});
+}
+__device__ inline Word BlockSum(Word x, Word* shared) {
+  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = threadIdx.x % kWarp;
+  x = WarpSum(x);
+  __syncthreads();  // of the call before
+  if (lane == 0) shared[warp] = x;
+  __syncthreads();
+  return WarpSum(lane < static_cast<int>(blockDim.x) / kWarp ? shared[lane] : Word{0});
+}
+
+// The sum of x over the threads before this one.
+__device__ inline Word BlockSumBefore(Word x, Word* shared) {
+  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = threadIdx.x % kWarp;
+  Word upto = x;
+#pragma unroll
+  for (int offset = 1; offset < kWarp; offset *= 2) {
+    const Word other = __shfl_up_sync(0xffffffffu, upto, offset);
+    if (lane >= offset) upto += other;
+  }
+  __syncthreads();  // of the call before
+  if (lane == kWarp - 1) shared[warp] = upto;
+  __syncthreads();
+  return WarpSum(lane < warp ? shared[lane] : Word{0}) + upto - x;
+}
+
+}  // namespace tandem::kernels::cuda
