@@ -61,10 +61,22 @@ void Set(Options& options, std::string_view item, bool& has_seed) {
     options.arch = static_cast<int>(Number(item, value));
   } else if (key == "memory") {
     options.memory = Number(item, value);
-  } else if (key == "ipc") {
-    options.ipc = Number(item, value) != 0;
   } else if (key == "watchdog") {
     options.watchdog_seconds = static_cast<int>(Number(item, value));
+  } else if (key == "devices") {
+    options.devices = static_cast<int>(Number(item, value));
+  } else if (key == "align") {
+    options.align = Word<int>(item, value, {"16", "256"}) == 0 ? 16 : 256;
+  } else if (key == "hostguard") {
+    options.hostguard = Word<HostGuard>(item, value, {"auto", "mprotect", "off"});
+  } else if (key == "peer_access") {
+    options.peer_access = Word<int>(item, value, {"0", "1"}) == 1;
+  } else if (key == "progress_ms") {
+    options.progress_ms = static_cast<int>(Number(item, value));
+  } else if (key == "collective_seconds") {
+    options.collective_seconds = static_cast<int>(Number(item, value));
+  } else if (key == "fail_launch") {
+    options.fail_launch = Number(item, value);
   } else {
     Refuse(item);
   }
