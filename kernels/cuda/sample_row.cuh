@@ -16,13 +16,11 @@ inline constexpr float kMassOfOne = 17592186044416.0f;  // 2^44: kMaxVocab of th
 
 // Ascending with the float; -0 counts as 0. Not for NaN.
 __device__ inline uint32_t OrderedBits(float x) {
-  const float positive_zero = x + 0.0f;
-  const auto bits = *reinterpret_cast<const uint32_t*>(&positive_zero);
+  const uint32_t bits = __float_as_uint(x + 0.0f);
   return bits >> 31 ? ~bits : bits | 0x80000000u;
 }
 __device__ inline float FromOrderedBits(uint32_t ordered) {
-  const uint32_t bits = ordered >> 31 ? ordered & 0x7fffffffu : ~ordered;
-  return *reinterpret_cast<const float*>(&bits);
+  return __uint_as_float(ordered >> 31 ? ordered & 0x7fffffffu : ~ordered);
 }
 
 // Greater keys are more likely; equal logits by lower id. Never 0.
