@@ -1,5 +1,6 @@
 // tandem-make-tiny-model OUT [family=NAME] [option=NUMBER|TYPE]...: writes the random model that
-// tests without a real one use, or one of a family (tiny_model.h), with changes.
+// tests without a real one use, or one of a family (tiny_model.h), with
+// changes in the order given. Tokens of context: 2048 unless said otherwise.
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -36,16 +37,23 @@ bool SetType(const std::string& name, TensorType* type) {
   return false;
 }
 
+// The context stays that of a served model: tests need room for prompts.
+bool SetFamily(const std::string& name, TinyModelOptions* options) {
+  for (const std::string& family : tandem::testing::TinyFamilies()) {
+    if (family != name) continue;
+    const int max_context = options->max_context;
+    *options = tandem::testing::TinyFamily(name);
+    options->max_context = max_context;
+    return true;
+  }
+  return false;
+}
+
 bool Apply(const std::string& argument, TinyModelOptions* options) {
   const size_t equals = argument.find('=');
   if (equals == std::string::npos) return false;
   const std::string name = argument.substr(0, equals), value = argument.substr(equals + 1);
-  if (name == "family") {
-    for (const std::string& family : tandem::testing::TinyFamilies()) {
-      if (family == value) return *options = tandem::testing::TinyFamily(value), true;
-    }
-    return false;
-  }
+  if (name == "family") return SetFamily(value, options);
   if (const auto type = kTypes.find(name); type != kTypes.end()) {
     return SetType(value, &(options->*type->second));
   }
