@@ -41,7 +41,6 @@ extern "C" void tandem_emulation_switch(void** save, void* resume);
 namespace tandem::emulation {
 namespace {
 
-constexpr size_t kPage = 4096;
 constexpr size_t kStackBytes = kAsan || kTsan ? 256 * 1024 : 64 * 1024;
 constexpr size_t kColors = 16;
 constexpr size_t kColorBytes = 192;
@@ -49,7 +48,8 @@ constexpr size_t kColorBytes = 192;
 }  // namespace
 
 StackPool::~StackPool() {
-  for (const Stack& stack : free_) munmap(stack.base - kPage, stack.size + kPage);
+  for (const Stack& stack : free_)
+    munmap(stack.base - Stack::kGuardBytes, stack.size + Stack::kGuardBytes);
 }
 
 Stack StackPool::Take() {
@@ -62,11 +62,11 @@ Stack StackPool::Take() {
     }
     return stack;
   }
-  void* memory = mmap(nullptr, kStackBytes + kPage, PROT_READ | PROT_WRITE,
+  void* memory = mmap(nullptr, kStackBytes + Stack::kGuardBytes, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) Fail("no memory for another thread's stack");
-  mprotect(memory, kPage, PROT_NONE);
-  return {static_cast<char*>(memory) + kPage, kStackBytes};
+  mprotect(memory, Stack::kGuardBytes, PROT_NONE);
+  return {static_cast<char*>(memory) + Stack::kGuardBytes, kStackBytes};
 }
 
 void Prepare(Context& context, void (*entry)(), unsigned color) {

@@ -8,10 +8,12 @@
 namespace tandem::emulation {
 
 struct Stack {
-  char* base = nullptr;  // a guard page lies below
+  static constexpr size_t kGuardBytes = 64 * 1024;  // unmapped, below
+
+  char* base = nullptr;
   size_t size = 0;
 
-  bool Holds(const void* p) const { return p >= base - 4096 && p < base + size; }
+  bool IsGuard(const void* p) const { return p >= base - kGuardBytes && p < base; }
 };
 
 // Keeps stacks for reuse, the latest first (it is in cache). Thread: its own.

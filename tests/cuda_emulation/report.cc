@@ -41,7 +41,7 @@ std::string DescribeFault(int signal, const siginfo_t& info, bool kernel) {
   if (signal == SIGSEGV && info.si_code == kGeneralProtection) {
     return "misaligned access to a vector, or an address that no memory has";
   }
-  if (kernel && processor->current->context.stack.Holds(info.si_addr)) return "stack overflow";
+  if (kernel && processor->current->context.stack.IsGuard(info.si_addr)) return "stack overflow";
   char text[256];
   const AddressNamer namer = address_namer.load();
   if (namer != nullptr && namer(info.si_addr, kernel, text, sizeof text)) return text;
