@@ -82,14 +82,15 @@ __global__ void SumTwice(const T* in, float* out) {
 }
 
 TEST_P(ExecutorTest, BarriersAndSharedMemory) {
-  constexpr int kBlocks = 7;
-  std::vector<int> in(kBlocks * 256);
+  constexpr int kBlocks = 5;
+  constexpr int kThreads = 96;
+  std::vector<int> in(kBlocks * kThreads);
   std::iota(in.begin(), in.end(), 1);
   std::vector<float> out(kBlocks);
-  Launch<&SumTwice<int>>({.grid = kBlocks, .block = 256}, in.data(), out.data());
+  Launch<&SumTwice<int>>({.grid = kBlocks, .block = kThreads}, in.data(), out.data());
   for (int b = 0; b < kBlocks; ++b) {
-    const float sum = static_cast<float>(std::accumulate(&in[b * 256], &in[b * 256] + 256, 0));
-    EXPECT_EQ(out[b], 3 * sum + static_cast<float>(in[b * 256]));
+    const float sum = static_cast<float>(std::accumulate(&in[b * kThreads], &in[b * kThreads] + kThreads, 0));
+    EXPECT_EQ(out[b], 3 * sum + static_cast<float>(in[b * kThreads]));
   }
 }
 
@@ -164,7 +165,7 @@ __global__ void Multiply(const T* a, const T* b, float* c) {
   const int lane = threadIdx.x;
   CpAsync16(&as[lane / 2][lane % 2 * 8], a + lane * 8);
   CpAsyncCommit();
-  CpAsync16(&bs[lane % 16][0], b + lane % 16 * 8);
+  if (lane < 16) CpAsync16(&bs[lane][0], b + lane * 8);
   CpAsyncCommit();
   CpAsyncWait<0>();
   __syncwarp();

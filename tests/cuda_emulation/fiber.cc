@@ -41,7 +41,7 @@ extern "C" void tandem_emulation_switch(void** save, void* resume);
 namespace tandem::emulation {
 namespace {
 
-constexpr size_t kStackBytes = kAsan || kTsan ? 256 * 1024 : 64 * 1024;
+constexpr size_t kStackBytes = kAsan ? 256 * 1024 : 64 * 1024;
 constexpr size_t kColors = 16;
 constexpr size_t kColorBytes = 192;
 

@@ -32,13 +32,23 @@ void FillCanary(char* begin, char* end) {
   for (char* p = begin; p < end; ++p) *p = CanaryByte(p - begin);
 }
 
+// For TSan: a new mapping, so that the accesses of the block that had this memory before do not
+// count.
+void ForgetAccesses(char* begin, char* end) {
+  begin -= reinterpret_cast<uintptr_t>(begin) % kPage;
+  if (begin >= end) return;
+  mmap(begin, static_cast<size_t>(end - begin), PROT_READ | PROT_WRITE,
+       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+}
+
 }  // namespace
 
 SharedMemory::SharedMemory() {
   void* memory = mmap(nullptr, kArea + kPage, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) Fail("no memory for another block's shared memory");
-  base_ = static_cast<char*>(memory);
+  base_ = static_end_ = static_cast<char*>(memory);
+  dynamic_ = base_ + kArea;
   mprotect(base_ + kArea, kPage, PROT_NONE);
 }
 
@@ -48,8 +58,9 @@ SharedMemory::~SharedMemory() {
 }
 
 void SharedMemory::Begin(size_t dynamic_bytes) {
-  if (kTsan) {  // a new mapping: the accesses of the block that had it before are forgotten
-    mmap(base_, kArea, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+  if (kTsan) {
+    ForgetAccesses(base_, static_end_ + kCanaryBytes);
+    ForgetAccesses(dynamic_, base_ + kArea);
   }
   num_variables_ = 0;
   static_bytes_ = 0;
