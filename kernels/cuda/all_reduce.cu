@@ -13,7 +13,7 @@
 namespace tandem::kernels::cuda {
 namespace {
 
-constexpr int kThreads = 512;
+constexpr int kThreads = 256;
 
 struct ReduceArgs {
   PeerBuffers peers;
@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(kThreads) OneShotKernel(const __grid_constant_
   for (uint32_t i = first; i < args.packs; i += step) {
     float sum[8];
     Pack<T>* const own = PackAt<T>(args, i);
-    SumPack(sum, exchange, args.peers, i, *own);
+    SumPack<kMaxPeers>(sum, exchange, args.peers, i, *own);
     *own = Rounded<T>(sum);
   }
   exchange.End();
@@ -78,17 +78,24 @@ __global__ void __launch_bounds__(kThreads) TwoShotKernel(const __grid_constant_
     const uint32_t index = rank * share + i;
     float sum[8];
     Pack<T>* const own = PackAt<T>(args, index);
-    SumPack(sum, exchange, args.peers, index, *own);
+    SumPack<kMaxPeers>(sum, exchange, args.peers, index, *own);
     *own = Rounded<T>(sum);
     *exchange.At<T>(args.peers.rank, index) = *own;
   }
   exchange.Meet(1);
   for (uint32_t i = first; i < share; i += step) {
-    for (uint32_t r = 0; r < size; ++r) {
+    Pack<T> packs[kMaxPeers];  // on their way at once, as in SumPack
+#pragma unroll
+    for (uint32_t r = 0; r < kMaxPeers; ++r) {
       const uint32_t index = r * share + i;
-      if (r != rank && index < args.packs) {
-        *PackAt<T>(args, index) = *exchange.At<T>(static_cast<int>(r), index);
+      if (r < size && r != rank && index < args.packs) {
+        packs[r] = *exchange.At<T>(static_cast<int>(r), index);
       }
+    }
+#pragma unroll
+    for (uint32_t r = 0; r < kMaxPeers; ++r) {
+      const uint32_t index = r * share + i;
+      if (r < size && r != rank && index < args.packs) *PackAt<T>(args, index) = packs[r];
     }
   }
   exchange.End();
@@ -124,16 +131,17 @@ __global__ void __launch_bounds__(kMaxNormThreads)
   for (uint32_t row = blockIdx.x; row < args.rows; row += gridDim.x) {
     NormRow<kPacks> x;
     float* const residual = args.x + int64_t{row} * cols;
-    x.Load(residual, cols);
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
       const int col = NormRow<kPacks>::Col(p);
-      if (col >= cols) continue;
-      const uint32_t index = row * reduce.row_packs + static_cast<uint32_t>(col) / kPackElements;
-      float sum[8];
-      SumPack(sum, exchange, reduce.peers, index, *PackAt<T>(reduce, index));
+      float sum[8] = {}, before[8] = {};
+      if (col < cols) {
+        const uint32_t index = row * reduce.row_packs + static_cast<uint32_t>(col) / kPackElements;
+        SumPack<kPacks == 1 ? 4 : 1>(sum, exchange, reduce.peers, index, *PackAt<T>(reduce, index));
+        Load8(before, residual + col);
+      }
 #pragma unroll
-      for (int i = 0; i < 8; ++i) x.x[p][i] += ToFloat(FromFloat<T>(sum[i]));
+      for (int i = 0; i < 8; ++i) x.x[p][i] = before[i] + ToFloat(FromFloat<T>(sum[i]));
     }
     x.Store(residual, cols);
     NormRow<kPacks> weight;

@@ -18,7 +18,7 @@
 
 namespace tandem::kernels::cuda {
 
-inline constexpr int kMaxExchangeBlocks = 64;  // of a grid: resident at once on any GPU
+inline constexpr int kMaxExchangeBlocks = 32;  // of a grid: resident at once on any GPU
 
 // What lies in `signals` of a rank.
 struct Signals {
@@ -78,16 +78,29 @@ class Exchange {
   const uint32_t number_;
 };
 
-// Adds pack `index` of all ranks in rank order. `own`: this rank's, which the caller has.
-template <class T>
+// Adds pack `index` of all ranks in rank order. `own`: this rank's, which the caller has. kInFlight
+// loads are on their way before the first is used, as each takes a trip to a peer and back: as many
+// as the caller's registers allow.
+template <int kInFlight, class T>
 __device__ void SumPack(float (&sum)[8], const Exchange& exchange, const PeerBuffers& peers,
                         uint32_t index, const Pack<T>& own) {
+  static_assert(kMaxPeers % kInFlight == 0);
 #pragma unroll
   for (float& value : sum) value = 0;
-  for (int rank = 0; rank < peers.size; ++rank) {
-    const Pack<T> pack = rank == peers.rank ? own : *exchange.At<T>(rank, index);
+#pragma unroll 1
+  for (int first = 0; first < peers.size; first += kInFlight) {
+    Pack<T> packs[kInFlight];
 #pragma unroll
-    for (int i = 0; i < 8; ++i) sum[i] += ToFloat(pack.v[i]);
+    for (int i = 0; i < kInFlight; ++i) {
+      const int rank = first + i;
+      if (rank < peers.size) packs[i] = rank == peers.rank ? own : *exchange.At<T>(rank, index);
+    }
+#pragma unroll
+    for (int i = 0; i < kInFlight; ++i) {
+      if (first + i >= peers.size) break;
+#pragma unroll
+      for (int j = 0; j < 8; ++j) sum[j] += ToFloat(packs[i].v[j]);
+    }
   }
 }
 

@@ -96,15 +96,16 @@ __global__ void __launch_bounds__(kThreads) RopeKernel(const __grid_constant__ R
   T* const data = static_cast<T*>(from.data) + row * from.stride + head * head_dim + col;
   float x[8] = {};
   if (active) Load8(x, data);
-  // Lanes of one warp may hold heads of q, k and v: all join the shuffles, some for nothing.
-  const float* const norm = is_q ? args.q_norm : is_k ? args.k_norm : nullptr;
-  float y[8];
+  if (args.q_norm != nullptr || args.k_norm != nullptr) {
+    // Lanes of one warp may hold heads of q, k and v: all join the sums, some for nothing.
+    const float* const norm = is_q ? args.q_norm : is_k ? args.k_norm : nullptr;
+    float y[8];
 #pragma unroll
-  for (int i = 0; i < 8; ++i) y[i] = x[i];
-  NormalizeHead(y, norm, args.norm_eps, head_dim, active && norm != nullptr, col);
+    for (int i = 0; i < 8; ++i) y[i] = x[i];
+    NormalizeHead(y, norm, args.norm_eps, head_dim, active && norm != nullptr, col);
 #pragma unroll
-  for (int i = 0; i < 8; ++i) x[i] = norm != nullptr ? y[i] : x[i];
-
+    for (int i = 0; i < 8; ++i) x[i] = norm != nullptr ? y[i] : x[i];
+  }
   const int dims = is_q || is_k ? args.rope.dims : 0;
   const float* const cos_sin = args.rope.cos_sin + int64_t{position} * args.rope.dims;
   if (args.rope.pairs == RopePairs::kAdjacent) {

@@ -1,0 +1,116 @@
+// Embedding rows and SiLU, over odd shapes.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "kernels/dequantize.h"
+#include "tests/kernels/cuda/device_test_support.h"
+#include "tests/kernels/kernel_test_support.h"
+
+namespace tandem::kernels::cuda {
+namespace {
+
+using kernels::testing::FileMatrix;
+using kernels::testing::Random;
+using testing::DeviceArray;
+using testing::DeviceMatrix;
+using testing::Epsilon;
+using testing::ExpectNear;
+using testing::kTypes;
+using testing::Rounded;
+using testing::Stream;
+
+constexpr WeightType kWeightTypes[] = {WeightType::kF32, WeightType::kF16, WeightType::kQ4_0,
+                                       WeightType::kQ4_1, WeightType::kQ8_0};
+
+// Tokens of two sequences, one of them as it was sampled last, and padding.
+TEST(CudaEmbed, TakesRowsAsTheFileHasThem) {
+  const Stream stream;
+  Random random(1);
+  const std::vector<int32_t> tokens = {6, -1, 0, 6, 3}, row_sequence = {0, 1, 1, 1, -1},
+                             slots = {2, 1}, last_sampled = {-1, 5, -1},
+                             expected_tokens = {6, 5, 0, 6, -1};
+  const DeviceArray<int32_t> device_tokens(stream, tokens), device_rows(stream, row_sequence),
+      device_slots(stream, slots), device_sampled(stream, last_sampled);
+  Batch batch;
+  batch.num_tokens = static_cast<int32_t>(tokens.size());
+  batch.num_seqs = 2;
+  batch.tokens = device_tokens.data();
+  batch.row_sequence = device_rows.data();
+  batch.slots = device_slots.data();
+  batch.last_sampled = device_sampled.data();
+  for (WeightType type : kWeightTypes) {
+    for (int64_t cols : {32, 96, 1056}) {
+      SCOPED_TRACE(kernels::testing::TypeName(type) + " " + std::to_string(cols));
+      const FileMatrix table(type, 7, cols, random);
+      const DeviceArray<uint8_t> device_table(stream, table.data);
+      const DeviceArray<float> x(stream, tokens.size() * cols, NAN);
+      Embed(x.data(), {device_table.data(), type, table.rows, cols}, batch, stream);
+      std::vector<float> expected(tokens.size() * cols);
+      for (size_t t = 0; t < tokens.size(); ++t) {
+        if (expected_tokens[t] < 0) continue;
+        DequantizeRow(table.Slice(), expected_tokens[t],
+                      {&expected[t * cols], static_cast<size_t>(cols)});
+      }
+      EXPECT_EQ(x.Read(), expected);
+    }
+  }
+}
+
+TEST(CudaEmbed, NoRowsIsNothing) {
+  const Stream stream;
+  Embed(nullptr, {nullptr, WeightType::kQ8_0, 7, 64}, Batch(), stream);
+  stream.Sync();
+}
+
+TEST(CudaSiluMul, EqualsThePlainLoop) {
+  const Stream stream;
+  struct Shape {
+    int64_t rows, cols;
+  };
+  for (ActivationType type : kTypes) {
+    for (const Shape& shape : {Shape{1, 8}, {3, 56}, {2, 1024}, {5, 1032}, {1, 2056}, {0, 8}}) {
+      SCOPED_TRACE(testing::TypeName(type) + " " + std::to_string(shape.cols));
+      Random random(2);
+      const int64_t count = shape.rows * shape.cols;
+      std::vector<float> gate = random.Normals(count), up = random.Normals(count), expected(count);
+      for (float& value : gate) value *= 8;
+      constexpr float kInfinity = std::numeric_limits<float>::infinity();
+      const float special[] = {NAN, kInfinity, -kInfinity, 0, -0.0f, -200, 200};
+      for (int64_t i = 0; i < count && i < 7; ++i) gate[i] = special[i];
+      gate = Rounded(type, gate);
+      up = Rounded(type, up);
+      for (int64_t i = 0; i < count; ++i) {
+        const double g = gate[i];
+        expected[i] = Rounded(type, static_cast<float>(g / (1 + std::exp(-g)) * up[i]));
+      }
+      const DeviceMatrix device_gate(stream, type, shape.rows, shape.cols, gate, 8);
+      const DeviceMatrix device_up(stream, type, shape.rows, shape.cols, up, 24);
+      const DeviceMatrix out(stream, type, shape.rows, shape.cols, 16);
+      SiluMul(out.view(), device_gate.view(), device_up.view(), stream);
+      ExpectNear(out.Read(), expected, Epsilon(type), 1e-7f);
+    }
+  }
+}
+
+// gate and up as the halves of one product.
+TEST(CudaSiluMul, TakesViewsOfOneMatrix) {
+  const Stream stream;
+  Random random(3);
+  const auto type = ActivationType::kBf16;
+  const std::vector<float> both = Rounded(type, random.Normals(3 * 128));
+  const DeviceMatrix device_both(stream, type, 3, 128, both);
+  const DeviceMatrix out(stream, type, 3, 64);
+  SiluMul(out.view(), device_both.view().Cols(0, 64), device_both.view().Cols(64, 128), stream);
+  std::vector<float> expected;
+  for (int64_t i = 0; i < 3 * 64; ++i) {
+    const double g = both[i / 64 * 128 + i % 64];
+    expected.push_back(
+        static_cast<float>(g / (1 + std::exp(-g)) * both[i / 64 * 128 + 64 + i % 64]));
+  }
+  ExpectNear(out.Read(), expected, Epsilon(type), 1e-7f);
+}
+
+}  // namespace
+}  // namespace tandem::kernels::cuda

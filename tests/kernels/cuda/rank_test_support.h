@@ -1,0 +1,80 @@
+// Ranks as threads of one process, each with a device and exchange memory that all see.
+#pragma once
+
+#include <cuda_runtime_api.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <thread>
+#include <vector>
+
+#include "kernels/cuda/ops.h"
+#include "tests/kernels/cuda/device_test_support.h"
+
+namespace tandem::kernels::cuda::testing {
+
+inline bool HasDevices(int count) {
+  int devices = 0;
+  CheckCuda(cudaGetDeviceCount(&devices));
+  return devices >= count;
+}
+
+// The exchange memory of `size` ranks, each on the device of its number.
+class Ranks {
+ public:
+  Ranks(int size, int64_t max_elements) : size_(size) {
+    for (int rank = 0; rank < size; ++rank) {
+      CheckCuda(cudaSetDevice(rank));
+      for (int peer = 0; peer < size; ++peer) {
+        if (peer != rank) EnablePeer(peer);
+      }
+      CheckCuda(cudaMalloc(&peers_.data[rank], AllReduceBytes(max_elements)));
+      CheckCuda(cudaMalloc(&peers_.signals[rank], kAllReduceSignalBytes));
+      const Stream stream;
+      CheckCuda(cudaMemsetAsync(peers_.signals[rank], 0, kAllReduceSignalBytes, stream));
+      stream.Sync();
+    }
+    peers_.size = size;
+  }
+  ~Ranks() {
+    for (int rank = 0; rank < size_; ++rank) {
+      CheckCuda(cudaSetDevice(rank));
+      CheckCuda(cudaFree(peers_.data[rank]));
+      CheckCuda(cudaFree(peers_.signals[rank]));
+    }
+    CheckCuda(cudaSetDevice(0));
+  }
+  Ranks(const Ranks&) = delete;
+  Ranks& operator=(const Ranks&) = delete;
+
+  int size() const { return size_; }
+
+  // Calls f(peers of the rank) in a thread for each rank, with its device current.
+  void Run(const std::function<void(const PeerBuffers&)>& f) const {
+    std::vector<std::thread> threads;
+    for (int rank = 0; rank < size_; ++rank) {
+      threads.emplace_back([this, rank, &f] {
+        CheckCuda(cudaSetDevice(rank));
+        PeerBuffers peers = peers_;
+        peers.rank = rank;
+        f(peers);
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+  }
+
+ private:
+  static void EnablePeer(int peer) {
+    const cudaError_t error = cudaDeviceEnablePeerAccess(peer, 0);
+    if (error == cudaErrorPeerAccessAlreadyEnabled) {
+      static_cast<void>(cudaGetLastError());
+    } else {
+      CheckCuda(error);
+    }
+  }
+
+  int size_;
+  PeerBuffers peers_;
+};
+
+}  // namespace tandem::kernels::cuda::testing

@@ -1,0 +1,326 @@
+// Sampling against the reference, on thousands of random rows: the kept set and the draw. The
+// reference computes in double, the device a probability in float32 and sums of integers, so a
+// token may differ where the uniform, or a cut by mass, falls into the rounding of a sum: Close()
+// tells those from errors, and they are counted.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "kernels/reference/sample.h"
+#include "kernels/rng.h"
+#include "tests/kernels/cuda/device_test_support.h"
+#include "tests/kernels/kernel_test_support.h"
+
+namespace tandem::kernels::cuda {
+namespace {
+
+using kernels::testing::Random;
+using testing::DeviceArray;
+using testing::Stream;
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+// Rows of one step, split over ranks as a column-parallel head gives them.
+struct Step {
+  int32_t vocab = 0;
+  int32_t parts = 1;
+  std::vector<std::vector<float>> logits;
+  std::vector<SampleRow> rows;
+};
+
+SampleRow Row(SamplingParams params, int32_t slot) { return {params, slot}; }
+
+std::vector<SampledToken> RunStep(const Stream& stream, const Step& step,
+                                  std::vector<int32_t>* last_sampled = nullptr) {
+  const auto num_rows = static_cast<int32_t>(step.rows.size());
+  const int32_t part_cols = (step.vocab + step.parts - 1) / step.parts;
+  std::vector<float> gathered(int64_t{step.parts} * num_rows * part_cols, NAN);
+  for (int32_t r = 0; r < num_rows; ++r) {
+    for (int32_t id = 0; id < step.vocab; ++id) {
+      const int32_t part = id / part_cols;
+      gathered[(int64_t{part} * num_rows + r) * part_cols + id % part_cols] = step.logits[r][id];
+    }
+  }
+  const DeviceArray<float> logits(stream, gathered);
+  const DeviceArray<SampleRow> rows(stream, step.rows);
+  const DeviceArray<SampledToken> out(stream, num_rows, SampledToken{-7});
+  const DeviceArray<int32_t> last(stream, num_rows + 1, -7);
+  // Twice what is asked for: sizes are of the largest step.
+  const DeviceArray<uint8_t> scratch(stream, SampleScratchBytes(2 * num_rows, step.vocab), 0xff);
+  Sample({logits.data(), step.parts, num_rows, part_cols, step.vocab}, rows.data(), out.data(),
+         last.data(), scratch.data(), stream);
+  if (last_sampled != nullptr) *last_sampled = last.Read();
+  return out.Read();
+}
+
+// Whether rounding explains that `token` was drawn: with every sum off by a part in a million the
+// reference might have drawn it.
+bool Close(const std::vector<float>& logits, SamplingParams params, int32_t token) {
+  const SampledToken exact = SampleReference(logits, params);
+  std::vector<double> values(logits.begin(), logits.end());
+  for (double& v : values) v = std::isnan(v) ? -kInfinity : v;
+  std::vector<int32_t> order(values.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int32_t a, int32_t b) { return values[a] > values[b]; });
+  std::vector<double> p(values.size());
+  for (size_t i = 0; i < p.size(); ++i) {
+    p[i] = std::exp((values[i] - values[order[0]]) / params.temperature);
+  }
+  constexpr double kRounding = 1e-6;
+  size_t kept = order.size();
+  if (params.top_k > 0) kept = std::min<size_t>(kept, params.top_k);
+  double total = 0, mass = 0;
+  for (size_t i = 0; i < kept; ++i) total += p[order[i]];
+  for (size_t i = 0; i < kept && params.top_p < 1; ++i) {  // a cut that is as near
+    mass += p[order[i]];
+    if (std::abs(mass - params.top_p * total) < kRounding * total) return true;
+  }
+  for (size_t i = 0; i < kept; ++i) {
+    if (std::abs(p[order[i]] - params.min_p) < kRounding * params.min_p) return true;
+  }
+  // The same kept set: the boundary between the two tokens is near the uniform.
+  const double u = UniformDraw(params.seed, params.sequence_index, params.position);
+  for (const double shift : {-kRounding, kRounding}) {
+    double sum = 0, target = 0, upto = 0;
+    std::vector<int32_t> drawn(order.begin(), order.begin() + static_cast<int64_t>(kept));
+    if (params.top_p < 1) {
+      double reached = 0;
+      size_t n = 0;
+      while (n < drawn.size() && reached < params.top_p * total) reached += p[drawn[n++]];
+      drawn.resize(n);
+    }
+    std::erase_if(drawn, [&](int32_t id) { return p[id] < params.min_p; });
+    std::sort(drawn.begin(), drawn.end());
+    for (int32_t id : drawn) sum += p[id];
+    target = (u + shift) * sum;
+    for (int32_t id : drawn) {
+      upto += p[id];
+      if (upto > target) {
+        if (id == token) return true;
+        break;
+      }
+    }
+  }
+  return token == exact.token;
+}
+
+// Random parameters of every kind.
+SamplingParams RandomParams(Random& random, int32_t vocab) {
+  SamplingParams params;
+  const float temperatures[] = {0, 0.3f, 0.7f, 1, 1.5f, 1e-7f, 30};
+  const float top_ps[] = {1, 1, 0.95f, 0.5f, 0.1f, 1e-6f, 0.999f};
+  const int top_ks[] = {0, 0, 1, 2, 40, vocab - 1, vocab, vocab + 5};
+  const float min_ps[] = {0, 0, 0, 0.05f, 0.5f};
+  params.temperature = temperatures[random.Int(0, 6)];
+  params.top_p = top_ps[random.Int(0, 6)];
+  params.top_k = std::max(0, top_ks[random.Int(0, 7)]);
+  params.min_p = min_ps[random.Int(0, 4)];
+  params.seed = static_cast<uint64_t>(random.Int(0, 1 << 30)) << 20;
+  params.sequence_index = static_cast<uint32_t>(random.Int(0, 3));
+  params.position = static_cast<uint64_t>(random.Int(0, 5000));
+  return params;
+}
+
+// Logits of different kinds: spread, flat, a few values again and again, NaN and infinities.
+std::vector<float> RandomLogits(Random& random, int32_t vocab) {
+  const int kind = random.Int(0, 4);
+  std::vector<float> logits = random.Normals(vocab);
+  for (float& logit : logits) {
+    if (kind == 0) logit *= 4;
+    if (kind == 1) logit = 0.5f;
+    if (kind == 2) logit = static_cast<float>(random.Int(-3, 3));
+    if (kind == 3 && random.Int(0, 5) == 0) logit = random.Int(0, 1) == 0 ? NAN : -kInfinity;
+    if (kind == 4) logit = logit * 1e-3f - 20;
+  }
+  return logits;
+}
+
+void ExpectLogprobs(const SampledToken& actual, const SampledToken& expected) {
+  ASSERT_EQ(actual.num_top, expected.num_top);
+  for (int i = 0; i < kMaxTopLogprobs; ++i) {
+    ASSERT_EQ(actual.top_ids[i], expected.top_ids[i]) << i;
+    const float a = actual.top_logprobs[i], e = expected.top_logprobs[i];
+    ASSERT_TRUE(a == e || (a != a && e != e) || std::abs(a - e) <= 2e-6f * (1 + std::abs(e)))
+        << a << " not " << e << " at " << i;
+  }
+}
+
+// Runs rows through the device and the reference; returns how many draws differ by rounding.
+int Compare(const Stream& stream, const Step& step) {
+  int close = 0;
+  std::vector<int32_t> last;
+  const std::vector<SampledToken> out = RunStep(stream, step, &last);
+  for (size_t r = 0; r < step.rows.size(); ++r) {
+    const SamplingParams& params = step.rows[r].params;
+    const SampledToken expected = SampleReference(step.logits[r], params);
+    SCOPED_TRACE(fmt::format("row {} of V {}: temperature {} top_k {} top_p {} min_p {}", r,
+                             step.vocab, params.temperature, params.top_k, params.top_p,
+                             params.min_p));
+    EXPECT_EQ(last[step.rows[r].slot], out[r].token);
+    if (out[r].token != expected.token) {
+      ++close;
+      EXPECT_TRUE(Close(step.logits[r], params, out[r].token))
+          << out[r].token << " not " << expected.token;
+    } else {
+      EXPECT_TRUE(out[r].logprob == expected.logprob ||
+                  (out[r].logprob != out[r].logprob && expected.logprob != expected.logprob) ||
+                  std::abs(out[r].logprob - expected.logprob) <=
+                      2e-6f * (1 + std::abs(expected.logprob)))
+          << out[r].logprob << " not " << expected.logprob;
+    }
+    ExpectLogprobs(out[r], expected);
+  }
+  return close;
+}
+
+TEST(CudaSample, DrawsWhatTheReferenceDraws) {
+  const Stream stream;
+  Random random(11);
+  int rows = 0, close = 0;
+  for (int32_t vocab : {1, 2, 7, 31, 256, 1000, 4096, 4097}) {
+    const int steps = vocab <= 256 ? 12 : 4;
+    for (int s = 0; s < steps; ++s) {
+      Step step{.vocab = vocab, .parts = random.Int(1, 3), .logits = {}, .rows = {}};
+      for (int r = 0; r < 40; ++r) {
+        SamplingParams params = RandomParams(random, vocab);
+        params.num_logprobs = random.Int(-3, kMaxTopLogprobs);
+        if (params.num_logprobs < -1) params.num_logprobs = -1;
+        if (random.Int(0, 9) == 0) params.forced_token = random.Int(0, vocab - 1);
+        step.logits.push_back(RandomLogits(random, vocab));
+        step.rows.push_back(Row(params, r));
+      }
+      close += Compare(stream, step);
+      rows += static_cast<int>(step.rows.size());
+    }
+  }
+  // What rounding decides is rare, or it would hide errors.
+  EXPECT_LE(close, rows / 200) << "of " << rows;
+  RecordProperty("rows", rows);
+  RecordProperty("differ_by_rounding", close);
+  std::printf("%d of %d rows differ by rounding\n", close, rows);
+}
+
+// Several chunks of every kernel, ids up to the last.
+TEST(CudaSample, LargeVocabularies) {
+  const Stream stream;
+  Random random(12);
+  int close = 0;
+  for (int32_t vocab : {33000, 128256}) {
+    Step step{.vocab = vocab, .parts = 2, .logits = {}, .rows = {}};
+    const SamplingParams kinds[] = {{},
+                                    {.temperature = 1, .seed = 1},
+                                    {.temperature = 1, .top_p = 0.9f, .seed = 2},
+                                    {.temperature = 0.8f, .top_k = 50, .seed = 3},
+                                    {.temperature = 1, .top_p = 0.95f, .top_k = 20000, .seed = 4},
+                                    {.temperature = 2, .min_p = 0.02f, .seed = 5}};
+    for (const SamplingParams& params : kinds) {
+      step.rows.push_back(Row(params, static_cast<int32_t>(step.rows.size())));
+      step.rows.back().params.num_logprobs = 3;
+      std::vector<float> logits = random.Normals(vocab);
+      for (float& logit : logits) logit *= 3;
+      step.logits.push_back(logits);
+    }
+    close += Compare(stream, step);
+  }
+  EXPECT_LE(close, 1);
+}
+
+TEST(CudaSample, TheLargestVocabulary) {
+  const Stream stream;
+  Step step{.vocab = 262144, .parts = 1, .logits = {std::vector<float>(262144, -1)}, .rows = {}};
+  step.logits[0][262143] = 1;
+  step.logits[0][0] = 0.5f;
+  step.rows = {Row({.num_logprobs = 3}, 0)};
+  EXPECT_EQ(Compare(stream, step), 0);
+  step.rows = {Row({.temperature = 1, .top_k = 100000, .seed = 5}, 0)};  // a tie of all but two
+  EXPECT_EQ(Compare(stream, step), 0);
+}
+
+// Ties at the cut go to the lowest ids, whatever is cut by.
+TEST(CudaSample, TiesAtTheCut) {
+  const Stream stream;
+  const std::vector<float> logits = {0, 1, 1, 3, 1, 1, 0, 1, 1};
+  for (int kind = 0; kind < 2; ++kind) {
+    Step step{.vocab = 9, .parts = 1, .logits = {}, .rows = {}};
+    for (int i = 0; i < 300; ++i) {
+      SamplingParams params{.temperature = 5, .seed = static_cast<uint64_t>(i)};
+      if (kind == 0) params.top_k = 3;
+      if (kind == 1) params.top_p = 0.4f;
+      step.logits.push_back(logits);
+      step.rows.push_back(Row(params, i));
+    }
+    EXPECT_EQ(Compare(stream, step), 0);
+    for (const SampledToken& token : RunStep(stream, step)) {
+      EXPECT_TRUE(token.token == 3 || token.token == 1 || token.token == 2) << token.token;
+    }
+  }
+}
+
+TEST(CudaSample, RowsWithoutAFiniteMaximum) {
+  const Stream stream;
+  Step step{.vocab = 5, .parts = 1, .logits = {}, .rows = {}};
+  for (const std::vector<float>& logits :
+       std::vector<std::vector<float>>{{NAN, NAN, NAN, NAN, NAN},
+                                       {-kInfinity, -kInfinity, NAN, -kInfinity, -kInfinity},
+                                       {1, kInfinity, 2, kInfinity, NAN}}) {
+    step.logits.push_back(logits);
+    step.rows.push_back(Row({.temperature = 1, .top_p = 0.9f, .num_logprobs = 5},
+                            static_cast<int32_t>(step.rows.size())));
+  }
+  EXPECT_EQ(Compare(stream, step), 0);
+}
+
+// -0 and 0 are equal; denormal logits have an order.
+TEST(CudaSample, SmallestDifferences) {
+  const Stream stream;
+  const float tiny = std::numeric_limits<float>::denorm_min();
+  Step step{.vocab = 4,
+            .parts = 1,
+            .logits = {{-0.0f, 0, -tiny, 0}, {0, tiny, -tiny, tiny}},
+            .rows = {Row({.num_logprobs = 4}, 0), Row({.num_logprobs = 4}, 1)}};
+  EXPECT_EQ(Compare(stream, step), 0);
+}
+
+TEST(CudaSample, PaddingRowsAreLeftAlone) {
+  const Stream stream;
+  Step step{.vocab = 10, .parts = 1, .logits = {}, .rows = {}};
+  for (int32_t slot : {-1, 2, -1}) {
+    step.logits.push_back(std::vector<float>(10, slot < 0 ? NAN : 1));
+    step.rows.push_back(Row({.temperature = slot < 0 ? NAN : 1.0f, .num_logprobs = 2}, slot));
+  }
+  std::vector<int32_t> last;
+  const std::vector<SampledToken> out = RunStep(stream, step, &last);
+  EXPECT_EQ(out[0].token, -7);
+  EXPECT_EQ(out[2].token, -7);
+  EXPECT_EQ(last, (std::vector<int32_t>{-7, -7, out[1].token, -7}));
+}
+
+// The same token and the same bits of its logprob, alone and among others, from one part or
+// several.
+TEST(CudaSample, RowsDoNotDependOnOthers) {
+  const Stream stream;
+  Random random(13);
+  Step all{.vocab = 5000, .parts = 3, .logits = {}, .rows = {}};
+  for (int r = 0; r < 9; ++r) {
+    SamplingParams params = RandomParams(random, all.vocab);
+    params.num_logprobs = 4;
+    all.logits.push_back(RandomLogits(random, all.vocab));
+    all.rows.push_back(Row(params, r));
+  }
+  const std::vector<SampledToken> together = RunStep(stream, all);
+  for (int r = 0; r < 9; ++r) {
+    Step one{.vocab = all.vocab, .parts = 1, .logits = {all.logits[r]}, .rows = {all.rows[r]}};
+    one.rows[0].slot = 0;
+    const SampledToken alone = RunStep(stream, one)[0];
+    EXPECT_EQ(alone.token, together[r].token);
+    EXPECT_EQ(std::memcmp(&alone, &together[r], sizeof alone), 0);
+  }
+}
+
+}  // namespace
+}  // namespace tandem::kernels::cuda
