@@ -27,22 +27,6 @@ __device__ inline float BlockSum(float x, float* shared) {
 // The same for integers, whose order does not matter.
 using Word = unsigned long long;  // what atomicAdd and shuffles take
 
-__device__ inline Word WarpMax(Word x) {
-#pragma unroll
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
-    const Word other = __shfl_xor_sync(0xffffffffu, x, offset);
-    x = other > x ? other : x;
-  }
-  return x;
-}
-__device__ inline Word WarpSum(Word x) {
-#pragma unroll
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
-    x += __shfl_xor_sync(0xffffffffu, x, offset);
-  }
-  return x;
-}
-
 // `shared`: [kMaxWarps], may be used by the next call.
 __device__ inline Word BlockMax(Word x, Word* shared) {
   const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = threadIdx.x % kWarp;
@@ -64,12 +48,7 @@ __device__ inline Word BlockSum(Word x, Word* shared) {
 // The sum of x over the threads before this one.
 __device__ inline Word BlockSumBefore(Word x, Word* shared) {
   const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = threadIdx.x % kWarp;
-  Word upto = x;
-#pragma unroll
-  for (int offset = 1; offset < kWarp; offset *= 2) {
-    const Word other = __shfl_up_sync(0xffffffffu, upto, offset);
-    if (lane >= offset) upto += other;
-  }
+  const Word upto = WarpSumUpTo(x);
   __syncthreads();  // of the call before
   if (lane == kWarp - 1) shared[warp] = upto;
   __syncthreads();

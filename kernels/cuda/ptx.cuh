@@ -111,4 +111,28 @@ __device__ inline float WarpMax(float x) {
   return x;
 }
 
+// The same of 64-bit integers, and the sum over the lanes up to and including this one.
+__device__ inline unsigned long long WarpSum(unsigned long long x) {
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
+  return x;
+}
+__device__ inline unsigned long long WarpMax(unsigned long long x) {
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) {
+    const unsigned long long other = __shfl_xor_sync(0xffffffffu, x, offset);
+    x = other > x ? other : x;
+  }
+  return x;
+}
+__device__ inline unsigned long long WarpSumUpTo(unsigned long long x) {
+  const unsigned lane = threadIdx.x % 32;
+#pragma unroll
+  for (unsigned offset = 1; offset < 32; offset *= 2) {
+    const unsigned long long before = __shfl_up_sync(0xffffffffu, x, offset);
+    if (lane >= offset) x += before;
+  }
+  return x;
+}
+
 }  // namespace tandem::kernels::cuda

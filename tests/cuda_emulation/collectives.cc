@@ -119,6 +119,24 @@ struct FloatMax {  // fmaxf: the other one if one is a NaN
 constexpr WarpOp kSum = {"WarpSum", &ComputeButterfly<std::plus<float>>};
 constexpr WarpOp kMax = {"WarpMax", &ComputeButterfly<FloatMax>};
 
+// Of integers, whose order does not matter; each lane up to itself, or all of them.
+template <class F, bool kUpTo>
+void ComputeIntegers(void* const* operands, uint32_t mask) {
+  uint64_t total = 0;
+  ForLanes<uint64_t>(operands, mask, [&](uint64_t& value, int) {
+    total = F()(total, value);
+    if (kUpTo) value = total;
+  });
+  if (kUpTo) return;
+  ForLanes<uint64_t>(operands, mask, [&](uint64_t& value, int) { value = total; });
+}
+struct IntegerMax {
+  uint64_t operator()(uint64_t a, uint64_t b) const { return std::max(a, b); }
+};
+constexpr WarpOp kIntegers[] = {{"WarpSum", &ComputeIntegers<std::plus<uint64_t>, false>},
+                                {"WarpMax", &ComputeIntegers<IntegerMax, false>},
+                                {"WarpSumUpTo", &ComputeIntegers<std::plus<uint64_t>, true>}};
+
 }  // namespace
 
 int LaneId() { return processor->current->lane; }
@@ -154,6 +172,11 @@ float WarpSum(float value, Site site) {
 
 float WarpMax(float value, Site site) {
   Join(kMax, kAllLanes, &value, site);
+  return value;
+}
+
+uint64_t WarpInteger(WarpIntegerKind kind, uint64_t value, Site site) {
+  Join(kIntegers[static_cast<int>(kind)], kAllLanes, &value, site);
   return value;
 }
 

@@ -36,6 +36,8 @@ uint32_t Reduce(ReduceKind kind, uint32_t mask, uint32_t value, Site site);
 // The butterfly of ptx.cuh over all 32 lanes, in one step.
 float WarpSum(float value, Site site);
 float WarpMax(float value, Site site);
+enum class WarpIntegerKind : uint8_t { kSum, kMax, kSumUpTo };
+uint64_t WarpInteger(WarpIntegerKind kind, uint64_t value, Site site);
 
 void SyncWarp(uint32_t mask, Site site);
 

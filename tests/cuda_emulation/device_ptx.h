@@ -54,5 +54,14 @@ inline float Exp2(float x) { return exp2f(x); }
 
 inline float WarpSum(float x, TANDEM_CALLER) { return emulation::WarpSum(x, {file, line}); }
 inline float WarpMax(float x, TANDEM_CALLER) { return emulation::WarpMax(x, {file, line}); }
+inline unsigned long long WarpSum(unsigned long long x, TANDEM_CALLER) {
+  return emulation::WarpInteger(emulation::WarpIntegerKind::kSum, x, {file, line});
+}
+inline unsigned long long WarpMax(unsigned long long x, TANDEM_CALLER) {
+  return emulation::WarpInteger(emulation::WarpIntegerKind::kMax, x, {file, line});
+}
+inline unsigned long long WarpSumUpTo(unsigned long long x, TANDEM_CALLER) {
+  return emulation::WarpInteger(emulation::WarpIntegerKind::kSumUpTo, x, {file, line});
+}
 
 }  // namespace tandem::kernels::cuda
