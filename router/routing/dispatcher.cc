@@ -15,9 +15,9 @@ namespace {
 constexpr int32_t kLevelsPerClass = 16, kLevelsOfShare = 8;
 constexpr int32_t kMaxClass = 1000;
 
-// What a client that had more than its share may have waiting at a group, in full steps: one that
-// runs and one that is planned, so that the group never runs dry for fairness' sake.
-constexpr double kStepsBeyondShare = 2;
+// What may wait at a group, in full steps, for a client that had more than its share to be sent
+// there too: the step that runs, so that the group never runs dry for fairness' sake.
+constexpr double kStepsBeyondShare = 1;
 constexpr double kStepsOfLead = 8;
 constexpr double kAnyLead = std::numeric_limits<double>::infinity();
 

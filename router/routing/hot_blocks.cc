@@ -9,6 +9,8 @@ namespace tandem::routing {
 namespace {
 
 constexpr double kMemorySeconds = 10;
+// A copy is worth half of what it costs while each brings its group this part of its requests.
+constexpr double kCopyAt = 0.125;
 constexpr int32_t kTokensPerSample = 128;
 constexpr size_t kEntries = size_t{1} << 16;
 constexpr size_t kAhead = 8;
@@ -28,6 +30,8 @@ size_t HotBlocks::SampleOf(int32_t block) const {
 
 void HotBlocks::Arrived(std::span<const BlockHash> chain, int32_t block_size, Nanos now) {
   stride_ = std::max(1, kTokensPerSample / std::max(1, block_size));
+  all_ = Decayed(all_, all_at_, now) + 1;
+  all_at_ = now;
   arrivals_.clear();
   const auto stride = static_cast<size_t>(stride_);
   for (size_t i = 0; i < chain.size(); i += stride) {
@@ -62,9 +66,12 @@ void HotBlocks::Count(std::span<const int32_t> depths) {
   holders_.assign(samples + 1, 0);
   for (const int32_t depth : depths) ++holders_[std::min(SampleOf(depth), samples)];
   heat_.assign(samples + 1, 0);
+  const double a_group = std::max(1.0, all_ / static_cast<double>(depths.size()));
   int32_t holders = holders_[samples];
   for (size_t i = samples; i-- > 0;) {
-    const double y = arrivals_[i] > 1 ? arrivals_[i] / (holders + 1.0) : 0;
+    // The request at hand has it to compute anyway: those before it say how many more come.
+    const double part = std::max(0.0F, arrivals_[i] - 1) / (holders + 1.0) / a_group;
+    const double y = part / kCopyAt;
     heat_[i] = heat_[i + 1] + y / (1 + y);
     holders += holders_[i];
   }

@@ -24,9 +24,10 @@ class HotBlocks {
   // A request with this chain came.
   void Arrived(std::span<const BlockHash> chain, int32_t block_size, Nanos now);
 
-  // How much of what a group lacks others will ask it for, in [0, 1): the mean over the blocks of
-  // the last Arrived() from `held` on of y / (1 + y), where y is the block's recent arrivals for
-  // each group that holds it and this one. `depths`: blocks held, of all groups.
+  // How much one more copy is worth, in [0, 1): the mean over the blocks of the last Arrived() from
+  // `held` on of y / (1 + y). y is the part of a group's requests that a block brings to each
+  // group that holds it, this one counted too, in eighths: a few busy copies take turns, many idle
+  // ones only take room from other blocks. `depths`: blocks held, of all groups.
   void Count(std::span<const int32_t> depths);
   double Heat(int32_t held) const;  // as of the last Count()
 
@@ -41,6 +42,8 @@ class HotBlocks {
   size_t SampleOf(int32_t block) const;  // the first one counted from there on
 
   std::vector<Entry> table_;
+  float all_ = 0;  // requests, decaying, as of `all_at_`
+  Nanos all_at_ = 0;
   int32_t stride_ = 1;
   std::vector<float> arrivals_;  // of the blocks counted of the last chain
   std::vector<int32_t> holders_;

@@ -8,7 +8,7 @@
 namespace tandem::routing {
 namespace {
 
-// What others pay for our prefill, as multiples of its time: docs/routing.md has the study.
+// What others pay for our prefill, as multiples of what it adds: docs/routing.md has the study.
 constexpr double kArrivalWeight = 3;  // arrivals to come
 constexpr double kBehindWeight = 1;   // each prompt that waits behind it
 
@@ -67,10 +67,11 @@ class Ttft : public Policy {
     for (size_t i = 0; i < groups.size(); ++i) {
       const Prediction& p = groups[i].prediction;
       // One more copy of what is hot may cost nothing, but is never worth more than a hit.
-      const double own = std::max(p.own * (1 - hot_.Heat(depths_[i])), std::min(p.own, least_own));
-      const double ttft = p.wait + own;
-      costs_.push_back(ttft + kBehindWeight * own * p.num_behind +
-                       kArrivalWeight * own * rate / groups[i].state.speed * ttft);
+      const double cold = 1 - hot_.Heat(depths_[i]);
+      const double own = std::max(p.own * cold, std::min(p.own, least_own));
+      const double ttft = p.wait + own, added = p.added * cold;
+      costs_.push_back(ttft + kBehindWeight * added * p.num_behind +
+                       kArrivalWeight * added * rate / groups[i].state.speed * ttft);
     }
   }
 

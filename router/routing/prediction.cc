@@ -127,9 +127,9 @@ Prediction Predict(const GroupState& group, const PromptState& prompt, Nanos now
   p.wait = std::max(0.0, p.wait + rates.Seconds(ahead, attention));
   // Steps are whole: ours end with the one that computes our last token.
   const double steps = std::ceil((ahead + p.own_tokens) / rates.room) - ahead / rates.room;
-  p.own = rates.token * p.own_tokens +
-          rates.pair * AttentionWork(prompt.prompt_tokens - p.own_tokens, p.own_tokens) +
-          rates.step * steps;
+  const double pairs = AttentionWork(prompt.prompt_tokens - p.own_tokens, p.own_tokens);
+  p.own = rates.token * p.own_tokens + rates.pair * pairs + rates.step * steps;
+  p.added = rates.Seconds(p.own_tokens, pairs);
   return p;
 }
 

@@ -17,6 +17,7 @@ namespace tandem::routing {
 struct Prediction {
   double wait = 0;         // seconds until our prompt's turn: steps in flight, prompts before it
   double own = 0;          // seconds of our prompt
+  double added = 0;        // of them those that others wait longer: not the steps that run anyway
   double backlog = 0;      // seconds until all that waits there now is computed
   int32_t num_behind = 0;  // prompts that would wait for ours
   int32_t own_tokens = 0;  // to compute

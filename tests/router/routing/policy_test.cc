@@ -214,13 +214,33 @@ TEST(HotBlocks, WhatManyAskForIsHotUntilEnoughGroupsHoldIt) {
   EXPECT_EQ(hot.Heat(0), 0) << "seen once";
   for (int i = 0; i < 20; ++i) hot.Arrived(shared, 16, kSecond);
   hot.Count(nobody);
-  EXPECT_NEAR(hot.Heat(0), 21.0 / 22, 0.01);
+  // 20 before it and one holder to be, where a group gets a quarter of 21 requests.
+  const double y = 8 * 20 / (21.0 / 4);
+  EXPECT_NEAR(hot.Heat(0), y / (1 + y), 0.001);
   EXPECT_EQ(hot.Heat(64), 0) << "it holds all";
   hot.Count(all);
-  EXPECT_NEAR(hot.Heat(0), 21.0 / 5 / (1 + 21.0 / 5), 0.01);
+  EXPECT_NEAR(hot.Heat(0), y / 5 / (1 + y / 5), 0.001);
   hot.Arrived(shared, 16, 100 * kSecond);
   hot.Count(nobody);
-  EXPECT_LT(hot.Heat(0), 0.6) << "long ago";
+  EXPECT_LT(hot.Heat(0), 0.05) << "long ago";
+}
+
+TEST(HotBlocks, WhatBringsAGroupLittleOfItsLoadIsNotWorthACopy) {
+  HotBlocks hot;
+  const auto shared = Chain(1, 64);
+  const std::vector<int32_t> one_of_four = {64, 0, 0, 0};
+  const auto heat_at = [&](uint64_t others) {  // for each request that shares
+    for (uint64_t i = 0; i < 20; ++i) {
+      for (uint64_t other = 0; other < others; ++other) {
+        hot.Arrived(Chain(1000 + i * others + other, 64), 16, kSecond);
+      }
+      hot.Arrived(shared, 16, kSecond);
+    }
+    hot.Count(one_of_four);
+    return hot.Heat(0);
+  };
+  EXPECT_GT(heat_at(0), 0.9);
+  EXPECT_LT(heat_at(200), 0.2);
 }
 
 TEST(HotBlocks, OnlyTheSharedBeginningIsHot) {
@@ -233,7 +253,8 @@ TEST(HotBlocks, OnlyTheSharedBeginningIsHot) {
   }
   const std::vector<int32_t> depths = {0, 32};
   hot.Count(depths);
-  EXPECT_NEAR(hot.Heat(0), 0.5 * 10 / 11, 0.02) << "one group holds the shared half";
+  const double y = 8 * 19 / 2.0 / 10;
+  EXPECT_NEAR(hot.Heat(0), 0.5 * y / (1 + y), 0.001) << "one group holds the shared half";
   EXPECT_EQ(hot.Heat(32), 0);
 }
 
