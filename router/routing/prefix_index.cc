@@ -66,13 +66,40 @@ void PrefixIndex::Match(std::span<const BlockHash> hashes, std::span<const Group
   };
   const int32_t walked = survivors_.any() ? Walk(holders_, hashes, keep) : 0;
   survivors_.Finish(walked);
+  for (int32_t& d : depth) d = d < 0 ? 0 : survivors_.depth(static_cast<uint32_t>(d));
+  AddExpected(hashes, groups, depth);
+  if (holders.empty()) return;
   std::fill(holders.begin(), holders.end(), 0);
-  for (int32_t& d : depth) {
-    d = d < 0 ? 0 : survivors_.depth(static_cast<uint32_t>(d));
-    if (d > 0 && !holders.empty()) ++holders[static_cast<size_t>(d) - 1];
+  for (const int32_t d : depth) {
+    if (d > 0) ++holders[static_cast<size_t>(d) - 1];
   }
   // From how many end there to how many come that far.
   for (size_t b = holders.size(); b > 1; --b) holders[b - 2] += holders[b - 1];
+}
+
+// Chains begin at the first block, so what is expected of a group matters where it comes further
+// than what the group holds.
+void PrefixIndex::AddExpected(std::span<const BlockHash> hashes, std::span<const GroupId> groups,
+                              std::span<int32_t> depth) const {
+  std::fill(expected_depths_.begin(), expected_depths_.end(), 0);
+  if (!expected_.Match(hashes, expected_depths_)) return;
+  for (size_t i = 0; i < groups.size(); ++i) {
+    const Group* const group = FindGroup(groups[i]);
+    if (group == nullptr || group->num_expectations == 0) continue;
+    const int32_t expected = expected_depths_[group->lane];
+    if (expected > depth[i]) depth[i] = DepthFrom(expected, *group, hashes);
+  }
+}
+
+int32_t PrefixIndex::DepthFrom(int32_t depth, const Group& group,
+                               std::span<const BlockHash> hashes) const {
+  for (auto at = static_cast<size_t>(depth); at < hashes.size(); ++at) {
+    const HolderSet* const holders = holders_.Find(hashes[at]);
+    if (group.slot == kNoSlot || holders == nullptr || !holders->Contains(group.slot)) {
+      return static_cast<int32_t>(at);
+    }
+  }
+  return static_cast<int32_t>(hashes.size());
 }
 
 bool PrefixIndex::Apply(GroupId id, const KvEvent& event) { return ApplyTo(GroupOf(id), event); }
@@ -83,7 +110,6 @@ size_t PrefixIndex::Apply(GroupId id, std::span<const KvEvent> events) {
   for (size_t i = 0; i < events.size(); ++i) {
     if (i + kTableAhead < events.size()) {
       holders_.Prefetch(events[i + kTableAhead].hash);
-      expected_.Prefetch(PairOf(events[i + kTableAhead].hash, id));
     }
     if (!ApplyTo(group, events[i])) return i;
   }
@@ -109,67 +135,34 @@ bool PrefixIndex::ApplyTo(Group& group, const KvEvent& event) {
 }
 
 void PrefixIndex::Store(Group& group, const BlockHash& hash) {
-  Expected* const expected =
-      expected_.size() == 0 ? nullptr : expected_.Find(PairOf(hash, group.id));
-  if (expected == nullptr) {
-    group.num_stored += holders_.Add(hash, SlotOf(group)) ? 1 : 0;
-  } else if (!expected->stored) {
-    expected->stored = true;
-    ++group.num_stored;
-  }
+  group.num_stored += holders_.Add(hash, SlotOf(group)) ? 1 : 0;
 }
 
 void PrefixIndex::Drop(Group& group, const BlockHash& hash) {
   if (group.slot == kNoSlot) return;
-  Expected* const expected =
-      expected_.size() == 0 ? nullptr : expected_.Find(PairOf(hash, group.id));
-  if (expected == nullptr) {
-    group.num_stored -= holders_.Remove(hash, group.slot) ? 1 : 0;
-  } else if (expected->stored) {
-    expected->stored = false;
-    --group.num_stored;
-  }
+  group.num_stored -= holders_.Remove(hash, group.slot) ? 1 : 0;
 }
 
 void PrefixIndex::Expect(GroupId id, RequestId request, std::span<const BlockHash> chain) {
   Group& group = GroupOf(id);
-  const uint32_t slot = SlotOf(group);
-  for (size_t i = 0; i < chain.size(); ++i) {
-    if (i + kTableAhead < chain.size()) {
-      holders_.Prefetch(chain[i + kTableAhead]);
-      expected_.Prefetch(PairOf(chain[i + kTableAhead], id));
+  if (group.num_expectations++ == 0) {
+    if (free_lanes_.empty()) {
+      free_lanes_.push_back(static_cast<uint32_t>(expected_depths_.size()));
+      expected_depths_.push_back(0);
     }
-    const auto [expected, first] = expected_.TryEmplace(PairOf(chain[i], id), {.count = 1});
-    if (first) {
-      expected->stored = !holders_.Add(chain[i], slot);
-    } else {
-      ++expected->count;
-    }
+    group.lane = free_lanes_.back();
+    free_lanes_.pop_back();
   }
-  ++group.num_expectations;
-  Expectation expectation{id, std::vector<BlockHash>(chain.begin(), chain.end())};
-  const bool entered = expectations_.emplace(request, std::move(expectation)).second;
-  TANDEM_CHECK(entered) << "request " << request << " is expected twice";
+  expected_.Add(id, group.lane, request, chain);
 }
 
 void PrefixIndex::Settle(RequestId request) {
-  const auto it = expectations_.find(request);
-  if (it == expectations_.end()) return;
-  const Expectation expectation = std::move(it->second);
-  expectations_.erase(it);
-  const std::span<const BlockHash> chain = expectation.chain;
-  Group& group = GroupOf(expectation.group);
-  for (size_t i = 0; i < chain.size(); ++i) {
-    if (i + kTableAhead < chain.size()) {
-      expected_.Prefetch(PairOf(chain[i + kTableAhead], group.id));
-    }
-    bool last = false;
-    expected_.Update(PairOf(chain[i], group.id),
-                     [&](Expected& expected) { last = --expected.count == 0 && !expected.stored; });
-    if (last) holders_.Remove(chain[i], group.slot);
-  }
-  --group.num_expectations;
-  ForgetIfIdle(group.id);
+  const GroupId id = expected_.Remove(request);
+  if (!id.valid()) return;
+  Group& group = GroupOf(id);
+  if (--group.num_expectations != 0) return;
+  free_lanes_.push_back(group.lane);
+  ForgetIfIdle(id);
 }
 
 void PrefixIndex::Clear(GroupId id) {
@@ -184,27 +177,11 @@ void PrefixIndex::ClearHeld(Group& group) {
   if (group.num_stored == 0) return;
   holders_.Retire(std::exchange(group.slot, kNoSlot));
   group.num_stored = 0;
-  if (group.num_expectations == 0) return;
-  // What is expected is still so: under the new slot.
-  const uint32_t slot = SlotOf(group);
-  for (const auto& [request, expectation] : expectations_) {
-    if (expectation.group != group.id) continue;
-    for (const BlockHash& hash : expectation.chain) {
-      expected_.Find(PairOf(hash, group.id))->stored = false;
-      holders_.Add(hash, slot);
-    }
-  }
 }
 
 int64_t PrefixIndex::num_held(GroupId id) const {
   const Group* const group = FindGroup(id);
   return group == nullptr ? 0 : group->num_stored;
-}
-
-// A key of its own for each group, as improbable to be another's as two hashes are to be equal.
-BlockHash PrefixIndex::PairOf(const BlockHash& hash, GroupId group) {
-  const auto id = static_cast<uint64_t>(group.value) + 1;
-  return {hash.low ^ (id * 0xd6e8feb86659fd93u), hash.high};
 }
 
 const PrefixIndex::Group* PrefixIndex::FindGroup(GroupId id) const {

@@ -8,12 +8,11 @@
 
 #include <cstdint>
 #include <span>
-#include <unordered_map>
 #include <vector>
 
 #include "common/hash.h"
 #include "common/ids.h"
-#include "router/routing/block_table.h"
+#include "router/routing/expected_chains.h"
 #include "router/routing/holder_map.h"
 #include "router/routing/messages.h"
 #include "router/routing/surviving_groups.h"
@@ -38,7 +37,7 @@ class PrefixIndex {
   [[nodiscard]] size_t Apply(GroupId group, std::span<const KvEvent> events);
 
   // We just sent this prompt there: believe it until Settle(request).
-  // REQUIRES: `request` has no expectation.
+  // REQUIRES: `request` has no expectation; each hash of `chain` names those before it.
   void Expect(GroupId group, RequestId request, std::span<const BlockHash> chain);
   // First token seen (its events came before it), cancelled, or group lost. Unknown: no effect.
   void Settle(RequestId request);
@@ -47,34 +46,25 @@ class PrefixIndex {
   // A group without any is forgotten altogether: ids may grow without bound.
   void Clear(GroupId group);
 
-  // Blocks in memory. Those that only cleared groups held go as later changes come.
-  int64_t num_blocks() const { return holders_.num_blocks(); }
+  // Blocks in memory, those both held and expected twice. Those that only cleared groups held go as
+  // later changes come.
+  int64_t num_blocks() const { return holders_.num_blocks() + expected_.num_blocks(); }
   int64_t num_groups() const { return static_cast<int64_t>(groups_.size()); }
   int64_t num_held(GroupId group) const;  // by its events; metrics and tests
+  void CheckInvariants() const { expected_.CheckInvariants(); }  // tests
 
  private:
   static constexpr uint32_t kNoSlot = HolderSet::kMaxSlots;
   struct Group {
     GroupId id;
     uint32_t slot = kNoSlot;
+    uint32_t lane = 0;  // in expected_, while there are expectations
     bool heard = false;
     int32_t num_expectations = 0;
     uint64_t last_event = 0;
     int64_t num_stored = 0;
   };
-  // Of one (block, group), while requests in flight will store it. The holder map has the pair
-  // then too, so that Match need not look here.
-  struct Expected {
-    uint32_t count = 0;
-    bool stored = false;  // known from events as well: stays when the last request settles
-    bool empty() const { return count == 0; }
-  };
-  struct Expectation {
-    GroupId group;
-    std::vector<BlockHash> chain;
-  };
 
-  static BlockHash PairOf(const BlockHash& hash, GroupId group);
   Group* FindGroup(GroupId id);
   const Group* FindGroup(GroupId id) const;
   Group& GroupOf(GroupId id);  // made if new; refers into groups_
@@ -84,13 +74,16 @@ class PrefixIndex {
   void Store(Group& group, const BlockHash& hash);
   void Drop(Group& group, const BlockHash& hash);
   void ClearHeld(Group& group);
+  int32_t DepthFrom(int32_t depth, const Group& group, std::span<const BlockHash> hashes) const;
+  void AddExpected(std::span<const BlockHash> hashes, std::span<const GroupId> groups,
+                   std::span<int32_t> depth) const;
 
   HolderMap holders_;
-  // By PairOf(). Comes and goes with every prompt.
-  BlockTable<Expected> expected_{1 << 14};
-  std::unordered_map<RequestId, Expectation> expectations_;
-  std::vector<Group> groups_;          // ascending by id
-  mutable SurvivingGroups survivors_;  // Match's scratch
+  ExpectedChains expected_;
+  std::vector<uint32_t> free_lanes_;
+  std::vector<Group> groups_;                     // ascending by id
+  mutable SurvivingGroups survivors_;             // Match's scratch
+  mutable std::vector<int32_t> expected_depths_;  // that too, by lane
 };
 
 }  // namespace tandem::routing

@@ -98,6 +98,40 @@ TEST(PrefixIndex, ClearKeepsExpectations) {
   EXPECT_EQ(index.num_blocks(), 0);
 }
 
+// What is held goes on where what is expected ends, also beyond a hole that a request will fill.
+TEST(PrefixIndex, HeldBlocksFollowExpectedOnes) {
+  PrefixIndex index;
+  const auto chain = Chain(5);
+  uint64_t n = 0;
+  for (const int i : {0, 2, 3}) {
+    ASSERT_TRUE(index.Apply(kA, Event(++n, KvEvent::Kind::kStored, chain[i])));
+  }
+  index.Expect(kA, 1, std::span(chain).first(2));
+  EXPECT_EQ(Depths(index, chain), (Pair{4, 0}));
+  index.Settle(1);
+  EXPECT_EQ(Depths(index, chain), (Pair{1, 0}));
+}
+
+// Requests with one beginning come and go while one of them stays: what is in memory is what the
+// chains have in common once, and nothing of those that ended.
+TEST(PrefixIndex, ExpectationsOfOneBeginningShareIt) {
+  PrefixIndex index;
+  const auto stays = Chain(64);
+  index.Expect(kA, 1, stays);
+  for (RequestId request = 2; request < 200; ++request) {
+    auto chain = Chain(64, static_cast<TokenId>(request * 1000));
+    const size_t common = 1 + request % 63;
+    std::copy_n(stays.begin(), common, chain.begin());
+    index.Expect(kB, request, chain);
+    EXPECT_EQ(Depths(index, stays), (Pair{64, static_cast<int32_t>(common)}));
+    EXPECT_EQ(index.num_blocks(), static_cast<int64_t>(128 - common));
+    index.CheckInvariants();
+    index.Settle(request);
+    index.CheckInvariants();
+    EXPECT_EQ(index.num_blocks(), 64);
+  }
+}
+
 TEST(PrefixIndex, CountsHoldersOfEachBlockInTheSameWalk) {
   PrefixIndex index;
   const auto chain = Chain(4);
@@ -171,6 +205,7 @@ class Twin {
     const GroupId group = groups_[rng_() % groups_.size()];
     ASSERT_EQ(index_.num_held(group), static_cast<int64_t>(held_[group].size()));
     ASSERT_LE(index_.num_groups(), static_cast<int64_t>(groups_.size()));
+    index_.CheckInvariants();
   }
 
   void Finish() {
