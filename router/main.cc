@@ -149,10 +149,12 @@ int Run(const Options& options) {
                          *settings, service_options, metrics);
   if (!server.ok()) return Refuse(server.status());
 
+  link_options.again = [&] { (*server)->TurnLink(); };
   StatusOr<std::unique_ptr<link::GroupLink>> groups =
       link::GroupLink::Open(link_options, (*server)->service());
   if (!groups.ok()) return Refuse(groups.status());
   (*server)->service().Connect(groups->get());
+  (*server)->SetLink((*groups)->fd(), [&] { (*groups)->Turn(); });
 
   observe::LogInfo("groups dial {}", (*groups)->endpoint());
   fmt::print("listening on {}\n", (*server)->url());  // for whoever started this with port 0

@@ -1,6 +1,7 @@
 #include "router/http/server.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <boost/asio/as_tuple.hpp>
@@ -8,6 +9,7 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -18,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/check.h"
 #include "common/clock.h"
 #include "common/observe/log.h"
 #include "router/http/connection.h"
@@ -58,6 +61,9 @@ struct Server::Impl {
   asio::awaitable<void> Accept();
   asio::awaitable<void> Sweep();
   asio::awaitable<void> Signals();
+  void SetLink(int fd, std::function<void()> turn);
+  void AwaitLink();
+  void TurnLink();
   void Reload();
   void Drain();
   void Finish();
@@ -74,6 +80,9 @@ struct Server::Impl {
   tcp::acceptor acceptor{io};
   asio::signal_set signals{io};
   asio::steady_timer sweep_timer{io};
+  asio::posix::stream_descriptor link{io};
+  std::function<void()> turn_link;
+  bool link_turn_posted = false;
   bool finished = false;
   Nanos drain_began = 0;
   Nanos drain_until = 0;  // 0: not draining
@@ -128,6 +137,7 @@ asio::awaitable<void> Server::Impl::Sweep() {
     const std::vector<Connection*> connections = Connections();
     for (Connection* connection : connections) connection->CheckDeadline(now);
     service.Tick(now);
+    if (turn_link) turn_link();
     if (drain_until == 0) continue;
     const bool busy =
         service.num_active() > 0 || std::any_of(connections.begin(), connections.end(),
@@ -137,6 +147,29 @@ asio::awaitable<void> Server::Impl::Sweep() {
     }
     if (!busy || now >= drain_until + kLastWords) Finish();
   }
+}
+
+void Server::Impl::SetLink(int fd, std::function<void()> turn) {
+  const int copy = ::dup(fd);  // for Asio to close
+  TANDEM_CHECK(copy >= 0) << "no descriptors left";
+  link.assign(copy);
+  turn_link = std::move(turn);
+}
+
+void Server::Impl::AwaitLink() {
+  link.async_wait(asio::posix::stream_descriptor::wait_read, [this](Error error) {
+    if (error || finished) return;
+    turn_link();
+    AwaitLink();
+  });
+}
+
+void Server::Impl::TurnLink() {
+  if (std::exchange(link_turn_posted, true)) return;
+  asio::post(io, [this] {
+    link_turn_posted = false;
+    if (!finished) turn_link();
+  });
 }
 
 asio::awaitable<void> Server::Impl::Signals() {
@@ -195,6 +228,7 @@ void Server::Impl::Finish() {
   acceptor.close(ignored);
   signals.cancel(ignored);
   sweep_timer.cancel();
+  link.close(ignored);
   for (Connection* connection : Connections()) connection->Close();
 }
 
@@ -246,8 +280,13 @@ void Server::Run() {
   if (impl_->options.handle_signals) {
     asio::co_spawn(impl_->io, impl_->Signals(), asio::detached);
   }
+  if (impl_->turn_link) impl_->AwaitLink();
   impl_->io.run();
 }
+
+void Server::SetLink(int fd, std::function<void()> turn) { impl_->SetLink(fd, std::move(turn)); }
+
+void Server::TurnLink() { impl_->TurnLink(); }
 
 void Server::Drain() {
   asio::post(impl_->io, [this] { impl_->Drain(); });

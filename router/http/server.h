@@ -1,6 +1,6 @@
 // The HTTP server: one I/O thread that accepts, reads, routes and writes. Asio stays behind this.
 //
-// Thread: Run() makes its caller the I/O thread. Drain() and Stop(): any thread.
+// Thread: Run() makes its caller the I/O thread. Drain(), Stop() and Reload(): any thread.
 #pragma once
 
 #include <functional>
@@ -47,6 +47,10 @@ class Server {
 
   // What a link needs; it must be gone before this is. Its port is given before Run().
   Service& service();
+  // The link's work, on the I/O thread: whenever `fd` is readable, several times in 200 ms, and
+  // soon after each TurnLink(). Before Run(). `fd` is not owned.
+  void SetLink(int fd, std::function<void()> turn);
+  void TurnLink();  // I/O thread
 
   int port() const;
   std::string url() const;  // "http://127.0.0.1:8000"

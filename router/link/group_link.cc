@@ -1,20 +1,15 @@
 #include "router/link/group_link.h"
 
 #include <google/protobuf/arena.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 #include <zmq.h>
 
-#include <algorithm>
 #include <map>
 #include <random>
-#include <thread>
 #include <unordered_map>
-#include <variant>
+#include <utility>
 
 #include "common/check.h"
 #include "common/clock.h"
-#include "common/mutex.h"
 #include "common/observe/log.h"
 #include "proto/tandem.pb.h"
 #include "router/link/group_session.h"
@@ -45,22 +40,16 @@ std::string_view View(zmq_msg_t& message) {
 
 }  // namespace
 
-class GroupLink::Loop {
+class GroupLink::Impl {
  public:
-  Loop(const GroupLinkOptions& options, routing::GroupListener& listener)
+  Impl(const GroupLinkOptions& options, routing::GroupListener& listener)
       : nonce(RandomNonce()), options_(options), listener_(listener) {}
-  ~Loop();
+  ~Impl();
   Status Start();
-
-  struct CancelCommand {
-    RequestId request;
-    uint32_t attempt, index;
-  };
-  struct Command {
-    GroupId group;
-    std::variant<routing::GenerateRequest, CancelCommand> what;
-  };
-  void Post(Command&& command);
+  int fd() const;
+  void Turn();
+  void Send(GroupId group, const routing::GenerateRequest& request);
+  void Cancel(GroupId group, RequestId request, uint32_t attempt, uint32_t index);
 
   const Nonce nonce;
   std::string endpoint;
@@ -71,21 +60,21 @@ class GroupLink::Loop {
     std::string identity;
     GroupSession session;
     bool draining = false;
+    int send_error = 0;  // of a message sent between two turns: the next one ends the session
   };
   using Groups = std::map<int32_t, Group>;  // by GroupId
 
-  void Wake();
-  void Run();
-  void WaitForWork();
-  void Read();
+  Group* Find(GroupId id);
+  void SendBetweenTurns(Group& group, std::string_view bytes);
+  void LoseUnreachable();
+  bool Read();
   void Receive(const std::string& identity, std::string_view bytes);
   void Hello(const std::string& identity, const wire::Hello& hello);
   void Welcome(const std::string& identity, const wire::Hello& hello);
   void Refuse(const std::string& identity, const std::string& group, const std::string& reason);
   std::string MakePlaceFor(const std::string& identity, const wire::Hello& hello);
   void Message(Group& group, const wire::FromWorker& message);
-  void Execute(std::vector<Command>& commands);
-  void PingAll(Nanos now);
+  void PingAll(Nanos now, bool all_read);
   // False: the session has ended, because the group is gone or silent; then `group` is gone.
   bool Ping(Group& group, Nanos now);
 
@@ -95,15 +84,16 @@ class GroupLink::Loop {
   // Ends the session if that fails; then `group` is gone.
   bool SendTo(Group& group, std::string_view bytes);
   void Lose(GroupId id, const std::string& reason, bool tell_group);
+  void LoseUnsendable(GroupId id, int error);
   void Reset(const std::string& identity, Nonce session);
 
   const GroupLinkOptions options_;
   routing::GroupListener& listener_;
   void* context_ = nullptr;
   void* socket_ = nullptr;
-  int wake_ = -1;
   Groups groups_;
   std::unordered_map<std::string, Group*> by_identity_;  // into groups_
+  std::vector<GroupId> unreachable_;                     // those with a send_error
   int32_t next_group_ = 0;
   Nanos ping_due_ = 0;
   std::map<std::string, std::string> refusals_;  // logged, by group: it asks again and again
@@ -111,18 +101,12 @@ class GroupLink::Loop {
   // Of the message being read, so that its parts are not allocated one by one.
   std::vector<char> arena_block_ = std::vector<char>(kArenaBytes);
   google::protobuf::Arena arena_{arena_block_.data(), arena_block_.size()};
-
-  Mutex mutex_;
-  std::vector<Command> commands_ TANDEM_GUARDED_BY(mutex_);
-  bool stop_ TANDEM_GUARDED_BY(mutex_) = false;
-  std::thread thread_;
 };
 
-Status GroupLink::Loop::Start() {
-  wake_ = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+Status GroupLink::Impl::Start() {
   context_ = zmq_ctx_new();
   socket_ = context_ == nullptr ? nullptr : zmq_socket(context_, ZMQ_ROUTER);
-  TANDEM_CHECK(wake_ >= 0 && socket_ != nullptr) << "no descriptors left";
+  TANDEM_CHECK(socket_ != nullptr) << "no descriptors left";
   const auto set = [&](int option, int value) {
     TANDEM_CHECK(zmq_setsockopt(socket_, option, &value, sizeof(value)) == 0)
         << "option " << option << ": " << zmq_strerror(zmq_errno());
@@ -140,66 +124,36 @@ Status GroupLink::Loop::Start() {
   size_t size = sizeof(bound);
   zmq_getsockopt(socket_, ZMQ_LAST_ENDPOINT, bound, &size);
   endpoint = bound;
-  thread_ = std::thread([this] { Run(); });
   return OkStatus();
 }
 
-GroupLink::Loop::~Loop() {
-  if (thread_.joinable()) {
-    {
-      MutexLock lock(mutex_);
-      stop_ = true;
-    }
-    Wake();
-    thread_.join();
-  }
+GroupLink::Impl::~Impl() {
   if (socket_ != nullptr) zmq_close(socket_);
   if (context_ != nullptr) zmq_ctx_term(context_);
-  if (wake_ >= 0) ::close(wake_);
 }
 
-void GroupLink::Loop::Wake() {
-  const uint64_t one = 1;
-  [[maybe_unused]] const ssize_t n = ::write(wake_, &one, sizeof(one));
+int GroupLink::Impl::fd() const {
+  int fd = -1;
+  size_t size = sizeof(fd);
+  TANDEM_CHECK(zmq_getsockopt(socket_, ZMQ_FD, &fd, &size) == 0) << zmq_strerror(zmq_errno());
+  return fd;
 }
 
-void GroupLink::Loop::Post(Command&& command) {
-  {
-    MutexLock lock(mutex_);
-    commands_.push_back(std::move(command));
-    if (commands_.size() > 1) return;  // woken already
+// The descriptor tells of what came after the last look at the socket, and sending looks too: so
+// reading comes last, and what is sent between turns asks for one.
+void GroupLink::Impl::Turn() {
+  LoseUnreachable();
+  bool all_read = Read();
+  const Nanos now = MonotonicNow();
+  if (now >= ping_due_) {
+    PingAll(now, all_read);
+    all_read = all_read && Read();
   }
-  Wake();
+  if (!all_read) options_.again();
 }
 
-void GroupLink::Loop::Run() {
-  std::vector<Command> commands;
-  for (;;) {
-    WaitForWork();
-    {
-      MutexLock lock(mutex_);
-      if (stop_) return;
-      commands.swap(commands_);
-    }
-    Execute(commands);
-    commands.clear();
-    Read();
-    const Nanos now = MonotonicNow();
-    if (now >= ping_due_) PingAll(now);
-  }
-}
-
-void GroupLink::Loop::WaitForWork() {
-  zmq_pollitem_t items[2] = {{nullptr, wake_, ZMQ_POLLIN, 0}, {socket_, 0, ZMQ_POLLIN, 0}};
-  const Nanos wait = std::clamp<Nanos>(ping_due_ - MonotonicNow(), 0, options_.ping_interval);
-  zmq_poll(items, 2, static_cast<long>((wait + kMillisecond - 1) / kMillisecond));
-  if (items[0].revents == 0) return;
-  uint64_t count;
-  [[maybe_unused]] const ssize_t n = ::read(wake_, &count, sizeof(count));
-}
-
-// A message is [identity, bytes]; frames beyond are dropped.
-void GroupLink::Loop::Read() {
+// A message is [identity, bytes]; frames beyond are dropped. False: there may be more.
+bool GroupLink::Impl::Read() {
   for (int i = 0; i < kReadsPerTurn; ++i) {
     std::string identity;
     for (int frame = 0;; ++frame) {
@@ -207,7 +161,7 @@ void GroupLink::Loop::Read() {
       zmq_msg_init(&message);
       if (zmq_msg_recv(&message, socket_, ZMQ_DONTWAIT) < 0) {
         zmq_msg_close(&message);
-        return;
+        return true;
       }
       const bool more = zmq_msg_more(&message) != 0;
       if (frame == 0) identity = View(message);
@@ -216,15 +170,15 @@ void GroupLink::Loop::Read() {
       if (!more) break;
     }
   }
-  Wake();  // there may be more
+  return false;
 }
 
-GroupLink::Loop::Group* GroupLink::Loop::FindByIdentity(const std::string& identity) {
+GroupLink::Impl::Group* GroupLink::Impl::FindByIdentity(const std::string& identity) {
   const auto it = by_identity_.find(identity);
   return it == by_identity_.end() ? nullptr : it->second;
 }
 
-void GroupLink::Loop::Receive(const std::string& identity, std::string_view bytes) {
+void GroupLink::Impl::Receive(const std::string& identity, std::string_view bytes) {
   arena_.Reset();
   auto& message = *google::protobuf::Arena::CreateMessage<wire::FromWorker>(&arena_);
   if (!message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())) ||
@@ -245,7 +199,7 @@ void GroupLink::Loop::Receive(const std::string& identity, std::string_view byte
   Message(*group, message);
 }
 
-void GroupLink::Loop::Hello(const std::string& identity, const wire::Hello& hello) {
+void GroupLink::Impl::Hello(const std::string& identity, const wire::Hello& hello) {
   std::string refusal = RefusalOf(hello, options_);
   if (refusal.empty()) {
     if (Group* known = FindByIdentity(identity);
@@ -263,7 +217,7 @@ void GroupLink::Loop::Hello(const std::string& identity, const wire::Hello& hell
 }
 
 // Ends the session that this Hello replaces. Not empty: why it replaces none, one line.
-std::string GroupLink::Loop::MakePlaceFor(const std::string& identity, const wire::Hello& hello) {
+std::string GroupLink::Impl::MakePlaceFor(const std::string& identity, const wire::Hello& hello) {
   if (Group* known = FindByIdentity(identity)) {
     Lose(known->session.id(), "the group began its session anew", /*tell_group=*/true);
   }
@@ -286,7 +240,7 @@ std::string GroupLink::Loop::MakePlaceFor(const std::string& identity, const wir
   return "";
 }
 
-void GroupLink::Loop::Refuse(const std::string& identity, const std::string& group,
+void GroupLink::Impl::Refuse(const std::string& identity, const std::string& group,
                              const std::string& reason) {
   ++stats.hellos_refused;
   if (refusals_.size() >= kMaxRefusals) refusals_.clear();
@@ -298,7 +252,7 @@ void GroupLink::Loop::Refuse(const std::string& identity, const std::string& gro
   SendTo(identity, answer.SerializeAsString());
 }
 
-void GroupLink::Loop::Welcome(const std::string& identity, const wire::Hello& hello) {
+void GroupLink::Impl::Welcome(const std::string& identity, const wire::Hello& hello) {
   const GroupId id{next_group_++};
   GroupSession session(id, hello, RandomNonce(), stats, MonotonicNow());
   if (!SendTo(identity, session.EncodeWelcome(nonce, options_.credits))) return;
@@ -316,7 +270,7 @@ void GroupLink::Loop::Welcome(const std::string& identity, const wire::Hello& he
   }
 }
 
-void GroupLink::Loop::Message(Group& group, const wire::FromWorker& message) {
+void GroupLink::Impl::Message(Group& group, const wire::FromWorker& message) {
   const GroupId id = group.session.id();
   const Nanos now = MonotonicNow();
   if (Status status = group.session.CheckNumber(message.number(), now); !status.ok()) {
@@ -357,28 +311,59 @@ void GroupLink::Loop::Message(Group& group, const wire::FromWorker& message) {
   }
 }
 
-void GroupLink::Loop::Execute(std::vector<Command>& commands) {
-  for (const Command& command : commands) {
-    const auto it = groups_.find(command.group.value);
-    if (it == groups_.end()) continue;  // OnGroupLost has told
-    Group& group = it->second;
-    if (const auto* request = std::get_if<routing::GenerateRequest>(&command.what)) {
-      SendTo(group, group.session.EncodeGenerate(*request));
-      continue;
-    }
-    const auto& cancel = std::get<CancelCommand>(command.what);
-    const std::string bytes =
-        group.session.EncodeCancel(cancel.request, cancel.attempt, cancel.index);
-    if (!bytes.empty()) SendTo(group, bytes);
+GroupLink::Impl::Group* GroupLink::Impl::Find(GroupId id) {
+  const auto it = groups_.find(id.value);
+  return it == groups_.end() ? nullptr : &it->second;
+}
+
+void GroupLink::Impl::Send(GroupId id, const routing::GenerateRequest& request) {
+  Group* const group = Find(id);
+  if (group == nullptr) return;  // OnGroupLost has told
+  SendBetweenTurns(*group, group->session.EncodeGenerate(request));
+}
+
+void GroupLink::Impl::Cancel(GroupId id, RequestId request, uint32_t attempt, uint32_t index) {
+  Group* const group = Find(id);
+  if (group == nullptr) return;
+  const std::string bytes = group->session.EncodeCancel(request, attempt, index);
+  if (!bytes.empty()) SendBetweenTurns(*group, bytes);
+}
+
+// Whoever sends is in the middle of something: of a session that ended it hears in the next turn.
+void GroupLink::Impl::SendBetweenTurns(Group& group, std::string_view bytes) {
+  if (group.send_error != 0) return;
+  if (!SendTo(group.identity, bytes)) {
+    group.send_error = zmq_errno();
+    unreachable_.push_back(group.session.id());
+  }
+  options_.again();
+}
+
+void GroupLink::Impl::LoseUnreachable() {
+  for (const GroupId id : std::exchange(unreachable_, {})) {
+    const Group* const group = Find(id);
+    if (group != nullptr) LoseUnsendable(id, group->send_error);
   }
 }
 
-void GroupLink::Loop::PingAll(Nanos now) {
-  ping_due_ = now + options_.ping_interval;
-  for (auto it = groups_.begin(); it != groups_.end();) Ping((it++)->second, now);
+void GroupLink::Impl::LoseUnsendable(GroupId id, int error) {
+  const bool gone = error == EHOSTUNREACH;
+  Lose(id, gone ? "its leader's connection is closed" : "its leader reads nothing", !gone);
 }
 
-bool GroupLink::Loop::Ping(Group& group, Nanos now) {
+void GroupLink::Impl::PingAll(Nanos now, bool all_read) {
+  ping_due_ = now + options_.ping_interval;
+  for (auto it = groups_.begin(); it != groups_.end();) {
+    Group& group = (it++)->second;
+    if (all_read) {
+      Ping(group, now);
+    } else {  // what is not read yet may be from there
+      SendTo(group, group.session.EncodeAck());
+    }
+  }
+}
+
+bool GroupLink::Impl::Ping(Group& group, Nanos now) {
   if (now <= group.session.silent_at(options_.silence_slack)) {
     return SendTo(group, group.session.EncodeAck());
   }
@@ -388,22 +373,20 @@ bool GroupLink::Loop::Ping(Group& group, Nanos now) {
   return false;
 }
 
-bool GroupLink::Loop::SendTo(const std::string& identity, std::string_view bytes) {
+bool GroupLink::Impl::SendTo(const std::string& identity, std::string_view bytes) {
   if (zmq_send(socket_, identity.data(), identity.size(), ZMQ_DONTWAIT | ZMQ_SNDMORE) < 0) {
     return false;
   }
   return zmq_send(socket_, bytes.data(), bytes.size(), ZMQ_DONTWAIT) >= 0;
 }
 
-bool GroupLink::Loop::SendTo(Group& group, std::string_view bytes) {
+bool GroupLink::Impl::SendTo(Group& group, std::string_view bytes) {
   if (SendTo(group.identity, bytes)) return true;
-  const bool gone = zmq_errno() == EHOSTUNREACH;
-  Lose(group.session.id(), gone ? "its leader's connection is closed" : "its leader reads nothing",
-       !gone);
+  LoseUnsendable(group.session.id(), zmq_errno());
   return false;
 }
 
-void GroupLink::Loop::Lose(GroupId id, const std::string& reason, bool tell_group) {
+void GroupLink::Impl::Lose(GroupId id, const std::string& reason, bool tell_group) {
   const auto node = groups_.extract(id.value);
   const Group& group = node.mapped();
   by_identity_.erase(group.identity);
@@ -417,7 +400,7 @@ void GroupLink::Loop::Lose(GroupId id, const std::string& reason, bool tell_grou
   listener_.OnGroupLost(id, reason);
 }
 
-void GroupLink::Loop::Reset(const std::string& identity, Nonce session) {
+void GroupLink::Impl::Reset(const std::string& identity, Nonce session) {
   wire::FromRouter message;
   message.set_session(session);
   message.mutable_reset();
@@ -426,24 +409,28 @@ void GroupLink::Loop::Reset(const std::string& identity, Nonce session) {
 
 StatusOr<std::unique_ptr<GroupLink>> GroupLink::Open(const GroupLinkOptions& options,
                                                      routing::GroupListener& listener) {
+  TANDEM_CHECK(options.again != nullptr) << "a link asks for turns";
   std::unique_ptr<GroupLink> link(new GroupLink);
-  link->loop_ = std::make_unique<Loop>(options, listener);
-  TANDEM_RETURN_IF_ERROR(link->loop_->Start());
+  link->impl_ = std::make_unique<Impl>(options, listener);
+  TANDEM_RETURN_IF_ERROR(link->impl_->Start());
   return link;
 }
 
 GroupLink::~GroupLink() = default;
 
+int GroupLink::fd() const { return impl_->fd(); }
+void GroupLink::Turn() { impl_->Turn(); }
+
 void GroupLink::Send(GroupId group, routing::GenerateRequest request) {
-  loop_->Post({group, std::move(request)});
+  impl_->Send(group, request);
 }
 
 void GroupLink::Cancel(GroupId group, RequestId request, uint32_t attempt, uint32_t index) {
-  loop_->Post({group, Loop::CancelCommand{request, attempt, index}});
+  impl_->Cancel(group, request, attempt, index);
 }
 
-const std::string& GroupLink::endpoint() const { return loop_->endpoint; }
-Nonce GroupLink::nonce() const { return loop_->nonce; }
-const GroupLink::Stats& GroupLink::stats() const { return loop_->stats; }
+const std::string& GroupLink::endpoint() const { return impl_->endpoint; }
+Nonce GroupLink::nonce() const { return impl_->nonce; }
+const GroupLink::Stats& GroupLink::stats() const { return impl_->stats; }
 
 }  // namespace tandem::link

@@ -1,12 +1,16 @@
 // A router's end of the wire: groups dial in, say what they are, and report every step. Translates
 // between routing/messages.h and Protobuf; decides nothing about requests.
 //
-// One ROUTER socket and one thread that owns it. What a session is, how it is numbered and what
-// ends it: docs/wire.md. A session that ends, for whatever reason, is one OnGroupLost; a group that
-// comes back is a new GroupId.
+// One ROUTER socket. What a session is, how it is numbered and what ends it: docs/wire.md. A
+// session that ends, for whatever reason, is one OnGroupLost; a group that comes back is a new
+// GroupId.
+//
+// Thread: whoever calls Turn(), and the loop it runs in: the router's I/O thread, so that a token
+// wakes one thread of ours and not two.
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -24,15 +28,23 @@ struct GroupLinkOptions {
   uint32_t credits = 64;              // reports a group may have unacknowledged
   Nanos ping_interval = 200'000'000;  // a group whose process died is noticed at the next one
   Nanos silence_slack = 500'000'000;  // beyond what the group itself said
+  // Asks for a Turn() soon, on the same thread and not within this call.
+  std::function<void()> again;
 };
 
 class GroupLink final : public routing::GroupPort {
  public:
-  // Binds. kInvalidArgument: the endpoint cannot be bound. `listener` is borrowed and is called on
-  // the link's thread until the destructor returns.
+  // Binds. kInvalidArgument: the endpoint cannot be bound. `listener` is borrowed and called within
+  // Turn() only.
   static StatusOr<std::unique_ptr<GroupLink>> Open(const GroupLinkOptions& options,
                                                    routing::GroupListener& listener);
   ~GroupLink() override;
+
+  // Readable: there is work for Turn(). Not to be read or closed.
+  int fd() const;
+  // Reads what has come, up to a bound, and keeps the sessions alive: when fd() is readable, when
+  // asked for, and several times in each ping_interval.
+  void Turn();
 
   void Send(GroupId group, routing::GenerateRequest request) override;
   void Cancel(GroupId group, RequestId request, uint32_t attempt, uint32_t index) override;
@@ -54,9 +66,9 @@ class GroupLink final : public routing::GroupPort {
   const Stats& stats() const;
 
  private:
-  class Loop;
+  class Impl;
   GroupLink() = default;
-  std::unique_ptr<Loop> loop_;
+  std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace tandem::link

@@ -131,7 +131,7 @@ struct StepReport {
   Nanos received_at = 0;  // router's clock, when it left the socket
 };
 
-// Implemented by whoever serves requests; called on the link's thread: hand over, do not work.
+// Implemented by whoever serves requests; called within the link's work: hand over, do not act.
 class GroupListener {
  public:
   virtual ~GroupListener() = default;
@@ -143,7 +143,7 @@ class GroupListener {
   virtual void OnGroupDraining(GroupId group) = 0;
 };
 
-// Implemented by router/link. Any thread; never blocks. Messages to a group keep their order; those
+// Implemented by router/link. Its thread; never blocks. Messages to a group keep their order; those
 // to a group that is gone are dropped (OnGroupLost tells).
 class GroupPort {
  public:

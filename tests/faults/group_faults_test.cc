@@ -57,9 +57,7 @@ class GroupFaults : public ::testing::Test {
   GroupFaults() {
     link::GroupLinkOptions options;
     options.endpoint = "tcp://127.0.0.1:*";
-    auto opened = link::GroupLink::Open(options, listener_);
-    TANDEM_CHECK(opened.ok()) << Message(opened.status());
-    router_ = std::move(opened).value();
+    router_ = std::make_unique<testing::RunningLink>(options, listener_);
     testing::WriteTinyModel(folder_.path() + "/tiny.gguf", {.max_context = 2048});
     config_ = folder_.path() + "/cluster.yaml";
     std::ofstream(config_) << "model:\n  name: tiny\n  path: tiny.gguf\n"
@@ -96,7 +94,7 @@ class GroupFaults : public ::testing::Test {
 
   TempFolder folder_;
   RecordingListener listener_;
-  std::unique_ptr<link::GroupLink> router_;
+  std::unique_ptr<testing::RunningLink> router_;
   std::string config_;
   std::vector<Worker> workers_;
   GroupId group_;

@@ -12,7 +12,8 @@
 
 #include "common/check.h"
 #include "common/mutex.h"
-#include "router/link/group_link.h"
+#include "router/routing/messages.h"
+#include "tests/support/running_link.h"
 #include "worker/link/router_link.h"
 
 namespace tandem::testing {

@@ -93,11 +93,11 @@ routing::GenerateRequest Request(RequestId request, int max_tokens) {
   return generate;
 }
 
-std::unique_ptr<link::GroupLink> OpenRouter(RecordingListener& listener) {
+std::unique_ptr<testing::RunningLink> OpenRouter(RecordingListener& listener) {
   link::GroupLinkOptions options;
   options.endpoint = "tcp://127.0.0.1:*";
   options.silence_slack = 60 * kSecond;
-  return std::move(link::GroupLink::Open(options, listener)).value();
+  return std::make_unique<testing::RunningLink>(options, listener);
 }
 
 int TokensOf(const RecordingListener& listener, RequestId request) {
@@ -184,7 +184,7 @@ TEST(Leader, ALostRouterFreesItsSequences) {
   link::GroupLinkOptions options;
   options.endpoint = endpoint;
   options.silence_slack = 60 * kSecond;
-  auto again = std::move(link::GroupLink::Open(options, second)).value();
+  auto again = std::make_unique<testing::RunningLink>(options, second);
   ASSERT_TRUE(second.WaitUntil([&] { return second.ups.size() == 1; }));
   EXPECT_TRUE(second.WaitUntil([&] {
     return second.num_steps > 0 && second.last_load.free_blocks == 64 &&

@@ -13,7 +13,6 @@
 
 namespace tandem::testing {
 
-using link::GroupLink;
 using link::GroupLinkOptions;
 
 inline GroupLinkOptions RouterOptions(const std::string& endpoint = "tcp://127.0.0.1:*") {
@@ -25,11 +24,9 @@ inline GroupLinkOptions RouterOptions(const std::string& endpoint = "tcp://127.0
   return options;
 }
 
-inline std::unique_ptr<GroupLink> OpenRouter(RecordingListener& listener,
-                                             const GroupLinkOptions& options = RouterOptions()) {
-  auto opened = GroupLink::Open(options, listener);
-  TANDEM_CHECK(opened.ok()) << Message(opened.status());
-  return std::move(opened).value();
+inline std::unique_ptr<RunningLink> OpenRouter(RecordingListener& listener,
+                                               const GroupLinkOptions& options = RouterOptions()) {
+  return std::make_unique<RunningLink>(options, listener);
 }
 
 inline routing::GenerateRequest Request(RequestId request, uint32_t attempt = 0) {
@@ -53,7 +50,7 @@ inline void WaitForSessions(FakeLeader& leader, uint64_t count) {
   while (leader.link().stats().sessions_opened < count) std::this_thread::yield();
 }
 
-inline void WaitForRefusals(const GroupLink& router, uint64_t count) {
+inline void WaitForRefusals(const RunningLink& router, uint64_t count) {
   const auto patience = std::chrono::steady_clock::now() + kPatience;
   while (router.stats().hellos_refused < count && std::chrono::steady_clock::now() < patience) {
     std::this_thread::yield();

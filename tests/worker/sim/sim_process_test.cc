@@ -59,12 +59,12 @@ class SimProcessTest : public ::testing::Test {
     });
   }
 
-  std::unique_ptr<link::GroupLink> OpenRouter(RecordingListener& listener) {
+  std::unique_ptr<testing::RunningLink> OpenRouter(RecordingListener& listener) {
     link::GroupLinkOptions options;
     options.endpoint = Endpoint();
     options.models["tiny"] = (*gguf::File::Open(Path("model.gguf")))->Fingerprint();
     options.silence_slack = 60 * kSecond;
-    return std::move(link::GroupLink::Open(options, listener)).value();
+    return std::make_unique<testing::RunningLink>(options, listener);
   }
 
   TempFolder folder_;
@@ -194,7 +194,7 @@ TEST_F(SimProcessTest, SigtermDrainsAllOfThem) {
 TEST_F(SimProcessTest, AnEntryRunsOnce) {
   ForkedRank process = StartGroups("sim");
   RecordingListener listener;
-  std::unique_ptr<link::GroupLink> router;
+  std::unique_ptr<testing::RunningLink> router;
   {
     // Up, hence the name is taken; then without the router's threads, because of the fork.
     router = OpenRouter(listener);
