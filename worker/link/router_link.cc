@@ -15,6 +15,7 @@ namespace tandem::link {
 namespace {
 
 constexpr size_t kReadsPerTurn = 256;  // of one socket before the others get theirs
+constexpr size_t kItemsPerReport = 4096;
 
 // Random, so that a router never takes this process for one before it. A first byte of zero is
 // ZeroMQ's own.
@@ -191,7 +192,8 @@ bool RouterLink::Loop::Turn() {
     for (const engine::KvEvent& event : step.step.kv_events) mirror_.Apply(event);
     for (Connection& connection : connections_) {
       connection.session->Add(step, now, inbound_);
-      Write(connection);
+      // What has been committed by now goes out together, up to that.
+      if (connection.session->num_waiting() >= kItemsPerReport) Write(connection);
     }
   }
   taken_.steps.clear();

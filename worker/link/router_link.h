@@ -92,7 +92,7 @@ class RouterLink {
     std::atomic<uint64_t> sessions_failed{0};
     std::atomic<uint64_t> wrong_session{0};    // messages dropped: not of the current session
     std::atomic<uint64_t> malformed{0};        // messages dropped: not ours at all
-    std::atomic<uint64_t> coalesced{0};        // reports that had to wait for credits or the socket
+    std::atomic<uint64_t> coalesced{0};        // steps that went out in one report with others
     std::atomic<uint64_t> outputs_dropped{0};  // of sequences whose router is gone
   };
   const Stats& stats() const { return stats_; }

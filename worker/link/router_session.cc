@@ -151,22 +151,50 @@ void RouterSession::Tick(Nanos now, std::vector<engine::Inbound>& inbound) {
   if (state_ == State::kRefused && now >= hello_due_) state_ = State::kHello;
 }
 
+// Tokens of one sequence that go out together are one entry.
+void RouterSession::Backlog::Add(const engine::Output& output, Nanos waited, size_t hint) {
+  const auto same = [&](const engine::Output& other) {
+    return other.key == output.key &&
+           output.first_index == other.first_index + static_cast<int32_t>(other.tokens.size());
+  };
+  auto at = outputs.begin() + static_cast<ptrdiff_t>(std::min(hint, outputs.size()));
+  if (!any) {
+    at = outputs.end();  // nothing of another step is here
+  } else if (at == outputs.end() || !same(*at)) {
+    at = std::find_if(outputs.begin(), outputs.end(), same);
+  }
+  num_items += output.tokens.size();
+  if (at == outputs.end()) {
+    outputs.push_back(output);
+    inbox.push_back(waited);
+    ++num_items;
+    return;
+  }
+  at->tokens.insert(at->tokens.end(), output.tokens.begin(), output.tokens.end());
+  at->logprobs.insert(at->logprobs.end(), output.logprobs.begin(), output.logprobs.end());
+  at->finish = output.finish;
+  at->timings = output.timings;
+  at->error = output.error;
+  at->error_kind = output.error_kind;
+}
+
 void RouterSession::Add(const StepForRouters& from, Nanos now,
                         std::vector<engine::Inbound>& inbound) {
   if (state_ != State::kOpen) return;
   const StepOut& step = from.step;
   if (backlog_.any) ++stats_.coalesced;
   if (!backlog_.any) backlog_.committed_at = step.committed_at;
-  for (size_t i = 0; i < step.outputs.size(); ++i) {
+  for (size_t i = 0, ours = 0; i < step.outputs.size(); ++i) {
     if (step.outputs[i].key.router != router_) continue;
-    backlog_.outputs.push_back(step.outputs[i]);
-    backlog_.inbox.push_back(from.inbox[i]);
-    backlog_.num_items += 1 + step.outputs[i].tokens.size();
+    backlog_.Add(step.outputs[i], from.inbox[i], ours++);
   }
   backlog_.kv_events.insert(backlog_.kv_events.end(), step.kv_events.begin(), step.kv_events.end());
   backlog_.num_items += step.kv_events.size();
   backlog_.load = step.load;
-  backlog_.timing = step.timing;
+  // One of them is all that a report has room for: decodes are seen often enough.
+  if (!backlog_.any || step.timing.prefill_tokens >= backlog_.timing.prefill_tokens) {
+    backlog_.timing = step.timing;
+  }
   backlog_.next_within = step.next_within;
   const auto last = from.last_request.find(router_);
   backlog_.last_request = last == from.last_request.end() ? 0 : last->second;

@@ -54,6 +54,8 @@ class RouterSession {
   std::string_view Outgoing(Nanos now);
   void Sent(Nanos now);
 
+  size_t num_waiting() const { return backlog_.num_items; }  // tokens, events and sequences
+
   bool open() const { return state_ == State::kOpen; }
   // The router has read the Goodbye, hence all before it. Until then the socket stays open: a
   // router that finds it closed does not look for what it has not read.
@@ -73,6 +75,8 @@ class RouterSession {
     RequestId last_request = 0;
     bool any = false;
     size_t num_items = 0;
+    // The `hint`th output of a step: mostly steps have the same sequences in the same order.
+    void Add(const engine::Output& output, Nanos inbox, size_t hint);
     void Clear();
   };
 

@@ -133,11 +133,21 @@ TEST(Link, KeepsTheOrderOfThousands) {
     leader.link().SendStep(StepWith(generate.key, 0, 1));
     leader.link().SendStep(StepWith(generate.key, 1, 1, /*last=*/true));
   }
-  ASSERT_TRUE(listener.WaitUntil([&] { return listener.tokens.size() == 2 * kCount; }));
-  for (int i = 0; i < 2 * kCount; ++i) {
-    EXPECT_EQ(listener.tokens[i].second.request, static_cast<RequestId>(i / 2));
-    EXPECT_EQ(listener.tokens[i].second.first_index, i % 2);
+  ASSERT_TRUE(listener.WaitUntil([&] {
+    return std::ssize(listener.tokens) >= kCount &&
+           listener.tokens.back().second.request == kCount - 1 &&
+           listener.tokens.back().second.finish == routing::FinishReason::kLength;
+  }));
+  // Steps that went out together are one message, and a sequence's tokens in it one entry.
+  int token = 0;
+  for (const auto& [group, sequence] : listener.tokens) {
+    for (const TokenId id : sequence.tokens) {
+      EXPECT_EQ(sequence.request, static_cast<RequestId>(token / 2));
+      EXPECT_EQ(id, token % 2);
+      ++token;
+    }
   }
+  EXPECT_EQ(token, 2 * kCount);
   EXPECT_TRUE(listener.losses.empty());
   EXPECT_EQ(leader.link().stats().sessions_failed, 0u);
 }
