@@ -47,7 +47,7 @@ class Server {
 
   // What a link needs; it must be gone before this is. Its port is given before Run().
   Service& service();
-  // The link's work, on the I/O thread: whenever `fd` is readable, several times in 200 ms, and
+  // The link's work, on the I/O thread: whenever `fd` is readable, every 50 ms at least, and
   // soon after each TurnLink(). Before Run(). `fd` is not owned.
   void SetLink(int fd, std::function<void()> turn);
   void TurnLink();  // I/O thread

@@ -21,6 +21,10 @@ constexpr int kReadsPerTurn = 256;
 // Messages to one group that ZeroMQ may hold; beyond it the group counts as lost.
 constexpr int kSendHighWater = 100'000;
 
+constexpr const char* kMonitor = "inproc://closed-connections";
+// After a connection was closed, until that has come through ZeroMQ, and how often all are tried.
+constexpr Nanos kHurry = 250 * kMillisecond, kHurriedPing = 50 * kMillisecond;
+
 constexpr size_t kArenaBytes = 64 << 10;  // what most messages take, decoded
 
 constexpr size_t kMaxRefusals = 1000;  // remembered, so that each is logged once
@@ -74,9 +78,12 @@ class GroupLink::Impl {
   void Refuse(const std::string& identity, const std::string& group, const std::string& reason);
   std::string MakePlaceFor(const std::string& identity, const wire::Hello& hello);
   void Message(Group& group, const wire::FromWorker& message);
-  void PingAll(Nanos now, bool all_read);
+  bool SomebodyLeft();
+  void LoseSilent(Nanos now);
+  void PingAll(Nanos now);
   // False: the session has ended, because the group is gone or silent; then `group` is gone.
-  bool Ping(Group& group, Nanos now);
+  bool Lives(Group& group, Nanos now);
+  bool LoseIfSilent(Group& group, Nanos now);
 
   Group* FindByIdentity(const std::string& identity);
   // False: the peer is not there, or takes nothing more.
@@ -91,11 +98,13 @@ class GroupLink::Impl {
   routing::GroupListener& listener_;
   void* context_ = nullptr;
   void* socket_ = nullptr;
+  void* monitor_ = nullptr;  // tells of connections that close
   Groups groups_;
   std::unordered_map<std::string, Group*> by_identity_;  // into groups_
   std::vector<GroupId> unreachable_;                     // those with a send_error
   int32_t next_group_ = 0;
-  Nanos ping_due_ = 0;
+  Nanos ping_due_ = 0, look_due_ = 0;
+  Nanos hurry_until_ = 0;  // a connection closed: one of the groups may be gone
   std::map<std::string, std::string> refusals_;  // logged, by group: it asks again and again
 
   // Of the message being read, so that its parts are not allocated one by one.
@@ -120,6 +129,11 @@ Status GroupLink::Impl::Start() {
     return InvalidArgument("cannot listen for groups on {}: {}; see links.routers",
                            options_.endpoint, zmq_strerror(zmq_errno()));
   }
+  monitor_ = zmq_socket(context_, ZMQ_PAIR);
+  TANDEM_CHECK(monitor_ != nullptr &&
+               zmq_socket_monitor(socket_, kMonitor, ZMQ_EVENT_DISCONNECTED) == 0 &&
+               zmq_connect(monitor_, kMonitor) == 0)
+      << zmq_strerror(zmq_errno());
   char bound[256] = {};
   size_t size = sizeof(bound);
   zmq_getsockopt(socket_, ZMQ_LAST_ENDPOINT, bound, &size);
@@ -128,7 +142,11 @@ Status GroupLink::Impl::Start() {
 }
 
 GroupLink::Impl::~Impl() {
-  if (socket_ != nullptr) zmq_close(socket_);
+  if (monitor_ != nullptr) zmq_close(monitor_);
+  if (socket_ != nullptr) {
+    zmq_socket_monitor(socket_, nullptr, 0);
+    zmq_close(socket_);
+  }
   if (context_ != nullptr) zmq_ctx_term(context_);
 }
 
@@ -143,13 +161,28 @@ int GroupLink::Impl::fd() const {
 // reading comes last, and what is sent between turns asks for one.
 void GroupLink::Impl::Turn() {
   LoseUnreachable();
+  const bool left = SomebodyLeft();
   bool all_read = Read();
   const Nanos now = MonotonicNow();
+  if (left) {
+    hurry_until_ = now + kHurry;
+    ping_due_ = now;
+  }
+  // What is not read yet may be from the one that seems silent.
+  if (all_read && now >= look_due_) LoseSilent(now);
   if (now >= ping_due_) {
-    PingAll(now, all_read);
+    PingAll(now);
     all_read = all_read && Read();
   }
   if (!all_read) options_.again();
+}
+
+// Some time before the socket itself refuses to send there.
+bool GroupLink::Impl::SomebodyLeft() {
+  bool any = false;
+  char event[8];
+  while (zmq_recv(monitor_, event, sizeof(event), ZMQ_DONTWAIT) >= 0) any = true;
+  return any;
 }
 
 // A message is [identity, bytes]; frames beyond are dropped. False: there may be more.
@@ -227,7 +260,7 @@ std::string GroupLink::Impl::MakePlaceFor(const std::string& identity, const wir
     if (group.session.info().name != hello.group()) continue;
     const Nonce incarnation = group.session.info().incarnation;
     // A leader that died may have left a session that the next ping would have ended.
-    if (!Ping(group, now)) continue;
+    if (!Lives(group, now)) continue;
     if (incarnation == hello.incarnation()) {
       return fmt::format(
           "group {} dials this router twice; name it in links.routers by one endpoint only",
@@ -351,26 +384,29 @@ void GroupLink::Impl::LoseUnsendable(GroupId id, int error) {
   Lose(id, gone ? "its leader's connection is closed" : "its leader reads nothing", !gone);
 }
 
-void GroupLink::Impl::PingAll(Nanos now, bool all_read) {
-  ping_due_ = now + options_.ping_interval;
+void GroupLink::Impl::LoseSilent(Nanos now) {
+  look_due_ = now + kTurnInterval;
+  for (auto it = groups_.begin(); it != groups_.end();) LoseIfSilent((it++)->second, now);
+}
+
+void GroupLink::Impl::PingAll(Nanos now) {
+  ping_due_ = now + (now < hurry_until_ ? kHurriedPing : options_.ping_interval);
   for (auto it = groups_.begin(); it != groups_.end();) {
     Group& group = (it++)->second;
-    if (all_read) {
-      Ping(group, now);
-    } else {  // what is not read yet may be from there
-      SendTo(group, group.session.EncodeAck());
-    }
+    SendTo(group, group.session.EncodeAck());
   }
 }
 
-bool GroupLink::Impl::Ping(Group& group, Nanos now) {
-  if (now <= group.session.silent_at(options_.silence_slack)) {
-    return SendTo(group, group.session.EncodeAck());
-  }
+bool GroupLink::Impl::Lives(Group& group, Nanos now) {
+  return !LoseIfSilent(group, now) && SendTo(group, group.session.EncodeAck());
+}
+
+bool GroupLink::Impl::LoseIfSilent(Group& group, Nanos now) {
+  if (now <= group.session.silent_at(options_.silence_slack)) return false;
   const Nanos silent = now - group.session.last_report();
   Lose(group.session.id(), fmt::format("no step was reported for {} ms", silent / kMillisecond),
        /*tell_group=*/true);
-  return false;
+  return true;
 }
 
 bool GroupLink::Impl::SendTo(const std::string& identity, std::string_view bytes) {

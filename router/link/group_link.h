@@ -25,8 +25,10 @@ struct GroupLinkOptions {
   std::string endpoint;  // "tcp://127.0.0.1:*": any free port
   // Fingerprints (model + tokenizer) of the models this router serves, by name; empty: take any.
   std::map<std::string, std::string> models;
-  uint32_t credits = 64;              // reports a group may have unacknowledged
-  Nanos ping_interval = 200'000'000;  // a group whose process died is noticed at the next one
+  uint32_t credits = 64;  // reports a group may have unacknowledged
+  // A group takes the router for lost after three seconds without any. That its own process died is
+  // found at once.
+  Nanos ping_interval = 1'000'000'000;
   Nanos silence_slack = 500'000'000;  // beyond what the group itself said
   // Asks for a Turn() soon, on the same thread and not within this call.
   std::function<void()> again;
@@ -34,6 +36,8 @@ struct GroupLinkOptions {
 
 class GroupLink final : public routing::GroupPort {
  public:
+  static constexpr Nanos kTurnInterval = 50'000'000;
+
   // Binds. kInvalidArgument: the endpoint cannot be bound. `listener` is borrowed and called within
   // Turn() only.
   static StatusOr<std::unique_ptr<GroupLink>> Open(const GroupLinkOptions& options,
@@ -43,7 +47,7 @@ class GroupLink final : public routing::GroupPort {
   // Readable: there is work for Turn(). Not to be read or closed.
   int fd() const;
   // Reads what has come, up to a bound, and keeps the sessions alive: when fd() is readable, when
-  // asked for, and several times in each ping_interval.
+  // asked for, and every kTurnInterval at least.
   void Turn();
 
   void Send(GroupId group, routing::GenerateRequest request) override;

@@ -21,8 +21,7 @@ namespace tandem::testing {
 // Any thread may send; the listener is called on the link's.
 class RunningLink final : public routing::GroupPort {
  public:
-  RunningLink(link::GroupLinkOptions options, routing::GroupListener& listener)
-      : turn_every_ms_(static_cast<int>(options.ping_interval / 4 / kMillisecond)) {
+  RunningLink(link::GroupLinkOptions options, routing::GroupListener& listener) {
     wake_ = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     TANDEM_CHECK(wake_ >= 0) << "no descriptors left";
     options.again = [this] { Wake(); };
@@ -66,7 +65,7 @@ class RunningLink final : public routing::GroupPort {
   void Run() {
     for (;;) {
       pollfd fds[2] = {{wake_, POLLIN, 0}, {link_->fd(), POLLIN, 0}};
-      ::poll(fds, 2, turn_every_ms_);
+      ::poll(fds, 2, static_cast<int>(link::GroupLink::kTurnInterval / kMillisecond));
       uint64_t count;
       [[maybe_unused]] const ssize_t n = ::read(wake_, &count, sizeof(count));
       std::vector<std::function<void()>> commands;
@@ -80,7 +79,6 @@ class RunningLink final : public routing::GroupPort {
     }
   }
 
-  const int turn_every_ms_;
   int wake_ = -1;
   std::unique_ptr<link::GroupLink> link_;
   Mutex mutex_;
