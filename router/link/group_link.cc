@@ -79,7 +79,7 @@ class GroupLink::Impl {
   std::string MakePlaceFor(const std::string& identity, const wire::Hello& hello);
   void Message(Group& group, const wire::FromWorker& message);
   bool SomebodyLeft();
-  void LoseSilent(Nanos now);
+  void LookAround(Nanos now);
   void PingAll(Nanos now);
   // False: the session has ended, because the group is gone or silent; then `group` is gone.
   bool Lives(Group& group, Nanos now);
@@ -161,15 +161,10 @@ int GroupLink::Impl::fd() const {
 // reading comes last, and what is sent between turns asks for one.
 void GroupLink::Impl::Turn() {
   LoseUnreachable();
-  const bool left = SomebodyLeft();
   bool all_read = Read();
   const Nanos now = MonotonicNow();
-  if (left) {
-    hurry_until_ = now + kHurry;
-    ping_due_ = now;
-  }
   // What is not read yet may be from the one that seems silent.
-  if (all_read && now >= look_due_) LoseSilent(now);
+  if (all_read && now >= look_due_) LookAround(now);
   if (now >= ping_due_) {
     PingAll(now);
     all_read = all_read && Read();
@@ -384,9 +379,12 @@ void GroupLink::Impl::LoseUnsendable(GroupId id, int error) {
   Lose(id, gone ? "its leader's connection is closed" : "its leader reads nothing", !gone);
 }
 
-void GroupLink::Impl::LoseSilent(Nanos now) {
+void GroupLink::Impl::LookAround(Nanos now) {
   look_due_ = now + kTurnInterval;
   for (auto it = groups_.begin(); it != groups_.end();) LoseIfSilent((it++)->second, now);
+  if (!SomebodyLeft()) return;
+  hurry_until_ = now + kHurry;
+  ping_due_ = now;
 }
 
 void GroupLink::Impl::PingAll(Nanos now) {

@@ -1,6 +1,11 @@
 #include "router/link/group_session.h"
 
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/wire_format_lite.h>
+
 #include <algorithm>
+#include <array>
+#include <span>
 #include <utility>
 
 #include "proto/tandem.pb.h"
@@ -104,11 +109,43 @@ void FromWire(const wire::StepReport& report, routing::GroupLoad& to) {
                   .context_tokens = from.context_tokens_in_flight()};
 }
 
+// A field of Protobuf that has a length: what stands before its bytes.
+void AppendFieldHead(std::string& out, int field, size_t length) {
+  using google::protobuf::internal::WireFormatLite;
+  std::array<uint8_t, 16> head;
+  uint8_t* end = WireFormatLite::WriteTagToArray(field, WireFormatLite::WIRETYPE_LENGTH_DELIMITED,
+                                                 head.data());
+  end = google::protobuf::io::CodedOutputStream::WriteVarint32ToArray(static_cast<uint32_t>(length),
+                                                                      end);
+  out.append(reinterpret_cast<const char*>(head.data()), static_cast<size_t>(end - head.data()));
+}
+
+// A packed field of int32, without its head.
+std::string Packed(std::span<const TokenId> ids) {
+  constexpr size_t kMost = 10;  // bytes of one
+  std::array<uint8_t, 4096> part;
+  std::string out;
+  out.reserve(ids.size() * 3);  // of a vocabulary of two million
+  uint8_t* end = part.data();
+  const auto flush = [&] {
+    out.append(reinterpret_cast<const char*>(part.data()), static_cast<size_t>(end - part.data()));
+    end = part.data();
+  };
+  for (const TokenId id : ids) {
+    end = google::protobuf::io::CodedOutputStream::WriteVarint64ToArray(
+        static_cast<uint64_t>(int64_t{id}), end);
+    if (end + kMost > part.data() + part.size()) flush();
+  }
+  flush();
+  return out;
+}
+
 }  // namespace
 
 bool KvEventStream::Take(const wire::KvEvents& events, std::vector<routing::KvEvent>& out) {
   uint64_t number = events.first_number();
   int word = 0;
+  out.reserve(out.size() + events.kinds().size());
   for (const char kind : events.kinds()) {
     if (kind < 0 || kind > 2) return false;
     routing::KvEvent event;
@@ -321,14 +358,13 @@ std::string GroupSession::Encode(wire::FromRouter& message) {
   return message.SerializeAsString();
 }
 
+// The prompt apart: Protobuf would take a long one three times, for a copy, its size and its bytes.
 std::string GroupSession::EncodeGenerate(const routing::GenerateRequest& from) {
   next_index_.insert_or_assign(Key{from.request, from.attempt, from.index}, 0);
-  wire::FromRouter message;
-  wire::Generate& to = *message.mutable_generate();
+  wire::Generate to;
   to.set_request(from.request);
   to.set_attempt(from.attempt);
   to.set_index(from.index);
-  to.mutable_prompt()->Add(from.prompt.begin(), from.prompt.end());
   to.set_max_tokens(from.max_tokens);
   wire::Sampling& sampling = *to.mutable_sampling();
   sampling.set_temperature(from.temperature);
@@ -342,7 +378,14 @@ std::string GroupSession::EncodeGenerate(const routing::GenerateRequest& from) {
   to.set_cache_salt(from.cache_salt);
   to.set_priority(from.priority);
   to.set_deadline_in(from.deadline_in);
-  return Encode(message);
+  const std::string prompt = Packed(from.prompt);
+  std::string body = to.SerializeAsString();
+  AppendFieldHead(body, wire::Generate::kPromptFieldNumber, prompt.size());
+  wire::FromRouter message;
+  std::string bytes = Encode(message);
+  bytes.reserve(bytes.size() + body.size() + prompt.size() + 16);
+  AppendFieldHead(bytes, wire::FromRouter::kGenerateFieldNumber, body.size() + prompt.size());
+  return bytes.append(body).append(prompt);
 }
 
 std::string GroupSession::EncodeCancel(RequestId request, uint32_t attempt, uint32_t index) {

@@ -218,7 +218,7 @@ void BlockTable<Value>::GrowIfFull() {
   Move(kPlacesPerChange);
   const size_t homes = now_.num_homes();
   if (moving() || static_cast<size_t>(size_) < homes / 10 * 7) return;
-  StartMove(homes + homes / 4);
+  StartMove(homes + homes / 4 * 3);
 }
 
 template <class Value>
