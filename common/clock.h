@@ -2,6 +2,8 @@
 // this: they are handed `now`. Times of two machines are never compared.
 #pragma once
 
+#include <time.h>
+
 #include <chrono>
 
 #include "common/ids.h"
@@ -12,6 +14,13 @@ inline Nanos MonotonicNow() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
              std::chrono::steady_clock::now().time_since_epoch())
       .count();
+}
+
+// CPU time that this thread has used.
+inline Nanos ThreadCpuTime() {
+  timespec time{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return Nanos{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
 }
 
 }  // namespace tandem

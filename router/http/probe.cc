@@ -20,6 +20,8 @@ Probe::Probe(observe::Metrics& m)
       kv_event_gaps_(
           m.AddCounter("tandem_router_kv_event_gaps_total",
                        "Missed KV events, after which a group's prefixes are forgotten.")),
+      text_cpu_(m.AddCounter("tandem_router_text_cpu_seconds_total",
+                             "CPU time of rendering templates and tokenizing prompts.")),
       ttft_(m.AddHistogram("tandem_router_ttft_seconds", "Request received to first token decoded.",
                            observe::LatencyBuckets())),
       itl_(m.AddHistogram("tandem_router_itl_seconds",

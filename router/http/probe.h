@@ -23,6 +23,7 @@ class Probe {
   void RequestEnded() { in_flight_.Add(-1); }
   void Answered(int status);           // every HTTP response
   void Failed(std::string_view kind);  // an error's code: "group_lost", "client_gone", ...
+  void TextPrepared(Nanos cpu) { text_cpu_.Add(Seconds(cpu)); }
   void Prompt(int32_t prompt_tokens, int32_t cached_tokens);
   void FirstToken(Nanos ttft, Nanos queue, Nanos predicted, Nanos observed);
   void TokenGap(Nanos gap) { itl_.Observe(Seconds(gap)); }
@@ -68,7 +69,7 @@ class Probe {
   observe::Metrics& metrics_;
   observe::Gauge connections_, in_flight_;
   observe::Counter connections_refused_, prompt_tokens_, cached_tokens_, output_tokens_, retries_,
-      kv_event_gaps_;
+      kv_event_gaps_, text_cpu_;
   observe::Histogram ttft_, itl_, queue_, predicted_ratio_;
 };
 

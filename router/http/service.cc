@@ -144,7 +144,7 @@ void Service::PassOver(const GenerationPtr& generation, const ApiError& why) {
 Service::Prompt Service::Prepare(const ApiRequest& api, const ServedModel& model) {
   Prompt prompt;
   const text::Tokenizer& tokenizer = *model.tokenizer;
-  const Nanos start = MonotonicNow();
+  const Nanos start = MonotonicNow(), cpu_start = ThreadCpuTime();
   std::string rendered;
   const bool chat = api.endpoint == Endpoint::kChat;
   if (chat) {
@@ -171,6 +171,7 @@ Service::Prompt Service::Prepare(const ApiRequest& api, const ServedModel& model
   prompt.tokens = std::move(tokens);
   prompt.render = rendered_at - start;
   prompt.tokenize = MonotonicNow() - rendered_at;
+  prompt.cpu = ThreadCpuTime() - cpu_start;
   return prompt;
 }
 
@@ -179,6 +180,7 @@ void Service::Prepared(const GenerationPtr& generation, Prompt prompt) {
   g.account.text_wait += prompt.wait;
   g.account.render += prompt.render;
   g.account.tokenize += prompt.tokenize;
+  probe_.TextPrepared(prompt.cpu);
   if (!prompt.tokens.ok()) {
     ApiError error = FromStatus(prompt.tokens.status());
     if (error.status == 400) error.param = "messages";

@@ -108,6 +108,7 @@ class Service : public routing::GroupListener {
   struct Prompt {  // what a text thread makes
     StatusOr<std::vector<TokenId>> tokens = std::vector<TokenId>();
     Nanos wait = 0, render = 0, tokenize = 0;
+    Nanos cpu = 0;  // of render and tokenize
   };
   struct Lost {
     GroupId group;
