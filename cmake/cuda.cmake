@@ -91,7 +91,7 @@ function(tandem_cuda_test name)
   if(TANDEM_TSAN AND A_TSAN_FILTER)
     set(filter --gtest_filter=${A_TSAN_FILTER})
   endif()
-  tandem_test(${name} SOURCES ${A_SOURCES} DEPS tandem::kernels_cuda_emulated ${A_DEPS}
+  tandem_test(${name} SOURCES ${A_SOURCES} DEPS ${A_DEPS} tandem::kernels_cuda_emulated
               LABELS concurrent ARGS ${filter} TIMEOUT ${A_TIMEOUT})
   if(TANDEM_ASAN OR TANDEM_TSAN)
     set_tests_properties(${name} PROPERTIES

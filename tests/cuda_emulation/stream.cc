@@ -1,10 +1,12 @@
 #include "tests/cuda_emulation/stream.h"
 
+#include <pthread.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <condition_variable>
 #include <mutex>
+#include <new>
 #include <random>
 #include <thread>
 #include <unordered_map>
@@ -46,12 +48,21 @@ struct Runtime {
   std::unordered_map<cudaEvent_t, std::shared_ptr<CUevent_st>> events;
   std::unordered_map<const void*, Order> orders;
   uint64_t next_stream = 1;
+
+  // In a process that was forked off (a death test): the threads that waited or ran are not there.
+  void StartAnew() {
+    new (&mutex) std::mutex;
+    new (&changed) std::condition_variable;
+    for (Device& device : devices) device.running = false;
+  }
 };
 
 Runtime& TheRuntime() {
   static Runtime* runtime = [] {
     auto* r = new Runtime;  // never destroyed: work may run while the process exits
     for (int d = 0; d < kMaxDevices; ++d) r->devices[d].random.seed(GetOptions().seed * 64 + d);
+    pthread_atfork([] { TheRuntime().mutex.lock(); }, [] { TheRuntime().mutex.unlock(); },
+                   [] { TheRuntime().StartAnew(); });
     return r;
   }();
   return *runtime;
@@ -204,19 +215,21 @@ void RunForgottenWork(int ordinal) {
 }
 
 void Append(CUstream_st& stream, Item item) {
+  // A collective in the call would wait for peers that this thread's program has yet to call.
+  const bool now = GetOptions().streams == Streams::kSync && item.work.order == nullptr;
   {
     const Lock lock(TheRuntime().mutex);
     Device& device = TheRuntime().devices[stream.device];
     if (item.work.order != nullptr) item.turn = ++TheRuntime().orders[item.work.order].enqueued;
     stream.items.push_back(std::move(item));
     device.last_call = Clock::now();
-    if (GetOptions().streams == Streams::kDeferred && device.progress_pid != getpid()) {
+    if (!now && device.progress_pid != getpid()) {
       device.progress_pid = getpid();
       std::thread(RunForgottenWork, stream.device).detach();
     }
     if (stream.items.size() == 1) TheRuntime().changed.notify_all();
   }
-  if (GetOptions().streams == Streams::kSync) static_cast<void>(WaitStream(stream));
+  if (now) static_cast<void>(WaitStream(stream));
 }
 
 void RefuseDefaultStream(cudaStream_t handle) {

@@ -3,7 +3,8 @@
 // Work is enqueued on a stream and runs in a thread that waits for it (or, if nobody does for a
 // while, in a thread of the device's), one piece at a time for each device. With
 // Options::streams deferred, whose turn it is among the streams is drawn at random, which is how
-// missing dependencies are found; with sync everything runs in the call that enqueues it.
+// missing dependencies are found; with sync everything but collectives runs in the call that
+// enqueues it.
 //
 // Work that waits for another process (a collective) says so and is asked again, so that other
 // streams go on meanwhile.
@@ -93,7 +94,7 @@ bool DropStream(cudaStream_t handle);
 cudaEvent_t MakeEvent(int device, unsigned flags);
 bool DropEvent(cudaEvent_t handle);
 
-// Enqueue. With streams=sync they return when it is done.
+// Enqueue. With streams=sync they return when it is done, but for work that has an order.
 void Enqueue(CUstream_st& stream, Work work);
 void EnqueueRecord(CUstream_st& stream, CUevent_st& event);
 void EnqueueWait(CUstream_st& stream, const std::shared_ptr<Point>& point);
