@@ -58,7 +58,9 @@ function(tandem_cuda_kernels name)
     add_library(tandem_${name} STATIC ${A_UNPARSED_ARGUMENTS})
     target_include_directories(tandem_${name} PRIVATE ${PROJECT_SOURCE_DIR})
     target_compile_options(tandem_${name} PRIVATE
-      --expt-relaxed-constexpr -Xptxas=-v,-warn-spills,-warn-lmem-usage -Werror=all-warnings
+      --expt-relaxed-constexpr
+      --no-compress  # bench/kernels/ptxas_report reads the PTX
+      -Xptxas=-v,-warn-spills,-warn-lmem-usage -Werror=all-warnings
       -Xcompiler=-Wall,-Wextra,-fno-omit-frame-pointer,-g1)
     target_link_libraries(tandem_${name} PUBLIC ${A_DEPS} CUDA::cudart CUDA::cublasLt
                                                 ${NCCL_LIBRARY})
