@@ -187,6 +187,7 @@ void Block::WaitForPrimary(Site site) {
   Thread& thread = *processor->current;
   warps_[thread.warp].waiting_for_primary |= thread.bit();
   Wait(thread, State::kPrimary, "DependentLaunchWait", site);
+  run_->SeePrimary();
 }
 
 void Block::Exit(Thread& thread) {

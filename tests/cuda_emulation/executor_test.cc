@@ -89,7 +89,8 @@ TEST_P(ExecutorTest, BarriersAndSharedMemory) {
   std::vector<float> out(kBlocks);
   Launch<&SumTwice<int>>({.grid = kBlocks, .block = kThreads}, in.data(), out.data());
   for (int b = 0; b < kBlocks; ++b) {
-    const float sum = static_cast<float>(std::accumulate(&in[b * kThreads], &in[b * kThreads] + kThreads, 0));
+    const float sum =
+        static_cast<float>(std::accumulate(&in[b * kThreads], &in[b * kThreads] + kThreads, 0));
     EXPECT_EQ(out[b], 3 * sum + static_cast<float>(in[b * kThreads]));
   }
 }

@@ -98,6 +98,13 @@ void GridRun::Run() {
   if (blocks_.empty()) Acquire(&sync_);
 }
 
+void GridRun::SetPrimaryDone() {
+  primary_done_ = true;
+  Release(&primary_sync_);
+}
+
+void GridRun::SeePrimary() { Acquire(&primary_sync_); }
+
 void GridRun::StartBlocks() {
   std::vector<std::unique_ptr<Block>>& pool = processor->free_blocks;
   while (blocks_.size() < max_in_flight_ && next_block_ < num_blocks_) {

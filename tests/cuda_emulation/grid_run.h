@@ -34,11 +34,12 @@ class GridRun {
   // Runs until the grid's end; or, while the primary is not done, until no thread can go on
   // without it.
   void Run();
-  void SetPrimaryDone() { primary_done_ = true; }
+  void SetPrimaryDone();
 
   // For threads of this grid. Yield returns when the current thread is picked again.
   void Yield();
   bool primary_done() const { return primary_done_; }
+  void SeePrimary();  // after the wait: what it wrote
   void NoteProgress() { ++progress_; }
 
   const GridLaunch& launch() const { return launch_; }
@@ -77,7 +78,8 @@ class GridRun {
   uint64_t last_progress_ = 0;
   int64_t last_progress_ms_ = 0;
   uint64_t num_idles_ = 0;
-  char sync_ = 0;  // what TSan sees of the grid's end
+  char primary_sync_ = 0;  // what TSan sees of the end of the grid before
+  char sync_ = 0;          // and of this one's
 };
 
 // What an OS thread has for running grids.
