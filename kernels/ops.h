@@ -175,9 +175,10 @@ class Ops {
                               int window) = 0;
 
   // Draws one token for each row of logits; see sampling.h. Logits are left as they are.
-  virtual void Sample(TensorView logits,                       // [S, V]
-                      std::span<const SamplingParams> params,  // [S]
-                      std::span<SampledToken> out) = 0;        // [S]
+  virtual void Sample(TensorView logits,                        // [S, V]
+                      std::span<const SamplingParams> params,   // [S]
+                      std::span<const TokenHistory> histories,  // [S]; read of penalized rows
+                      std::span<SampledToken> out) = 0;         // [S]
 };
 
 }  // namespace tandem::kernels

@@ -136,13 +136,16 @@ void CheckAttention(TensorView out, TensorView q, const KvCacheSpec& spec, int l
 }
 
 void CheckSample(const OpsOptions& options, TensorView logits,
-                 std::span<const SamplingParams> params, std::span<SampledToken> out) {
+                 std::span<const SamplingParams> params, std::span<const TokenHistory> histories,
+                 std::span<SampledToken> out) {
   TANDEM_CHECK(logits.rows == static_cast<int64_t>(params.size()) && params.size() <= out.size())
       << logits.rows << " " << params.size() << " " << out.size();
   TANDEM_CHECK(logits.cols > 0 && logits.cols <= options.max_vocab)
       << logits.cols << " " << options.max_vocab;
+  TANDEM_CHECK(histories.size() == params.size()) << histories.size() << " " << params.size();
   for (const SamplingParams& p : params) {
     TANDEM_CHECK(p.temperature >= 0 && p.top_p > 0 && p.min_p >= 0 && p.top_k >= 0);
+    TANDEM_CHECK(p.repetition_penalty > 0) << p.repetition_penalty;
     TANDEM_CHECK(p.num_logprobs <= kMaxTopLogprobs) << p.num_logprobs;
     TANDEM_CHECK(p.forced_token < logits.cols) << p.forced_token << " of " << logits.cols;
   }

@@ -20,7 +20,8 @@ void CheckRopeAndStoreKv(TensorView q, TensorView k, TensorView v, const HeadNor
 void CheckAttention(TensorView out, TensorView q, const KvCacheSpec& spec, int layer,
                     const StepBatch& batch, int window);
 void CheckSample(const OpsOptions& options, TensorView logits,
-                 std::span<const SamplingParams> params, std::span<SampledToken> out);
+                 std::span<const SamplingParams> params, std::span<const TokenHistory> histories,
+                 std::span<SampledToken> out);
 
 // Position of row `t`, which belongs to sequence `s`.
 inline int PositionOfRow(const StepBatch& batch, int s, int t) {

@@ -1,11 +1,17 @@
 // What sampling takes and gives. Plain structs; the meaning, in order:
+//   0 penalties: logits of tokens that are in the sequence already are lowered (see below)
 //   1 p = softmax(logits / temperature); temperature 0 is the greatest logit, ties to the lowest id
 //   2 top_k: keep the k most likely (ties to the lowest id)
 //   3 top_p: of these, renormalized, keep the fewest most likely whose mass reaches top_p
 //   4 min_p: keep those with p >= min_p * max p
 //   5 draw with UniformDraw(seed, sequence_index, position) from what is left, lowest id first
-// Logprobs are natural logarithms under the full distribution at temperature 1. A NaN logit counts
-// as minus infinity.
+// Logprobs are natural logarithms under the full distribution at temperature 1, without penalties.
+// A NaN logit counts as minus infinity.
+//
+// Penalties of a token that is in the sequence, in this order (as vLLM and llama.cpp have them):
+//   repetition  if it is anywhere, prompt or output: logit / r where that is above 0, else logit *
+//   r frequency   logit -= f * times it is in the output presence    logit -= p, if it is in the
+//   output
 #pragma once
 
 #include <cstdint>
@@ -21,9 +27,34 @@ struct SamplingParams {
   int32_t top_k = 0;      // 0: off
   uint64_t seed = 0;
   uint32_t sequence_index = 0;
-  uint64_t position = 0;      // of the token that is drawn, in its sequence
-  int32_t num_logprobs = -1;  // -1: none; n: of the token and of the n most likely
-  int32_t forced_token = -1;  // >= 0: taken instead of a draw
+  uint64_t position = 0;         // of the token that is drawn, in its sequence
+  int32_t num_logprobs = -1;     // -1: none; n: of the token and of the n most likely
+  int32_t forced_token = -1;     // >= 0: taken instead of a draw
+  float repetition_penalty = 1;  // > 0; 1: off
+  float presence_penalty = 0;    // 0: off
+  float frequency_penalty = 0;   // 0: off
+
+  bool penalized() const {
+    return repetition_penalty != 1 || presence_penalty != 0 || frequency_penalty != 0;
+  }
+};
+
+// The tokens of a sequence so far, where its block table finds them: what penalties go by.
+struct TokenHistory {
+  const int32_t* block_tokens = nullptr;  // of all blocks
+  const int32_t* blocks = nullptr;        // of the sequence
+  int32_t block_size = 1;
+  int32_t num_tokens = 0;
+  int32_t num_prompt_tokens = 0;  // leading ones: the others are output
+
+  // f(i, token) for i = 0, 1, 2, ...
+  template <class F>
+  void ForEach(F&& f) const {
+    for (int32_t block = 0, i = 0; i < num_tokens; ++block) {
+      const int32_t* tokens = block_tokens + int64_t{blocks[block]} * block_size;
+      for (int32_t j = 0; j < block_size && i < num_tokens; ++j, ++i) f(i, tokens[j]);
+    }
+  }
 };
 
 struct SampledToken {

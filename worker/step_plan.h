@@ -29,6 +29,11 @@ struct SamplingSpec {
   uint64_t seed = 0;      // the generator's key is (seed, sequence_index, position)
   uint32_t sequence_index = 0;
   int32_t num_logprobs = -1;  // -1: none; n >= 0: of the token and of the n most likely (<= 20)
+  // Over the sequence's tokens so far; see kernels/sampling.h.
+  float repetition_penalty = 1;   // > 0; 1: off
+  float presence_penalty = 0;     // 0: off
+  float frequency_penalty = 0;    // 0: off
+  int32_t num_prompt_tokens = 0;  // tokens of the sequence before this are not output
 };
 
 inline constexpr int kMaxLogprobs = 20;

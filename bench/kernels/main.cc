@@ -201,9 +201,13 @@ void SampleBench(benchmark::State& state, SamplingParams params) {
   std::vector<float> logits = RandomFloats(kVocab);
   for (float& v : logits) v *= 3;
   SampledToken token;
+  std::vector<int32_t> tokens(2048), blocks(tokens.size() / 16);
+  for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(i * 7919 % kVocab);
+  for (size_t i = 0; i < blocks.size(); ++i) blocks[i] = static_cast<int32_t>(i);
+  const TokenHistory history = {tokens.data(), blocks.data(), 16, 2048, 1024};
   for (auto _ : state) {
     ++params.position;
-    ops->Sample({logits.data(), 1, kVocab}, {&params, 1}, {&token, 1});
+    ops->Sample({logits.data(), 1, kVocab}, {&params, 1}, {&history, 1}, {&token, 1});
   }
 }
 
@@ -240,6 +244,8 @@ void RegisterOthers() {
   benchmark::RegisterBenchmark("add_rms_norm", RmsNormBench)->Arg(1)->Arg(128);
   benchmark::RegisterBenchmark("sample_greedy", SampleBench, SamplingParams{});
   benchmark::RegisterBenchmark("sample_logprobs", SampleBench, SamplingParams{.num_logprobs = 20});
+  benchmark::RegisterBenchmark("sample_penalized", SampleBench,
+                               SamplingParams{.repetition_penalty = 1.1f});
   benchmark::RegisterBenchmark("sample_temperature", SampleBench, SamplingParams{.temperature = 1});
   benchmark::RegisterBenchmark("sample_top_p", SampleBench,
                                SamplingParams{.temperature = 1, .top_p = 0.95f});

@@ -185,11 +185,11 @@ class CpuOps : public Ops {
   }
 
   void Sample(TensorView logits, std::span<const SamplingParams> params,
-              std::span<SampledToken> out) override {
-    CheckSample(options_, logits, params, out);
+              std::span<const TokenHistory> histories, std::span<SampledToken> out) override {
+    CheckSample(options_, logits, params, histories, out);
     for (size_t s = 0; s < params.size(); ++s) {
       const float* row = logits.row(static_cast<int64_t>(s));
-      out[s] = sampler_.Sample({row, static_cast<size_t>(logits.cols)}, params[s]);
+      out[s] = sampler_.Sample({row, static_cast<size_t>(logits.cols)}, params[s], histories[s]);
     }
   }
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <utility>
 
 #include "kernels/rng.h"
 
@@ -147,20 +148,27 @@ int32_t Invert(std::span<const float> p, double u) {
 }  // namespace
 
 Sampler::Sampler(int max_vocab)
-    : p_(max_vocab), bin_of_(max_vocab), bins_(kBins), keys_(max_vocab) {}
+    : penalized_(max_vocab),
+      counts_(max_vocab),
+      p_(max_vocab),
+      bin_of_(max_vocab),
+      bins_(kBins),
+      keys_(max_vocab) {}
 
-SampledToken Sampler::Sample(std::span<const float> logits, const SamplingParams& params) {
+SampledToken Sampler::Sample(std::span<const float> logits, const SamplingParams& params,
+                             const TokenHistory& history) {
   SampledToken out;
   const int32_t best = ArgMax(logits);
-  const float max = OrLowest(logits[best]);
   if (params.forced_token >= 0) {
     out.token = params.forced_token;
-  } else if (params.temperature > 0 && max > kMinusInfinity) {
-    out.token = Draw(logits, params, max);
+  } else if (params.penalized()) {
+    const std::span<const float> penalized = Penalize(logits, params, history);
+    out.token = Choose(penalized, params, ArgMax(penalized));
   } else {
-    out.token = best;
+    out.token = Choose(logits, params, best);
   }
   if (params.num_logprobs >= 0) {
+    const float max = OrLowest(logits[best]);
     const double log_sum = LogSum(logits, max);
     const auto logprob = [&](int32_t id) {
       return static_cast<float>(static_cast<double>(OrLowest(logits[id])) - max - log_sum);
@@ -170,6 +178,32 @@ SampledToken Sampler::Sample(std::span<const float> logits, const SamplingParams
     for (int i = 0; i < out.num_top; ++i) out.top_logprobs[i] = logprob(out.top_ids[i]);
   }
   return out;
+}
+
+std::span<const float> Sampler::Penalize(std::span<const float> logits,
+                                         const SamplingParams& params,
+                                         const TokenHistory& history) {
+  constexpr int32_t kInPrompt = 1 << 30;
+  std::copy(logits.begin(), logits.end(), penalized_.begin());
+  history.ForEach([&](int32_t i, int32_t id) {
+    int32_t& count = counts_[id];
+    count = i < history.num_prompt_tokens ? count | kInPrompt : count + 1;
+  });
+  history.ForEach([&](int32_t, int32_t id) {
+    const int32_t count = std::exchange(counts_[id], 0);
+    if (count == 0) return;  // done already
+    const int32_t in_output = count & ~kInPrompt;
+    float& logit = penalized_[id];
+    logit = logit > 0 ? logit / params.repetition_penalty : logit * params.repetition_penalty;
+    logit -= params.frequency_penalty * static_cast<float>(in_output);
+    if (in_output > 0) logit -= params.presence_penalty;
+  });
+  return std::span<const float>(penalized_).first(logits.size());
+}
+
+int32_t Sampler::Choose(std::span<const float> logits, const SamplingParams& params, int32_t best) {
+  const float max = OrLowest(logits[best]);
+  return params.temperature > 0 && max > kMinusInfinity ? Draw(logits, params, max) : best;
 }
 
 int32_t Sampler::Draw(std::span<const float> logits, const SamplingParams& params, float max) {

@@ -23,6 +23,22 @@ std::vector<double> Probabilities(std::span<const double> values, double tempera
   return p;
 }
 
+void Penalize(std::vector<double>& values, const SamplingParams& params,
+              const TokenHistory& history) {
+  std::vector<int> in_prompt(values.size()), in_output(values.size());
+  history.ForEach([&](int32_t i, int32_t token) {
+    ++(i < history.num_prompt_tokens ? in_prompt : in_output)[token];
+  });
+  for (size_t id = 0; id < values.size(); ++id) {
+    if (in_prompt[id] + in_output[id] > 0) {
+      const double r = params.repetition_penalty;
+      values[id] = values[id] > 0 ? values[id] / r : values[id] * r;
+    }
+    values[id] -= static_cast<double>(params.frequency_penalty) * in_output[id];
+    if (in_output[id] > 0) values[id] -= params.presence_penalty;
+  }
+}
+
 // `order`: ids, most likely first. Returns how many of them are kept.
 size_t Truncate(std::span<const int32_t> order, std::span<const double> p,
                 const SamplingParams& params) {
@@ -41,34 +57,47 @@ size_t Truncate(std::span<const int32_t> order, std::span<const double> p,
   return kept;
 }
 
-}  // namespace
-
-SampledToken SampleReference(std::span<const float> logits, const SamplingParams& params) {
-  std::vector<double> values(logits.begin(), logits.end());
-  for (double& v : values) v = std::isnan(v) ? kMinusInfinity : v;
+// Ids, most likely first, ties to the lowest.
+std::vector<int32_t> Order(std::span<const double> values) {
   std::vector<int32_t> order(values.size());
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(),
                    [&](int32_t a, int32_t b) { return values[a] > values[b]; });
+  return order;
+}
+
+int32_t Draw(std::span<const double> values, const SamplingParams& params) {
+  const std::vector<int32_t> order = Order(values);
+  int32_t token = order[0];
+  if (params.temperature <= 0) return token;
+  const std::vector<double> p = Probabilities(values, params.temperature);
+  const size_t kept = Truncate(order, p, params);
+  std::vector<int32_t> drawn(order.begin(), order.begin() + static_cast<int64_t>(kept));
+  std::sort(drawn.begin(), drawn.end());
+  double total = 0;
+  for (int32_t id : drawn) total += p[id];
+  const double target = total * UniformDraw(params.seed, params.sequence_index, params.position);
+  double mass = 0;
+  for (size_t i = 0; i < kept && mass <= target; ++i) {
+    mass += p[drawn[i]];
+    if (p[drawn[i]] > 0) token = drawn[i];
+  }
+  return token;
+}
+
+}  // namespace
+
+SampledToken SampleReference(std::span<const float> logits, const SamplingParams& params,
+                             const TokenHistory& history) {
+  std::vector<double> values(logits.begin(), logits.end());
+  for (double& v : values) v = std::isnan(v) ? kMinusInfinity : v;
+  std::vector<double> penalized = values;
+  if (params.penalized()) Penalize(penalized, params, history);
 
   SampledToken out;
-  out.token = order[0];
-  if (params.temperature > 0) {
-    const std::vector<double> p = Probabilities(values, params.temperature);
-    const size_t kept = Truncate(order, p, params);
-    std::vector<int32_t> drawn(order.begin(), order.begin() + static_cast<int64_t>(kept));
-    std::sort(drawn.begin(), drawn.end());
-    double total = 0;
-    for (int32_t id : drawn) total += p[id];
-    const double target = total * UniformDraw(params.seed, params.sequence_index, params.position);
-    double mass = 0;
-    for (size_t i = 0; i < kept && mass <= target; ++i) {
-      mass += p[drawn[i]];
-      if (p[drawn[i]] > 0) out.token = drawn[i];
-    }
-  }
-  if (params.forced_token >= 0) out.token = params.forced_token;
+  out.token = params.forced_token >= 0 ? params.forced_token : Draw(penalized, params);
   if (params.num_logprobs >= 0) {
+    const std::vector<int32_t> order = Order(values);
     const std::vector<double> p = Probabilities(values, 1);
     out.logprob = static_cast<float>(std::log(p[out.token]));
     out.num_top = std::min<int>(params.num_logprobs, static_cast<int>(order.size()));

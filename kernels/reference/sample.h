@@ -7,6 +7,7 @@
 
 namespace tandem::kernels {
 
-SampledToken SampleReference(std::span<const float> logits, const SamplingParams& params);
+SampledToken SampleReference(std::span<const float> logits, const SamplingParams& params,
+                             const TokenHistory& history);
 
 }  // namespace tandem::kernels

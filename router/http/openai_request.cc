@@ -240,7 +240,6 @@ Result ReadPrompt(const std::string& param, const json::value& v, ApiRequest& ou
   return std::nullopt;
 }
 
-bool IsZero(const json::value& v) { return v.is_number() && v.to_number<double>() == 0; }
 bool IsInt(const json::value& v, int64_t wanted) { return v.is_int64() && v.get_int64() == wanted; }
 bool IsFalse(const json::value& v) { return v.is_bool() && !v.get_bool(); }
 
@@ -262,7 +261,7 @@ bool IsTextFormat(const json::value& v) {
   return type != nullptr && type->is_string() && View(type->get_string()) == "text";
 }
 
-constexpr std::array<Unsupported, 22> kUnsupported = {{
+constexpr std::array<Unsupported, 20> kUnsupported = {{
     {"n", IsOne, "only n = 1 is"},
     {"best_of", IsOne, "only best_of = 1 is"},
     {"echo", IsFalse, "the prompt is not echoed"},
@@ -270,8 +269,6 @@ constexpr std::array<Unsupported, 22> kUnsupported = {{
     {"logprobs", IsFalse, "log probabilities are not returned"},
     {"top_logprobs", Never, "log probabilities are not returned"},
     {"logit_bias", IsEmptyObject, "tokens cannot be biased"},
-    {"frequency_penalty", IsZero, "only 0 is"},
-    {"presence_penalty", IsZero, "only 0 is"},
     {"response_format", IsTextFormat, "only {\"type\": \"text\"} is"},
     {"tools", IsEmptyArray, "tools are not available"},
     {"tool_choice", Never, "tools are not available"},
@@ -305,10 +302,20 @@ Result ReadField(std::string_view name, const json::value& v, ApiRequest& out) {
   if (name == "messages" && chat) return ReadMessages(param, v, out);
   if (name == "prompt" && !chat) return ReadPrompt(param, v, out);
   if (v.is_null()) {  // for an optional field: as if it were not there, if it is known at all
-    static constexpr std::array<std::string_view, 11> kOptional = {
-        "stream", "stream_options", "stop",  "seed",       "temperature",
-        "top_p",  "min_p",          "top_k", "max_tokens", "max_completion_tokens",
-        "user"};
+    static constexpr std::array<std::string_view, 14> kOptional = {"stream",
+                                                                   "stream_options",
+                                                                   "stop",
+                                                                   "seed",
+                                                                   "temperature",
+                                                                   "top_p",
+                                                                   "min_p",
+                                                                   "top_k",
+                                                                   "max_tokens",
+                                                                   "max_completion_tokens",
+                                                                   "user",
+                                                                   "presence_penalty",
+                                                                   "frequency_penalty",
+                                                                   "repetition_penalty"};
     for (const std::string_view known : kOptional) {
       if (name == known) return std::nullopt;
     }
@@ -326,6 +333,15 @@ Result ReadField(std::string_view name, const json::value& v, ApiRequest& out) {
   }
   if (name == "top_p") return ReadNumber(param, v, 1e-30, 1, "above 0, up to 1", out.top_p);
   if (name == "min_p") return ReadNumber(param, v, 0, 0.999999, "0 or more, below 1", out.min_p);
+  if (name == "presence_penalty") {
+    return ReadNumber(param, v, -2, 2, "a number from -2 to 2", out.presence_penalty);
+  }
+  if (name == "frequency_penalty") {
+    return ReadNumber(param, v, -2, 2, "a number from -2 to 2", out.frequency_penalty);
+  }
+  if (name == "repetition_penalty") {
+    return ReadNumber(param, v, 0.01, 100, "a number from 0.01 to 100", out.repetition_penalty);
+  }
   if (name == "top_k") return ReadInt(param, v, 0, out.top_k);
   if (name == "max_tokens") return ReadMaxTokens(param, v, out);
   if (name == "max_completion_tokens" && chat) return ReadMaxTokens(param, v, out);

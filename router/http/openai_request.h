@@ -37,6 +37,9 @@ struct ApiRequest {
   float top_p = 1;  // (0, 1]
   float min_p = 0;  // [0, 1)
   int32_t top_k = 0;
+  float repetition_penalty = 1;       // [0.01, 100]; 1: off
+  float presence_penalty = 0;         // [-2, 2]
+  float frequency_penalty = 0;        // [-2, 2]
   std::optional<int32_t> max_tokens;  // >= 1; absent: what the context leaves
   std::string user;                   // appears in the log
 

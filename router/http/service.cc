@@ -293,6 +293,9 @@ void Service::Send(const GenerationPtr& generation, const routing::Dispatch& dis
   request.top_p = g.api.top_p;
   request.min_p = g.api.min_p;
   request.top_k = g.api.top_k;
+  request.repetition_penalty = g.api.repetition_penalty;
+  request.presence_penalty = g.api.presence_penalty;
+  request.frequency_penalty = g.api.frequency_penalty;
   request.seed = g.seed;
   request.stop_ids.assign(ends.begin(), ends.end());
   request.priority = dispatch.priority;

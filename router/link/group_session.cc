@@ -373,6 +373,9 @@ std::string GroupSession::EncodeGenerate(const routing::GenerateRequest& from) {
   sampling.set_top_k(from.top_k);
   sampling.set_seed(from.seed);
   sampling.set_num_logprobs(from.num_logprobs);
+  if (from.repetition_penalty != 1) sampling.set_repetition_penalty(from.repetition_penalty);
+  sampling.set_presence_penalty(from.presence_penalty);
+  sampling.set_frequency_penalty(from.frequency_penalty);
   to.mutable_stop_ids()->Add(from.stop_ids.begin(), from.stop_ids.end());
   to.mutable_forced()->Add(from.forced.begin(), from.forced.end());
   to.set_cache_salt(from.cache_salt);

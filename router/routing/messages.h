@@ -20,6 +20,7 @@ struct GenerateRequest {
   int32_t max_tokens = 0;
   float temperature = 1, top_p = 1, min_p = 0;
   int32_t top_k = 0;  // 0: off
+  float repetition_penalty = 1, presence_penalty = 0, frequency_penalty = 0;
   uint64_t seed = 0;  // always set: the router draws absent ones
   int32_t num_logprobs = -1;
   std::vector<TokenId> stop_ids;

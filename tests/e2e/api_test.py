@@ -88,6 +88,27 @@ class Api(unittest.TestCase):
         narrow = chat(self.client, "Count to ten.", temperature=1.0, seed=7, top_p=1e-6)
         self.assertEqual(narrow.choices[0].message.content, greedy)
 
+    def test_penalties(self):
+        def reply(**fields):
+            body = {"model": NAME, "prompt": "1 2 3 1 2 3 1 2", "max_tokens": 48, "temperature": 0}
+            status, reply, _ = self.cluster.post("/v1/completions", {**body, **fields})
+            self.assertEqual(status, 200, reply)
+            return reply["choices"][0]["text"]
+
+        plain = reply()
+        off = {"presence_penalty": 0, "frequency_penalty": 0, "repetition_penalty": 1}
+        self.assertEqual(reply(**off), plain)
+        for penalty in ("presence_penalty", "frequency_penalty"):
+            self.assertNotEqual(reply(**{penalty: 2}), plain, penalty)
+        # A token gains two with each time it is there: soon nothing else can be likelier.
+        loop = reply(frequency_penalty=-2)
+        self.assertLessEqual(len(set(loop[-12:])), 2, loop)
+        # Nothing of the prompt comes again.
+        self.assertEqual(set(reply(repetition_penalty=100)) & set("123"), set())
+        # What was computed for this prompt before is in the cache now.
+        drawn = {"prompt": SENTENCE * 6, "repetition_penalty": 1.5, "temperature": 1.0, "seed": 4}
+        self.assertEqual(reply(**drawn), reply(**drawn))
+
     def test_stop_string_is_cut(self):
         options = dict(model=NAME, prompt="Once upon a time", max_tokens=24, temperature=0)
         text = self.client.completions.create(**options).choices[0].text
@@ -160,6 +181,9 @@ class Api(unittest.TestCase):
             ({"logit_bias": {"1": 1}}, "logit_bias"),
             ({"extra_body": {"no_such_field": 1}}, "no_such_field"),
             ({"stop": ["a"] * 5}, "stop"),
+            ({"presence_penalty": 2.5}, "presence_penalty"),
+            ({"frequency_penalty": -2.5}, "frequency_penalty"),
+            ({"extra_body": {"repetition_penalty": 0}}, "repetition_penalty"),
         ]
         for options, param in cases:
             with self.subTest(param), self.assertRaises(openai.BadRequestError) as caught:

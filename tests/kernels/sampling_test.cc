@@ -13,9 +13,10 @@ namespace {
 
 using testing::Random;
 
-SampledToken Draw(std::span<const float> logits, const SamplingParams& params) {
+SampledToken Draw(std::span<const float> logits, const SamplingParams& params,
+                  const TokenHistory& history = {}) {
   cpu::Sampler sampler(static_cast<int>(logits.size()));
-  return sampler.Sample(logits, params);
+  return sampler.Sample(logits, params, history);
 }
 
 TEST(Philox, KnownAnswers) {  // kat_vectors of Random123, philox4x32 with 10 rounds
@@ -86,7 +87,7 @@ TEST(Sampler, AgreesWithReferenceForEveryTruncation) {
     params.seed = 5;
     params.position = i;
     params.num_logprobs = random.Int(0, kMaxTopLogprobs);
-    const SampledToken got = Draw(logits, params), want = SampleReference(logits, params);
+    const SampledToken got = Draw(logits, params), want = SampleReference(logits, params, {});
     ASSERT_EQ(got.token, want.token) << "case " << i;
     ASSERT_NEAR(got.logprob, want.logprob, 1e-5) << "case " << i;
     ASSERT_EQ(got.num_top, want.num_top);
@@ -94,6 +95,82 @@ TEST(Sampler, AgreesWithReferenceForEveryTruncation) {
       ASSERT_EQ(got.top_ids[j], want.top_ids[j]) << "case " << i << ", top " << j;
       ASSERT_NEAR(got.top_logprobs[j], want.top_logprobs[j], 1e-5);
     }
+  }
+}
+
+// Tokens in scattered blocks of 4.
+class PagedTokens {
+ public:
+  PagedTokens(const std::vector<int32_t>& tokens, int num_prompt_tokens)
+      : blocks_((tokens.size() + 3) / 4), block_tokens_(8 * blocks_.size(), -7) {
+    for (size_t b = 0; b < blocks_.size(); ++b) {
+      blocks_[b] = static_cast<int32_t>(2 * (blocks_.size() - b) - 1);
+    }
+    for (size_t i = 0; i < tokens.size(); ++i)
+      block_tokens_[blocks_[i / 4] * 4 + i % 4] = tokens[i];
+    history_ = {block_tokens_.data(), blocks_.data(), 4, static_cast<int32_t>(tokens.size()),
+                num_prompt_tokens};
+  }
+  const TokenHistory& history() const { return history_; }
+
+ private:
+  std::vector<int32_t> blocks_, block_tokens_;
+  TokenHistory history_;
+};
+
+TEST(Sampler, PenaltiesAreTheirDefinitions) {
+  // 0 in the prompt alone, 1 in both, 2 twice in the output, 3 nowhere.
+  const PagedTokens tokens({0, 1, 0, 1, 2, 2}, 3);
+  const auto greedy = [&](const std::vector<float>& logits, SamplingParams params) {
+    return Draw(logits, params, tokens.history()).token;
+  };
+  const SamplingParams presence{.presence_penalty = 1}, frequency{.frequency_penalty = 1},
+      repetition{.repetition_penalty = 2};
+  EXPECT_EQ(greedy({2, 2.9f, 2.9f, 1.8f}, presence), 0);   // 2, 1.9, 1.9, 1.8
+  EXPECT_EQ(greedy({0, 2.9f, 2.8f, 1.85f}, presence), 1);  // 0, 1.9, 1.8, 1.85
+  EXPECT_EQ(greedy({0, 2.8f, 3.7f, 1.6f}, frequency), 1);  // 0, 1.8, 1.7, 1.6
+  EXPECT_EQ(greedy({4, 5, 4.5f, 2.4f}, repetition), 1);    // 2, 2.5, 2.25, 2.4
+  EXPECT_EQ(greedy({-1, -1, -1, -1.9f}, repetition), 3);   // -2, -2, -2, -1.9
+  EXPECT_EQ(greedy({0, 2, 3, -9}, {.presence_penalty = -2}), 2);
+  EXPECT_EQ(greedy({3, 2.9f, 3, 3}, {.presence_penalty = -2}), 2);  // 3, 4.9, 5, 3
+}
+
+TEST(Sampler, LogprobsAreWithoutPenalties) {
+  const PagedTokens tokens({1, 1}, 0);
+  const std::vector<float> logits = {0, 2, 1};
+  const SampledToken got =
+      Draw(logits, {.num_logprobs = 3, .repetition_penalty = 4, .frequency_penalty = 2},
+           tokens.history());
+  EXPECT_EQ(got.token, 2);
+  EXPECT_EQ(got.top_ids[0], 1);
+  EXPECT_EQ(got.logprob, Draw(logits, {.num_logprobs = 3, .forced_token = 2}).logprob);
+}
+
+TEST(Sampler, PenalizedDrawsAgreeWithReference) {
+  Random random(5);
+  cpu::Sampler sampler(2000);
+  for (int i = 0; i < 300; ++i) {
+    std::vector<float> logits = random.Normals(random.Int(1, 2000));
+    for (float& v : logits) v *= 3;
+    std::vector<int32_t> tokens(random.Int(0, 300));
+    for (int32_t& token : tokens) {
+      token = random.Int(0, std::min(40, static_cast<int>(logits.size()) - 1));
+    }
+    const PagedTokens paged(tokens, random.Int(0, static_cast<int>(tokens.size()) + 5));
+    SamplingParams params;
+    params.temperature = i % 3 == 0 ? 0 : 0.8f;
+    params.top_k = i % 2 == 0 ? 0 : random.Int(1, 50);
+    params.min_p = i % 5 == 0 ? 0.05f : 0;
+    params.position = i;
+    params.repetition_penalty =
+        i % 4 == 0 ? 1 : 0.5f + 0.01f * static_cast<float>(random.Int(0, 200));
+    params.presence_penalty = i % 4 == 1 ? 0 : 0.01f * static_cast<float>(random.Int(-200, 200));
+    params.frequency_penalty = i % 4 == 2 ? 0 : 0.01f * static_cast<float>(random.Int(-200, 200));
+    params.num_logprobs = 5;
+    const SampledToken got = sampler.Sample(logits, params, paged.history());
+    const SampledToken want = SampleReference(logits, params, paged.history());
+    ASSERT_EQ(got.token, want.token) << "case " << i;
+    ASSERT_NEAR(got.logprob, want.logprob, 1e-5) << "case " << i;
   }
 }
 
@@ -136,8 +213,8 @@ TEST(Sampler, SameKeySameTokenWhateverCameBefore) {
   for (uint64_t i = 0; i < 20; ++i) {
     const SamplingParams params{
         .temperature = 1, .top_p = 0.9f, .seed = i, .sequence_index = 1, .position = 100 + i};
-    used.Sample(other, params);
-    EXPECT_EQ(used.Sample(logits, params).token, Draw(logits, params).token);
+    used.Sample(other, params, {});
+    EXPECT_EQ(used.Sample(logits, params, {}).token, Draw(logits, params).token);
   }
 }
 

@@ -30,7 +30,7 @@ void Engine::Add(Generate&& request, Nanos now) {
   seq.forced = std::move(request.forced);
   seq.root = RootHash(options_.hash_seed, request.cache_salt);
   seq.tokens = std::move(request.prompt);
-  seq.num_prompt_tokens = seq.num_tokens();
+  seq.num_prompt_tokens = seq.sampling.num_prompt_tokens = seq.num_tokens();
   seq.max_output_tokens = std::min(request.max_tokens, context_ - seq.num_prompt_tokens);
   seq.priority = request.priority;
   seq.arrival = seq.accounted = now;

@@ -151,6 +151,10 @@ engine::Generate Decode(const wire::Generate& from, Nonce router) {
   to.sampling.seed = from.sampling().seed();
   to.sampling.sequence_index = from.index();
   to.sampling.num_logprobs = from.sampling().num_logprobs();
+  const float repetition = from.sampling().repetition_penalty();
+  to.sampling.repetition_penalty = repetition == 0 ? 1 : repetition;
+  to.sampling.presence_penalty = from.sampling().presence_penalty();
+  to.sampling.frequency_penalty = from.sampling().frequency_penalty();
   to.max_tokens = from.max_tokens();
   to.stop_ids.assign(from.stop_ids().begin(), from.stop_ids().end());
   to.forced.assign(from.forced().begin(), from.forced().end());

@@ -178,6 +178,7 @@ void LlamaRunner::AllocateStep() {
   logits_.resize(drawn * config_.vocab);
   gather_bytes_.resize(tp());
   params_.resize(drawn);
+  histories_.resize(drawn);
   drawn_.resize(drawn);
   all_drawn_.resize(seqs);
 }
@@ -296,10 +297,15 @@ void LlamaRunner::Sample(const StepPlan& plan, const StepInputs& in) {
                   .sequence_index = row.sampling.sequence_index,
                   .position = static_cast<uint64_t>(in.batch.context_len[index]),
                   .num_logprobs = row.sampling.num_logprobs,
-                  .forced_token = row.forced_token};
+                  .forced_token = row.forced_token,
+                  .repetition_penalty = row.sampling.repetition_penalty,
+                  .presence_penalty = row.sampling.presence_penalty,
+                  .frequency_penalty = row.sampling.frequency_penalty};
+    histories_[i] = slots_->History(row.slot, row.sampling.num_prompt_tokens);
   }
   if (num_drawn_ > 0) {
     ops_->Sample(logits(), std::span<const kernels::SamplingParams>(params_).first(num_drawn_),
+                 std::span<const kernels::TokenHistory>(histories_).first(num_drawn_),
                  std::span<kernels::SampledToken>(drawn_).first(num_drawn_));
   }
   const int sampled = static_cast<int>(in.sampled.size());

@@ -80,6 +80,7 @@ class LlamaRunner final : public ModelRunner {
   std::vector<float> logits_;                     // [ceil(S / tp), vocab]
   std::vector<size_t> gather_bytes_;              // [tp]
   std::vector<kernels::SamplingParams> params_;   // [ceil(S / tp)]
+  std::vector<kernels::TokenHistory> histories_;  // [ceil(S / tp)]
   std::vector<kernels::SampledToken> drawn_;      // [ceil(S / tp)]
   std::vector<kernels::SampledToken> all_drawn_;  // [S] by rank, then by row
 };

@@ -11,6 +11,7 @@ SlotTable::SlotTable(const PlanLimits& limits, int num_blocks)
       num_blocks_(num_blocks),
       slots_(limits.max_rows),
       blocks_(static_cast<size_t>(limits.max_rows) * limits.max_blocks_per_seq),
+      block_tokens_(static_cast<size_t>(num_blocks) * limits.block_size),
       step_blocks_(blocks_.size()) {
   tokens_.reserve(limits.max_step_tokens);
   query_start_.reserve(limits.max_rows + 1);
@@ -34,10 +35,6 @@ const StepInputs& SlotTable::Apply(const StepPlan& plan) {
     if (row.flags & kRowStart) slot = {.length = row.start};
     AppendBlocks(plan, row);
     AppendTokens(plan, row);
-    slot.length += row.num_tokens;
-    TANDEM_CHECK(slot.length <= slot.num_blocks * limits_.block_size)
-        << "slot " << row.slot << " has " << slot.length << " tokens in " << slot.num_blocks
-        << " blocks";
     query_start_.push_back(static_cast<int32_t>(tokens_.size()));
     context_len_.push_back(slot.length);
     std::copy_n(BlocksOf(row.slot), slot.num_blocks,
@@ -77,10 +74,18 @@ void SlotTable::AppendTokens(const StepPlan& plan, const PlanRow& row) {
       << "more than " << limits_.max_step_tokens << " tokens in a step";
   TANDEM_CHECK(static_cast<size_t>(row.first_token) + row.num_tokens <= plan.tokens.size())
       << "row of slot " << row.slot << " names tokens beyond the plan's";
+  Slot& slot = slots_[row.slot];
+  const int32_t block_size = limits_.block_size;
+  TANDEM_CHECK(slot.length + row.num_tokens <= slot.num_blocks * block_size)
+      << "slot " << row.slot << " has " << slot.length + row.num_tokens << " tokens in "
+      << slot.num_blocks << " blocks";
   for (TokenId token : plan.tokens.subspan(row.first_token, row.num_tokens)) {
-    if (token == kLastSampled) token = slots_[row.slot].last_sampled;
+    if (token == kLastSampled) token = slot.last_sampled;
     TANDEM_CHECK(token >= 0) << "slot " << row.slot << " has sampled nothing yet";
     tokens_.push_back(token);
+    const int32_t block = BlocksOf(row.slot)[slot.length / block_size];
+    block_tokens_[static_cast<size_t>(block) * block_size + slot.length % block_size] = token;
+    ++slot.length;
   }
 }
 

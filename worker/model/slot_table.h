@@ -1,5 +1,5 @@
-// What a rank remembers of every slot between steps, and the step's inputs that follow from it and
-// from a plan. Pure: no tensor, no device. Memory: all of it in the constructor.
+// What a rank remembers of every slot and of every block between steps, and the step's inputs that
+// follow from it and from a plan. Pure: no tensor, no device. Memory: all of it in the constructor.
 //
 // A plan that contradicts what is held (a slot out of range, more blocks than fit, a token that was
 // never sampled) is a bug of the leader: CHECK.
@@ -33,6 +33,13 @@ class SlotTable {
   // What `slot` drew in this step: its kLastSampled in the next.
   void SetSampled(int slot, TokenId token) { slots_[slot].last_sampled = token; }
 
+  // The tokens whose KV the slot has once the last applied plan has run, wherever they were
+  // computed: cached ones are those of the blocks. Valid until the next Apply.
+  kernels::TokenHistory History(int slot, int num_prompt_tokens) const {
+    return {block_tokens_.data(), BlocksOf(slot), limits_.block_size, slots_[slot].length,
+            num_prompt_tokens};
+  }
+
   // Tokens whose KV exists once the last applied plan has run.
   int length(int slot) const { return slots_[slot].length; }
 
@@ -44,13 +51,17 @@ class SlotTable {
   };
 
   int32_t* BlocksOf(int slot) { return blocks_.data() + slot * limits_.max_blocks_per_seq; }
+  const int32_t* BlocksOf(int slot) const {
+    return blocks_.data() + slot * limits_.max_blocks_per_seq;
+  }
   void AppendBlocks(const StepPlan& plan, const PlanRow& row);
   void AppendTokens(const StepPlan& plan, const PlanRow& row);
 
   PlanLimits limits_;
   int num_blocks_;
   std::vector<Slot> slots_;
-  std::vector<int32_t> blocks_;  // [slots, max_blocks_per_seq]
+  std::vector<int32_t> blocks_;        // [slots, max_blocks_per_seq]
+  std::vector<int32_t> block_tokens_;  // [num_blocks, block_size]: whose KV is there
   // Of the step:
   std::vector<int32_t> tokens_, query_start_, context_len_, sampled_, sampled_row_;
   std::vector<int32_t> step_blocks_;  // [rows, max_blocks_per_seq]

@@ -28,7 +28,8 @@ TEST(OpenAiRequest, ReadsEveryField) {
       {"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]},
       {"role":"assistant","content":"\u00e9"}],
       "stream":true,"stream_options":{"include_usage":true},"stop":["x","y"],"seed":-1,
-      "temperature":0.5,"top_p":0.25,"top_k":40,"min_p":0.1,"max_completion_tokens":9,"user":"u"})",
+      "temperature":0.5,"top_p":0.25,"top_k":40,"min_p":0.1,"max_completion_tokens":9,"user":"u",
+      "presence_penalty":-2,"frequency_penalty":0.5,"repetition_penalty":1.25})",
                                   r);
   ASSERT_FALSE(error) << error->message;
   ASSERT_EQ(r.messages.size(), 3u);
@@ -42,6 +43,34 @@ TEST(OpenAiRequest, ReadsEveryField) {
   EXPECT_EQ(r.top_k, 40);
   EXPECT_FLOAT_EQ(r.min_p, 0.1f);
   EXPECT_EQ(r.max_tokens, 9);
+  EXPECT_FLOAT_EQ(r.presence_penalty, -2);
+  EXPECT_FLOAT_EQ(r.frequency_penalty, 0.5);
+  EXPECT_FLOAT_EQ(r.repetition_penalty, 1.25);
+}
+
+TEST(OpenAiRequest, PenaltiesHaveOpenAisRangesAndDefaults) {
+  const auto parse = [](const std::string& field, ApiRequest& r) {
+    return ParseRequest(Endpoint::kCompletions, R"({"model":"m","prompt":"x")" + field + "}", r);
+  };
+  ApiRequest r;
+  ASSERT_FALSE(
+      parse(R"(,"presence_penalty":null,"frequency_penalty":null,"repetition_penalty":null)", r));
+  EXPECT_EQ(r.presence_penalty, 0);
+  EXPECT_EQ(r.frequency_penalty, 0);
+  EXPECT_EQ(r.repetition_penalty, 1);
+  ASSERT_FALSE(parse(R"(,"presence_penalty":2,"frequency_penalty":-2,"repetition_penalty":1)", r));
+  for (const auto& [name, value, in_message] :
+       {std::array{"presence_penalty", "2.01", "expected a number from -2 to 2"},
+        std::array{"frequency_penalty", "-3", "expected a number from -2 to 2"},
+        std::array{"repetition_penalty", "0", "expected a number from 0.01 to 100"},
+        std::array{"repetition_penalty", "-1", "expected a number from 0.01 to 100"},
+        std::array{"presence_penalty", "\"1\"", "expected a number, but got a string"}}) {
+    const auto error = parse(std::string(",\"") + name + "\":" + value, r);
+    ASSERT_TRUE(error) << name << " " << value;
+    EXPECT_EQ(error->status, 400);
+    EXPECT_EQ(error->param, name);
+    EXPECT_THAT(error->message, HasSubstr(in_message));
+  }
 }
 
 TEST(OpenAiRequest, TwoLimitsThatDifferAreRefused) {

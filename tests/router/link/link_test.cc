@@ -43,6 +43,9 @@ TEST(Link, CarriesARequestAndItsTokens) {
   EXPECT_EQ(generate.sampling.temperature, 0.5f);
   EXPECT_EQ(generate.sampling.seed, 42u);
   EXPECT_EQ(generate.sampling.num_logprobs, 2);
+  EXPECT_EQ(generate.sampling.repetition_penalty, 1.25f);
+  EXPECT_EQ(generate.sampling.presence_penalty, -0.5f);
+  EXPECT_EQ(generate.sampling.frequency_penalty, 0.75f);
   EXPECT_EQ(generate.cache_salt, "salt");
   EXPECT_EQ(generate.deadline_in, kSecond);
 

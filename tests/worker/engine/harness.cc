@@ -170,11 +170,13 @@ void Harness::ExpectReplicaEqualsCache() const {
 
 std::vector<TokenId> Harness::Alone(const Generate& request) const {
   std::vector<TokenId> tokens = request.prompt, output;
+  SamplingSpec sampling = request.sampling;
+  sampling.num_prompt_tokens = static_cast<int32_t>(tokens.size());
   const int room = Engine::ContextOf(options_) - static_cast<int>(tokens.size());
   for (int i = 0; i < std::min(request.max_tokens, room); ++i) {
     const TokenId token = i < static_cast<int>(request.forced.size())
                               ? request.forced[static_cast<size_t>(i)]
-                              : SampleAfter(tokens, request.sampling, options_.vocab_size);
+                              : SampleAfter(tokens, sampling, options_.vocab_size);
     tokens.push_back(token);
     output.push_back(token);
     if (std::ranges::count(request.stop_ids, token) > 0) break;

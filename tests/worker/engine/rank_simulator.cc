@@ -18,6 +18,7 @@ uint64_t Mix(uint64_t a, uint64_t b) {
 
 TokenId SampleAfter(std::span<const TokenId> prefix, const SamplingSpec& sampling, int vocab_size) {
   uint64_t state = Mix(sampling.seed, sampling.sequence_index);
+  state = Mix(state, static_cast<uint64_t>(sampling.num_prompt_tokens));  // as penalties do
   for (const TokenId t : prefix) state = Mix(state, static_cast<uint64_t>(t));
   return static_cast<TokenId>(Mix(state, prefix.size()) % static_cast<uint64_t>(vocab_size));
 }

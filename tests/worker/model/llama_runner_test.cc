@@ -7,9 +7,11 @@
 
 #include "kernels/comm/local_communicator.h"
 #include "kernels/make_ops.h"
+#include "kernels/reference/sample.h"
 #include "tests/support/count_allocations.h"
 #include "tests/worker/model/plain_llama.h"
 #include "tests/worker/model/script.h"
+#include "worker/model/llama_runner.h"
 
 namespace tandem::model {
 namespace {
@@ -285,6 +287,57 @@ TEST(LlamaRunner, SampledTokensFollowTheSeed) {
   EXPECT_EQ(ids(0), ids(3));
 }
 
+TestSequence Penalized(float temperature) {
+  TestSequence s = Subject(temperature);
+  s.sampling.repetition_penalty = 1.3f;
+  s.sampling.presence_penalty = 0.5f;
+  s.sampling.frequency_penalty = 0.25f;
+  return s;
+}
+
+// What a penalty goes by is the sequence's tokens, however they came to be in its blocks.
+TEST_P(BatchInvariance, HoldsForPenalties) {
+  const ModelFile model;
+  for (const int tp : {1, 2}) {
+    SCOPED_TRACE(tp);
+    const auto run = [&](const std::vector<TestSequence>& sequences) {
+      return RunScript(Options(model, GetParam(), kServed), tp, MakeScript(sequences), kBlocks);
+    };
+    const TestSequence subject = Penalized(tp == 1 ? 0 : 1);
+    const std::vector<RowResult> alone = run({subject})[0];
+    ExpectSameBits(run(AmongOthers(subject))[9], alone);
+    TestSequence chunked = subject;
+    chunked.chunk = 7;
+    ExpectSameBits(run({chunked})[0], alone);
+
+    // Tokens that another sequence computed.
+    TestSequence first = subject, cached = subject;
+    first.sampling = {};
+    first.blocks = {7, 3, 200, 11, 90, 41, 8};
+    cached.blocks = {7, 3, 200, 11, 20, 21, 22};
+    cached.num_cached = 64;
+    cached.first_step = 3;
+    ExpectSameBits(run({first, cached})[1], alone);
+
+    // Preempted after 10 tokens, then computed again up to there, in part from the cache.
+    TestSequence resumed = subject;
+    resumed.sampling.num_prompt_tokens = static_cast<int>(subject.prompt.size());
+    for (int i = 0; i < 10; ++i) resumed.prompt.push_back(alone[i].token);
+    resumed.num_new -= 10;
+    TestSequence computes_it = resumed;
+    computes_it.sampling = {};
+    computes_it.num_new = 1;
+    computes_it.blocks = {7, 3, 200, 11, 90, 41, 8};
+    TestSequence from_cache = resumed;
+    from_cache.blocks = {7, 3, 200, 11, 90, 21, 22};
+    from_cache.num_cached = 80;
+    from_cache.first_step = 1;
+    const std::vector<RowResult> rest(alone.begin() + 10, alone.end());
+    ExpectSameBits(run({resumed})[0], rest);
+    ExpectSameBits(run({computes_it, from_cache})[1], rest);
+  }
+}
+
 StepPlan Idle(uint64_t step) {
   StepPlan plan;
   plan.step = step;
@@ -317,6 +370,36 @@ TEST_F(OneRank, SaysWhatTheWorkerMustKnow) {
   EXPECT_EQ(info.num_blocks, kBlocks);
   EXPECT_EQ(info.fingerprint.size(), 32u);
   EXPECT_FALSE(info.instruction_set.empty());
+}
+
+// Every token is what the reference draws from the same logits and all tokens before.
+TEST_F(OneRank, PenaltiesAreThoseOfTheReference) {
+  auto& runner = static_cast<LlamaRunner&>(*runner_);
+  const TestSequence sequence = Penalized(0.7f);
+  const auto script = MakeScript({sequence});
+  std::vector<int32_t> tokens = sequence.prompt;
+  std::vector<RowResult> results(1);
+  int changed = 0;
+  for (size_t i = 0; i < script.size(); ++i) {
+    ASSERT_TRUE(runner_->Run(script[i].View(i + 1), results).ok());
+    kernels::SamplingParams params{.temperature = 0.7f, .seed = 42};
+    params.position = tokens.size();
+    params.num_logprobs = 20;
+    const std::span<const float> logits(runner.logits().row(0), kVocab);
+    changed += kernels::SampleReference(logits, params, {}).token != results[0].token;
+    params.repetition_penalty = 1.3f;
+    params.presence_penalty = 0.5f;
+    params.frequency_penalty = 0.25f;
+    const int32_t whole = 0;
+    const kernels::TokenHistory history = {tokens.data(), &whole, static_cast<int>(tokens.size()),
+                                           static_cast<int>(tokens.size()),
+                                           static_cast<int>(sequence.prompt.size())};
+    const kernels::SampledToken want = kernels::SampleReference(logits, params, history);
+    ASSERT_EQ(results[0].token, want.token) << "token " << i;
+    EXPECT_NEAR(results[0].logprob, want.logprob, 1e-5);
+    tokens.push_back(results[0].token);
+  }
+  EXPECT_GT(changed, 0) << "the penalties changed nothing";
 }
 
 TEST_F(OneRank, AllocatesNothingInASteadyDecode) {

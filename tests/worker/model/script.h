@@ -20,6 +20,7 @@ inline constexpr int kTestBlockSize = 16;
 struct TestSequence {
   std::vector<TokenId> prompt;
   int num_new = 1;  // tokens to sample
+  // num_prompt_tokens 0: those of `prompt`.
   SamplingSpec sampling = {};
   std::vector<TokenId> forced = {};
   int first_step = 0;
@@ -79,6 +80,7 @@ inline std::vector<TestRow> RowsOf(const TestSequence& s, int index) {
     if (samples) r.row.flags |= kRowSample;
     r.row.start = rows.empty() ? s.num_cached : 0;
     r.row.sampling = s.sampling;
+    if (s.sampling.num_prompt_tokens == 0) r.row.sampling.num_prompt_tokens = prompt;
     r.tokens = std::move(tokens);
     length += static_cast<int>(r.tokens.size());
     while (num_blocks * kTestBlockSize < length) r.blocks.push_back(s.blocks.at(num_blocks++));

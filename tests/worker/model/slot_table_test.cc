@@ -75,6 +75,44 @@ TEST(SlotTable, ACachedStartSkipsTheTokensAndHasTheirBlocks) {
   EXPECT_TRUE(in.sampled.empty());
 }
 
+std::vector<int32_t> Tokens(const kernels::TokenHistory& history) {
+  std::vector<int32_t> tokens;
+  history.ForEach([&](int32_t i, int32_t token) {
+    EXPECT_EQ(i, static_cast<int32_t>(tokens.size()));
+    tokens.push_back(token);
+  });
+  return tokens;
+}
+
+// A sequence that starts on blocks which others computed has their tokens.
+TEST(SlotTable, HistoryIsThatOfTheBlocks) {
+  SlotTable table(kLimits, 10);
+  std::vector<TokenId> prompt(18);
+  for (int i = 0; i < 18; ++i) prompt[i] = 100 + i;
+  Plan first;
+  first.Row(1, kRowStart | kRowSample, 0, prompt, {4, 2});
+  table.Apply(first.View());
+  table.SetSampled(1, 9);
+  Plan second;
+  second.Row(1, kRowSample, 0, {kLastSampled}, {}).Row(0, kRowStart, 16, {7}, {4, 8});
+  table.Apply(second.View());
+
+  std::vector<int32_t> want(prompt.begin(), prompt.end());
+  want.push_back(9);
+  EXPECT_EQ(Tokens(table.History(1, 18)), want);
+  EXPECT_EQ(table.History(1, 18).num_prompt_tokens, 18);
+  want.resize(16);
+  want.push_back(7);
+  EXPECT_EQ(Tokens(table.History(0, 5)), want);
+
+  // A slot that begins anew has nothing of what it held.
+  Plan third;
+  third.Row(1, kRowStart, 0, {3}, {2});
+  table.Apply(third.View());
+  EXPECT_THAT(Tokens(table.History(1, 1)), ElementsAre(3));
+  EXPECT_EQ(Tokens(table.History(0, 5)), want);
+}
+
 TEST(SlotTable, RowsAreLaidOutInPlanOrder) {
   SlotTable table(kLimits, 10);
   Plan plan;
