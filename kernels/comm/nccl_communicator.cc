@@ -2,6 +2,7 @@
 
 #include <nccl.h>
 
+#include <condition_variable>
 #include <cstring>
 #include <string>
 #include <thread>
@@ -62,10 +63,37 @@ Status Verdict(std::span<const Outcome> outcomes) {
   return text.empty() ? OkStatus() : Unavailable("NCCL does not connect the ranks{}", text);
 }
 
+// Aborts `link` if this lives longer than the limit: what waits for a silent rank ends then.
+class Alarm {
+ public:
+  Alarm(Communicator& link, std::chrono::milliseconds limit)
+      : thread_([&link, limit, this] {
+          std::unique_lock lock(mutex_);
+          if (!done_.wait_for(lock, limit, [&] { return is_done_; })) link.Abort();
+        }) {}
+  ~Alarm() {
+    {
+      const std::lock_guard lock(mutex_);
+      is_done_ = true;
+    }
+    done_.notify_all();
+    thread_.join();
+  }
+  Alarm(const Alarm&) = delete;
+  Alarm& operator=(const Alarm&) = delete;
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable done_;
+  bool is_done_ = false;
+  std::thread thread_;  // the last member: it uses the others
+};
+
 }  // namespace
 
 StatusOr<std::unique_ptr<NcclCommunicator>> NcclCommunicator::Connect(
     Communicator& link, std::chrono::milliseconds limit) {
+  const Alarm alarm(link, 3 * limit);
   Invitation invitation;
   if (link.rank() == 0) invitation.result = ncclGetUniqueId(&invitation.id);
   link.Broadcast(BytesOf(invitation), 0);

@@ -29,8 +29,8 @@ class NcclCommunicator {
 
   // All ranks of `link` at once; this rank's device is current. Rank 0's id goes to the others over
   // `link`, which also tells all of them how it went: either all connect, or all have the same
-  // error. kUnavailable: a rank did not connect within `limit`, or failed; it is named. A rank that
-  // never calls this is found out by whoever watches `link`, not here.
+  // error. kUnavailable: a rank did not connect within `limit`, or failed; it is named. For a rank
+  // that is silent altogether the others wait 3 * limit and then abort `link`, whose error this is.
   static StatusOr<std::unique_ptr<NcclCommunicator>> Connect(Communicator& link,
                                                              std::chrono::milliseconds limit);
   ~NcclCommunicator();

@@ -114,7 +114,9 @@ bool ShmCommunicator::Meet(const Call& call, size_t, Share) {
   self.published.fetch_add(2, std::memory_order_seq_cst);
   if (self.sleepers.load(std::memory_order_seq_cst) != 0) FutexWakeAll(self.published);
   for (int peer = 0; peer < size(); ++peer) {
-    if (peer != rank() && !WaitFor(peer)) return false;
+    if (peer == rank() || WaitFor(peer)) continue;
+    missing_ = FirstMissing();
+    return false;
   }
   return !lost() && AllAgree(call);
 }
@@ -139,6 +141,14 @@ bool ShmCommunicator::WaitFor(int peer) {
     control.sleepers.fetch_sub(1, std::memory_order_relaxed);
   }
   return (value & 1) == 0;
+}
+
+int ShmCommunicator::FirstMissing() const {
+  for (int r = 0; r < size(); ++r) {
+    const uint32_t value = controls_[r].published.load(std::memory_order_acquire);
+    if (static_cast<int32_t>((value & ~1u) - 2 * round_) < 0) return r;
+  }
+  return -1;
 }
 
 bool ShmCommunicator::AllAgree(const Call& call) {
@@ -170,7 +180,9 @@ Status ShmCommunicator::Poll() {
   if (code >> 16 == kMismatch) {
     return Internal("rank {} saw collectives that differ between ranks", code & 0xffff);
   }
-  return Unavailable("rank {} aborted the group", code & 0xffff);
+  const auto by = static_cast<int>(code & 0xffff);
+  if (missing_ < 0 || missing_ == by) return Unavailable("rank {} aborted the group", by);
+  return Unavailable("rank {} aborted the group; rank {} had not come", by, missing_);
 }
 
 }  // namespace tandem::kernels

@@ -47,6 +47,7 @@ class ShmCommunicator final : public RoundCommunicator {
 
   bool Meet(const Call& call, size_t bytes, Share share) override;
   bool WaitFor(int peer);
+  int FirstMissing() const;  // the lowest rank that has not published this round, or -1
   bool AllAgree(const Call& call);
   void AbortBecause(uint32_t code);
   bool lost() const override;
@@ -60,6 +61,7 @@ class ShmCommunicator final : public RoundCommunicator {
   std::byte* slots_;
   uint32_t round_ = 0;    // last published
   std::string mismatch_;  // if this rank saw one
+  int missing_ = -1;      // the rank that this one waited for when the group was lost
 };
 
 }  // namespace tandem::kernels

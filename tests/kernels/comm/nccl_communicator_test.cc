@@ -197,5 +197,15 @@ TEST(NcclCommunicator, ConnectingHasALimit) {
       << Message(statuses[0]);
 }
 
+TEST(NcclCommunicator, ARankThatIsSilentIsNamed) {
+  testing::SpawnRanks(2, [&](Communicator& link) {
+    if (link.rank() == 1) return;
+    EXPECT_EQ(cudaSetDevice(0), cudaSuccess);
+    const Status status = NcclCommunicator::Connect(link, std::chrono::milliseconds(200)).status();
+    EXPECT_EQ(status.code(), StatusCode::kUnavailable);
+    EXPECT_EQ(Message(status), "rank 0 aborted the group; rank 1 had not come");
+  });
+}
+
 }  // namespace
 }  // namespace tandem::kernels

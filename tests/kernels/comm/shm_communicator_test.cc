@@ -52,6 +52,24 @@ TEST(ShmCommunicator, AbortFreesWaitingRanksAndStays) {
   }
 }
 
+// Rank 0 waits for rank 1, which never comes, until somebody aborts. An abort before it waits names
+// nobody; then again, a little later.
+TEST(ShmCommunicator, TheRankThatDidNotComeIsNamed) {
+  std::string message = "rank 0 aborted the group";
+  for (int yields = 0; message == "rank 0 aborted the group"; yields = 2 * yields + 1) {
+    CommRegion region(2, 1024);
+    const auto waiting = *ShmCommunicator::Attach(region.span(), 0, 2);
+    std::thread thread([&] {
+      waiting->Barrier();
+      message = Message(waiting->Poll());
+    });
+    for (int i = 0; i < yields; ++i) std::this_thread::yield();
+    waiting->Abort();
+    thread.join();
+  }
+  EXPECT_EQ(message, "rank 0 aborted the group; rank 1 had not come");
+}
+
 TEST(ShmCommunicator, AttachRefusesAnotherGroupsMemory) {
   CommRegion region(2, 1024);
   EXPECT_EQ(ShmCommunicator::Attach(region.span(), 0, 3).status().code(),
