@@ -34,6 +34,10 @@ struct SamplingSpec {
   float presence_penalty = 0;     // 0: off
   float frequency_penalty = 0;    // 0: off
   int32_t num_prompt_tokens = 0;  // tokens of the sequence before this are not output
+
+  bool penalized() const {
+    return repetition_penalty != 1 || presence_penalty != 0 || frequency_penalty != 0;
+  }
 };
 
 inline constexpr int kMaxLogprobs = 20;

@@ -244,6 +244,7 @@ engine::EngineOptions Process::EngineOptionsFor(int num_blocks) const {
   options.vocab_size = info.vocab_size;
   options.max_seqs = group_.max_seqs;
   options.max_step_tokens = group_.max_step_tokens;
+  options.penalties = info.penalties;
   options.hash_seed = info.fingerprint;
   return options;
 }

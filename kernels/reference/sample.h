@@ -7,7 +7,8 @@
 
 namespace tandem::kernels {
 
+// `history`: read if params.penalized().
 SampledToken SampleReference(std::span<const float> logits, const SamplingParams& params,
-                             const TokenHistory& history);
+                             const TokenHistory& history = {});
 
 }  // namespace tandem::kernels

@@ -52,6 +52,9 @@ std::string Engine::Refusal(const Generate& request, ErrorKind& kind) const {
   }
   if (request.max_tokens < 1)
     return fmt::format("max_tokens is {}, not 1 or more", request.max_tokens);
+  if (!options_.penalties && request.sampling.penalized()) {
+    return "penalties are not computed on this group's device";
+  }
   if (!InVocabulary(request.prompt) || !InVocabulary(request.forced)) {
     kind = ErrorKind::kInternal;  // clients send text: the router's tokenizer made this
     return fmt::format("a token id is outside the vocabulary of {}", options_.vocab_size);

@@ -48,6 +48,7 @@ struct EngineOptions {
   Nanos max_step_time = 0;
   // Prompts go in the order of common/prompt_order.h, but older ones before all others, by arrival.
   Nanos max_prompt_age = 60 * kSecond;
+  bool penalties = true;  // the ranks compute them; else a request that has any: kError
   int max_queued = 4096;  // sequences waiting for a slot; beyond: kError
   std::string hash_seed;  // of the block hashes: the model's fingerprint
 };

@@ -33,6 +33,7 @@ struct ModelInfo {
   int max_context = 0;          // tokens of prompt and reply together
   int num_blocks = 0;           // KV blocks that fit this rank; the group uses the minimum
   std::string instruction_set;  // what was chosen: "avx512_vnni", "avx2", "reference"
+  bool penalties = true;        // sampling computes them
   std::string fingerprint;      // of model file and tokenizer: seeds the block hashes
 };
 

@@ -51,6 +51,27 @@ TEST(Admission, RefusesWhatItCannotServe) {
   }
 }
 
+TEST(Admission, PenaltiesNeedADeviceThatComputesThem) {
+  for (float SamplingSpec::*penalty :
+       {&SamplingSpec::repetition_penalty, &SamplingSpec::presence_penalty,
+        &SamplingSpec::frequency_penalty}) {
+    Generate request;
+    request.prompt = Prompt(3);
+    request.max_tokens = 1;
+    request.sampling.*penalty = 1.5f;
+    EngineOptions options = SmallOptions();
+    Harness able(options);
+    EXPECT_EQ(able.stream(able.Add(request)).finish, FinishReason::kNone);
+    options.penalties = false;
+    Harness unable(options);
+    const Stream& stream = unable.stream(unable.Add(request));
+    EXPECT_EQ(stream.finish, FinishReason::kError);
+    EXPECT_EQ(stream.error_kind, ErrorKind::kInvalid);
+    EXPECT_THAT(stream.error, HasSubstr("penalties are not computed"));
+    EXPECT_EQ(unable.stream(unable.Add(Prompt(3), 1)).finish, FinishReason::kNone);
+  }
+}
+
 TEST(Admission, ContextIsNoLargerThanThePool) {
   EngineOptions options = SmallOptions();
   options.num_blocks = 5;  // 20 tokens
