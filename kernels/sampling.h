@@ -34,7 +34,7 @@ struct SamplingParams {
   float presence_penalty = 0;    // 0: off
   float frequency_penalty = 0;   // 0: off
 
-  bool penalized() const {
+  constexpr bool penalized() const {
     return repetition_penalty != 1 || presence_penalty != 0 || frequency_penalty != 0;
   }
 };

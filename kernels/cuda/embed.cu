@@ -70,7 +70,14 @@ __global__ void __launch_bounds__(kThreads)
   DependentLaunchTrigger();
   const int col = static_cast<int>(blockIdx.x * kThreads + threadIdx.x) * kPackElements;
   if (col >= table.cols) return;
-  const int32_t token = TokenOf(batch, static_cast<int>(blockIdx.y));
+  const int row = static_cast<int>(blockIdx.y);
+  const int32_t token = TokenOf(batch, row);
+  if (col == 0 && token >= 0 && batch.block_tokens != nullptr) {
+    const int32_t position = batch.positions[row];
+    const int32_t block =
+        batch.block_table[batch.row_sequence[row] * batch.max_blocks + position / batch.block_size];
+    batch.block_tokens[int64_t{block} * batch.block_size + position % batch.block_size] = token;
+  }
   float values[8] = {};
   if (token >= 0) {
     const int64_t row_bytes = table.cols / BlockElements(kType) * BlockBytes(kType);

@@ -91,6 +91,10 @@ struct Batch {
   const int32_t* num_merges = nullptr;     // 1; in device memory
   int32_t max_merges = 0;                  // 0: there are none, and no kernel for them
   const int32_t* last_sampled = nullptr;   // [slots] what Sample drew last
+  // [num_blocks, block_size] the token whose KV lies there, for penalties: Embed writes, Sample
+  // reads. Null where no row is ever penalized.
+  int32_t* block_tokens = nullptr;
+  int32_t block_size = 16;
 };
 
 // One layer's KV memory. Layout private to the kernels: for K and V each
@@ -119,13 +123,13 @@ struct EmbeddingTable {
   int64_t rows = 0;  // V
   int64_t cols = 0;  // H
 };
-// x[t] = row tokens[t] of the table; padding rows become zero.
+// x[t] = row tokens[t] of the table; padding rows become zero. Notes the tokens in block_tokens.
 void Embed(float* x,  // [T, H]
            const EmbeddingTable& table, const Batch& batch, cudaStream_t stream);
 
 // ---- rms_norm.cu
 
-// out = x / sqrt(mean(x^2) + eps) * weight.
+// H at most 16384. out = x / sqrt(mean(x^2) + eps) * weight.
 void RmsNorm(const Matrix& out,                                     // [T, H]
              const float* x,                                        // [T, H]
              const float* weight, float eps, cudaStream_t stream);  // [H]
@@ -150,7 +154,7 @@ struct Rope {
   const float* cos_sin = nullptr;  // [max_positions, dims] cosine and sine of pair i at 2 i, 2 i +
                                    // 1, scaled (YaRN's attention factor) by whoever made the table
   int32_t max_positions = 0;
-  int32_t dims = 0;  // rotated leading dims of a head, even, <= D
+  int32_t dims = 0;  // rotated leading dims of a head, <= D; even, kHalves: a multiple of 16
   RopePairs pairs = RopePairs::kAdjacent;
 };
 
@@ -220,6 +224,8 @@ void QuantMatMulF32(float* out, int64_t out_stride,  // [T, N]
 struct SampleRow {
   SamplingParams params;
   int32_t slot = -1;  // last_sampled[slot] takes the token; -1: a padding row, nothing is written
+  int32_t sequence = -1;          // read of penalized rows: its index in the batch,
+  int32_t num_prompt_tokens = 0;  // and how many of its context_len tokens are no output
 };
 
 // Logits of one step, as gathered from the ranks: part p holds columns [p * part_cols,
@@ -229,12 +235,13 @@ struct Logits {
   int32_t parts = 1;
   int32_t rows = 0;  // S
   int32_t part_cols = 0;
-  int32_t vocab = 0;  // V <= parts * part_cols
+  int32_t vocab = 0;  // V <= parts * part_cols, at most 262144
 };
 
-// Draws one token for each row; also into last_sampled. `scratch`: SampleScratchBytes().
+// Draws one token for each row; also into last_sampled. `scratch`: SampleScratchBytes(). `batch`:
+// of the step, for the tokens that penalized rows have so far.
 void Sample(const Logits& logits, const SampleRow* rows, SampledToken* out,  // [S] each
-            int32_t* last_sampled, void* scratch, cudaStream_t stream);
+            int32_t* last_sampled, void* scratch, cudaStream_t stream, const Batch& batch = {});
 int64_t SampleScratchBytes(int32_t max_rows, int32_t vocab);
 
 // ---- all_reduce.cu
@@ -243,6 +250,8 @@ inline constexpr int kMaxPeers = 8;
 
 // The exchange memory of every rank as this process sees it (CUDA IPC); `signals` are zeroed once
 // before first use. Both are opaque to callers; sizes by AllReduceBytes / kAllReduceSignalBytes.
+// All ranks make the same calls in the same order, one at a time. A rank that is gone holds up the
+// others' kernels for ever: end the process.
 struct PeerBuffers {
   void* data[kMaxPeers] = {};
   void* signals[kMaxPeers] = {};
@@ -258,7 +267,8 @@ enum class AllReduceAlgorithm : uint8_t { kOneShot, kTwoShot };
 void AllReduce(const Matrix& partial, AllReduceAlgorithm algorithm, const PeerBuffers& peers,
                cudaStream_t stream);
 
-// One kernel: the sum of `partial` over the ranks, x += sum, out = RmsNorm(x).
+// One kernel: the sum of `partial` over the ranks, rounded once, x += sum, out = RmsNorm(x): the
+// bits of AllReduce and AddRmsNorm. `partial` stays as it is.
 void AllReduceAddRmsNorm(const Matrix& out,      // [T, H]
                          float* x,               // [T, H] in place
                          const Matrix& partial,  // [T, H] of this rank

@@ -1,5 +1,6 @@
 // Three launches, whatever the rows ask for:
-//   1 SampleTop   blocks of 4096 ids: the greatest keys of each; all that greedy rows need
+//   1 SampleTop   blocks of 4096 ids: the greatest keys of each; all that greedy rows need. Of
+//                 penalized rows, how often the sequence has each of these ids
 //   2 SampleMass  blocks of 16384 ids: masses for a draw and for logprobs; bins where top_k or
 //   top_p
 //                 cut the row
@@ -29,11 +30,13 @@ constexpr int kPickIds = kMassChunk / kPickThreads;
 
 // Where launches leave things for the next, for all rows.
 struct Scratch {
-  Word* keys;           // [S, top_chunks, kMaxTopLogprobs]
+  Word* keys;           // [S, top_chunks, kMaxTopLogprobs] without penalties
+  Word* draw_keys;      // [S, top_chunks] the greatest with penalties; of penalized rows
   Word* log_mass;       // [S, mass_chunks] at temperature 1
   Word* draw_mass;      // [S, mass_chunks] of what min_p keeps; of rows without top_k and top_p
   Word* bin_mass;       // [S, mass_chunks, kBins] of rows with them
   uint32_t* bin_count;  // [S, mass_chunks, kBins]
+  uint16_t* counts;     // [S, V] see kInPrompt; of penalized rows
   int top_chunks;
   int mass_chunks;
 };
@@ -44,6 +47,7 @@ struct SampleArgs {
   SampledToken* out;
   int32_t* last_sampled;
   Scratch scratch;
+  Batch batch;
 };
 
 __device__ bool IsCut(const SamplingParams& params, int32_t vocab) {
@@ -54,6 +58,11 @@ __device__ bool IsDrawn(const SamplingParams& params, float max) {
 }
 __device__ Scale DrawScale(const SamplingParams& params, float max) {
   return {max, 1.0f / fmaxf(params.temperature, 1e-6f)};
+}
+// As they are drawn from: with penalties. Valid after SampleTop.
+__device__ RowLogits DrawLogits(const SampleArgs& args, int row, const SamplingParams& params) {
+  if (!params.penalized()) return {args.logits, row};
+  return {args.logits, row, params, args.scratch.counts + int64_t{row} * args.logits.vocab};
 }
 // Keys of each chunk that a row needs.
 __device__ int NumKeys(const SamplingParams& params) {
@@ -77,9 +86,52 @@ __device__ void ForGreatestKeys(const Word (&keys)[kItems], int count, Word* sha
   }
 }
 
+// Counts in `counts`, [kTopChunk], how often the row's sequence has each id of the chunk.
+__device__ void CountTokens(const Batch& batch, const SampleRow& row, int chunk, uint32_t* counts) {
+  for (int i = static_cast<int>(threadIdx.x); i < kTopChunk; i += kTopThreads) counts[i] = 0;
+  __syncthreads();
+  const int32_t* const blocks = batch.block_table + row.sequence * batch.max_blocks;
+  const int32_t length = batch.context_len[row.sequence];
+  for (int32_t i = static_cast<int32_t>(threadIdx.x); i < length; i += kTopThreads) {
+    const int64_t block = blocks[i / batch.block_size];
+    const int32_t id = batch.block_tokens[block * batch.block_size + i % batch.block_size];
+    const int32_t within = id - chunk * kTopChunk;
+    if (within < 0 || within >= kTopChunk) continue;
+    if (i < row.num_prompt_tokens) {
+      atomicOr(&counts[within], 0x80000000u);
+    } else {
+      atomicAdd(&counts[within], 1u);
+    }
+  }
+  __syncthreads();
+}
+
+// The greatest key of the chunk with penalties, and the counts for the launches that follow.
+__device__ void PenalizedTop(const SampleArgs& args, int row, int chunk, uint32_t* counts,
+                             Word* shared) {
+  const SampleRow& sample = args.rows[row];
+  CountTokens(args.batch, sample, chunk, counts);
+  uint16_t* const out = args.scratch.counts + int64_t{row} * args.logits.vocab;
+  const RowLogits logits(args.logits, row, sample.params, out);  // reads what this thread wrote
+  Word best = 0;
+  for (int i = static_cast<int>(threadIdx.x); i < kTopChunk; i += kTopThreads) {
+    const int32_t id = chunk * kTopChunk + i;
+    if (id >= args.logits.vocab) break;
+    const uint32_t times = min(counts[i] & 0x7fffffffu, kInPrompt - 1);
+    const uint32_t count = times | (counts[i] >> 31 != 0 ? kInPrompt : 0);
+    out[id] = static_cast<uint16_t>(count);
+    best = max(best, KeyOf(logits(id), id));
+  }
+  best = BlockMax(best, shared);
+  if (threadIdx.x == 0) {
+    args.scratch.draw_keys[int64_t{row} * args.scratch.top_chunks + chunk] = best;
+  }
+}
+
 __global__ void __launch_bounds__(kTopThreads)
     SampleTopKernel(const __grid_constant__ SampleArgs args) {
   TANDEM_SHARED(Word, shared, [kMaxWarps]);
+  TANDEM_SHARED(uint32_t, counts, [kTopChunk]);
   DependentLaunchWait();
   DependentLaunchTrigger();
   const int row = static_cast<int>(blockIdx.y), chunk = static_cast<int>(blockIdx.x);
@@ -96,16 +148,21 @@ __global__ void __launch_bounds__(kTopThreads)
   ForGreatestKeys(keys, NumKeys(args.rows[row].params), shared, [&](int i, Word key) {
     if (threadIdx.x == 0) out[i] = key;
   });
+  if (args.rows[row].params.penalized()) PenalizedTop(args, row, chunk, counts, shared);
 }
 
-// The greatest key of a row, in every lane of the warp.
-__device__ Word GreatestKey(const Scratch& scratch, int row) {
+// The greatest of a row's `keys`, `stride` from one chunk to the next, in every lane of the warp.
+__device__ Word GreatestKey(const Scratch& scratch, const Word* keys, int stride, int row) {
   Word best = 0;
   for (int chunk = threadIdx.x % kWarp; chunk < scratch.top_chunks; chunk += kWarp) {
-    const Word key = scratch.keys[(int64_t{row} * scratch.top_chunks + chunk) * kMaxTopLogprobs];
-    best = key > best ? key : best;
+    best = max(best, keys[(int64_t{row} * scratch.top_chunks + chunk) * stride]);
   }
   return WarpMax(best);
+}
+// With penalties: what greedy rows take.
+__device__ Word GreatestDrawKey(const Scratch& scratch, const SamplingParams& params, int row) {
+  return params.penalized() ? GreatestKey(scratch, scratch.draw_keys, 1, row)
+                            : GreatestKey(scratch, scratch.keys, kMaxTopLogprobs, row);
 }
 
 __global__ void __launch_bounds__(kMassThreads)
@@ -119,12 +176,14 @@ __global__ void __launch_bounds__(kMassThreads)
   const int row = static_cast<int>(blockIdx.y), chunk = static_cast<int>(blockIdx.x);
   if (args.rows[row].slot < 0) return;
   const SamplingParams params = args.rows[row].params;
-  const float max = LogitOf(GreatestKey(args.scratch, row));
-  const bool drawn = IsDrawn(params, max), logged = params.num_logprobs >= 0 && isfinite(max);
+  const float draw_max = LogitOf(GreatestDrawKey(args.scratch, params, row));
+  const float log_max = LogitOf(GreatestKey(args.scratch, args.scratch.keys, kMaxTopLogprobs, row));
+  const bool drawn = IsDrawn(params, draw_max);
+  const bool logged = params.num_logprobs >= 0 && isfinite(log_max);
   if (!drawn && !logged) return;
-  const RowLogits logits(args.logits, row);
+  const RowLogits logits(args.logits, row), draw_logits = DrawLogits(args, row, params);
   const bool cut = drawn && IsCut(params, logits.vocab());
-  const Scale draw = DrawScale(params, max), log{max, 1};
+  const Scale draw = DrawScale(params, draw_max), log{log_max, 1};
 
   bin_mass[threadIdx.x] = 0;
   bin_count[threadIdx.x] = 0;
@@ -133,9 +192,9 @@ __global__ void __launch_bounds__(kMassThreads)
   const int32_t end = min((chunk + 1) * kMassChunk, logits.vocab());
   for (int32_t id = chunk * kMassChunk + static_cast<int32_t>(threadIdx.x); id < end;
        id += kMassThreads) {
-    const float logit = logits(id);
-    if (logged) log_mass += MassOf(log.Probability(logit));
+    if (logged) log_mass += MassOf(log.Probability(logits(id)));
     if (!drawn) continue;
+    const float logit = draw_logits(id);
     const float probability = draw.Probability(logit);
     const Word mass = MassOf(probability);
     if (cut) {
@@ -255,7 +314,7 @@ __device__ void Invert(const SampleArgs& args, const RowLogits& logits, const Ke
 // The token of a row that is drawn, left in *token by one thread.
 __device__ void Draw(const SampleArgs& args, int row, const SamplingParams& params, float max,
                      const PickShared& shared, int32_t* token) {
-  const RowLogits logits(args.logits, row);
+  const RowLogits logits = DrawLogits(args, row, params);
   Kept kept{0, params.min_p, DrawScale(params, max)};
   if (IsCut(params, logits.vocab())) {
     kept.lowest_key = LowestKept(args, row, params, logits, kept.scale, shared);
@@ -316,17 +375,18 @@ __global__ void __launch_bounds__(kPickThreads)
     if (threadIdx.x == 0) top[i] = key;
   });
   __syncthreads();
-  const float greatest = LogitOf(top[0]);
-  if (IsDrawn(params, greatest)) {
-    Draw(args, row, params, greatest, shared, token);
+  const Word draw_key = GreatestDrawKey(args.scratch, params, row);
+  if (IsDrawn(params, LogitOf(draw_key))) {
+    Draw(args, row, params, LogitOf(draw_key), shared, token);
   } else if (threadIdx.x == 0) {
-    token[0] = params.forced_token >= 0 ? params.forced_token : IdOf(top[0]);
+    token[0] = params.forced_token >= 0 ? params.forced_token : IdOf(draw_key);
   }
   __syncthreads();
 
   SampledToken& out = args.out[row];
   const int num_top = min(max(params.num_logprobs, 0), min(args.logits.vocab, kMaxTopLogprobs));
   const bool logged = params.num_logprobs >= 0;
+  const float greatest = LogitOf(top[0]);
   const double log_sum = !logged ? 0 : isfinite(greatest) ? LogSum(args.scratch, row) : NAN;
   if (threadIdx.x == 0) {
     out.token = token[0];
@@ -353,11 +413,13 @@ Scratch Divide(void* memory, int64_t rows, int32_t vocab, int64_t* bytes) {
   scratch.mass_chunks = static_cast<int>(CeilDiv(vocab, kMassChunk));
   const int64_t chunks = rows * scratch.mass_chunks;
   scratch.keys = static_cast<Word*>(memory);
-  scratch.log_mass = scratch.keys + rows * scratch.top_chunks * kMaxTopLogprobs;
+  scratch.draw_keys = scratch.keys + rows * scratch.top_chunks * kMaxTopLogprobs;
+  scratch.log_mass = scratch.draw_keys + rows * scratch.top_chunks;
   scratch.draw_mass = scratch.log_mass + chunks;
   scratch.bin_mass = scratch.draw_mass + chunks;
   scratch.bin_count = reinterpret_cast<uint32_t*>(scratch.bin_mass + chunks * kBins);
-  *bytes = reinterpret_cast<char*>(scratch.bin_count + chunks * kBins) - static_cast<char*>(memory);
+  scratch.counts = reinterpret_cast<uint16_t*>(scratch.bin_count + chunks * kBins);
+  *bytes = reinterpret_cast<char*>(scratch.counts + rows * vocab) - static_cast<char*>(memory);
   return scratch;
 }
 
@@ -370,14 +432,14 @@ int64_t SampleScratchBytes(int32_t max_rows, int32_t vocab) {
 }
 
 void Sample(const Logits& logits, const SampleRow* rows, SampledToken* out, int32_t* last_sampled,
-            void* scratch, cudaStream_t stream) {
+            void* scratch, cudaStream_t stream, const Batch& batch) {
   TANDEM_CHECK(logits.vocab > 0 && logits.vocab <= kMaxVocab &&
                logits.vocab <= int64_t{logits.parts} * logits.part_cols)
       << logits.vocab << " tokens in " << logits.parts << " parts of " << logits.part_cols;
   if (logits.rows == 0) return;
   int64_t bytes = 0;
-  const SampleArgs args{logits, rows, out, last_sampled,
-                        Divide(scratch, logits.rows, logits.vocab, &bytes)};
+  const SampleArgs args{
+      logits, rows, out, last_sampled, Divide(scratch, logits.rows, logits.vocab, &bytes), batch};
   const auto num_rows = static_cast<unsigned>(logits.rows);
   Launch<&SampleTopKernel>({.grid = dim3(args.scratch.top_chunks, num_rows),
                             .block = dim3(kTopThreads),

@@ -34,10 +34,22 @@ __device__ inline float LogitOf(Word key) {
   return FromOrderedBits(static_cast<uint32_t>(key >> kIdBits));
 }
 
-// The logits of one row; NaN is minus infinity.
+// How often a token is in a sequence, in 16 bits: times in the output (at most 32767 are told
+// apart), and whether it is in the prompt.
+inline constexpr uint32_t kInPrompt = 0x8000;
+
+// The logits of one row; NaN is minus infinity. With `counts`, penalized as sampling.h says.
 class RowLogits {
  public:
   __device__ RowLogits(const Logits& logits, int row) : logits_(logits), row_(row) {}
+  __device__ RowLogits(const Logits& logits, int row, const SamplingParams& params,
+                       const uint16_t* counts)
+      : logits_(logits),
+        row_(row),
+        counts_(counts),
+        repetition_(params.repetition_penalty),
+        presence_(params.presence_penalty),
+        frequency_(params.frequency_penalty) {}
 
   __device__ int32_t vocab() const { return logits_.vocab; }
 
@@ -48,13 +60,25 @@ class RowLogits {
                                   static_cast<uint32_t>(logits_.part_cols));
     }
     const int64_t row = int64_t{part} * logits_.rows + row_;
-    const float logit = logits_.data[row * logits_.part_cols + (id - part * logits_.part_cols)];
+    float logit = logits_.data[row * logits_.part_cols + (id - part * logits_.part_cols)];
+    if (counts_ != nullptr) logit = Penalized(logit, counts_[id]);
     return logit == logit ? logit : -INFINITY;
   }
 
  private:
+  // The same bits in all kernels: nothing is left to be contracted to a fused multiply-add.
+  __device__ float Penalized(float logit, uint32_t count) const {
+    if (count == 0) return logit;
+    logit = logit > 0 ? logit / repetition_ : logit * repetition_;
+    const auto times = static_cast<float>(count & ~kInPrompt);
+    logit = __fsub_rn(logit, __fmul_rn(frequency_, times));
+    return times > 0 ? logit - presence_ : logit;
+  }
+
   const Logits& logits_;
   const int row_;
+  const uint16_t* const counts_ = nullptr;  // [V]
+  const float repetition_ = 1, presence_ = 0, frequency_ = 0;
 };
 
 // Softmax at a temperature, relative to the most likely token, whose probability is 1 here.

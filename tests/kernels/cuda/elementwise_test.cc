@@ -58,6 +58,38 @@ TEST(CudaEmbed, TakesRowsAsTheFileHasThem) {
   }
 }
 
+// For penalties: each token where its KV goes.
+TEST(CudaEmbed, NotesTokensInTheirBlocks) {
+  const Stream stream;
+  const std::vector<int32_t> tokens = {6, 2, -1, 3}, row_sequence = {1, 1, 0, -1},
+                             positions = {3, 4, 6, -100000000}, slots = {1, 0},
+                             last_sampled = {-1, 5}, table = {0, 3, 2, 1};
+  const DeviceArray<int32_t> device_tokens(stream, tokens), device_rows(stream, row_sequence),
+      device_positions(stream, positions), device_slots(stream, slots),
+      device_sampled(stream, last_sampled), device_table(stream, table),
+      block_tokens(stream, 16, -7);
+  Batch batch;
+  batch.num_tokens = 4;
+  batch.num_seqs = 2;
+  batch.tokens = device_tokens.data();
+  batch.row_sequence = device_rows.data();
+  batch.positions = device_positions.data();
+  batch.slots = device_slots.data();
+  batch.last_sampled = device_sampled.data();
+  batch.block_table = device_table.data();
+  batch.max_blocks = 2;
+  batch.block_tokens = block_tokens.data();
+  batch.block_size = 4;
+  const DeviceArray<float> embeddings(stream, std::vector<float>(7 * 2056, 1));
+  const DeviceArray<float> x(stream, 4 * 2056, 0);
+  Embed(x.data(), {embeddings.data(), WeightType::kF32, 7, 2056}, batch, stream);
+  std::vector<int32_t> expected(16, -7);
+  expected[4 * 2 + 3] = 6;
+  expected[4 * 1 + 0] = 2;
+  expected[4 * 3 + 2] = 5;
+  EXPECT_EQ(block_tokens.Read(), expected);
+}
+
 TEST(CudaEmbed, NoRowsIsNothing) {
   const Stream stream;
   Embed(nullptr, {nullptr, WeightType::kQ8_0, 7, 64}, Batch(), stream);

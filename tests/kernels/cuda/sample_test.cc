@@ -30,9 +30,65 @@ struct Step {
   int32_t parts = 1;
   std::vector<std::vector<float>> logits;
   std::vector<SampleRow> rows;
+  std::vector<std::vector<int32_t>> tokens = {};  // of each sequence so far; none: not penalized
 };
 
-SampleRow Row(SamplingParams params, int32_t slot) { return {params, slot}; }
+SampleRow Row(SamplingParams params, int32_t slot) { return {params, slot, -1, 0}; }
+
+// Sequences' tokens in blocks that lie in disorder, as Embed leaves them.
+class DeviceHistory {
+ public:
+  DeviceHistory(const Stream& stream, const std::vector<std::vector<int32_t>>& sequences)
+      : length_(stream, Lengths(sequences)),
+        table_(stream, Table(sequences)),
+        tokens_(stream, Tokens(sequences)) {}
+
+  Batch batch() const {
+    Batch batch;
+    batch.num_seqs = static_cast<int32_t>(length_.size());
+    batch.context_len = length_.data();
+    batch.block_table = table_.data();
+    batch.max_blocks = kMaxBlocks;
+    batch.block_tokens = tokens_.data();
+    batch.block_size = kBlockSize;
+    return batch;
+  }
+
+  static constexpr int kBlockSize = 16, kMaxBlocks = 40;
+
+ private:
+  using Sequences = std::vector<std::vector<int32_t>>;
+  static constexpr int32_t kUnused = -100000000;
+
+  static int32_t BlockOf(const Sequences& sequences, size_t sequence, size_t block) {
+    return static_cast<int32_t>(block * sequences.size() + sequences.size() - 1 - sequence);
+  }
+  static std::vector<int32_t> Lengths(const Sequences& sequences) {
+    std::vector<int32_t> lengths;
+    for (const auto& tokens : sequences) lengths.push_back(static_cast<int32_t>(tokens.size()));
+    return lengths;
+  }
+  static std::vector<int32_t> Table(const Sequences& sequences) {
+    std::vector<int32_t> table(sequences.size() * kMaxBlocks, kUnused);
+    for (size_t s = 0; s < sequences.size(); ++s) {
+      for (size_t i = 0; i < sequences[s].size(); i += kBlockSize) {
+        table[s * kMaxBlocks + i / kBlockSize] = BlockOf(sequences, s, i / kBlockSize);
+      }
+    }
+    return table;
+  }
+  static std::vector<int32_t> Tokens(const Sequences& sequences) {
+    std::vector<int32_t> all(sequences.size() * kMaxBlocks * kBlockSize, kUnused);
+    for (size_t s = 0; s < sequences.size(); ++s) {
+      for (size_t i = 0; i < sequences[s].size(); ++i) {
+        all[BlockOf(sequences, s, i / kBlockSize) * kBlockSize + i % kBlockSize] = sequences[s][i];
+      }
+    }
+    return all;
+  }
+
+  DeviceArray<int32_t> length_, table_, tokens_;
+};
 
 std::vector<SampledToken> RunStep(const Stream& stream, const Step& step,
                                   std::vector<int32_t>* last_sampled = nullptr) {
@@ -51,18 +107,38 @@ std::vector<SampledToken> RunStep(const Stream& stream, const Step& step,
   const DeviceArray<int32_t> last(stream, num_rows + 1, -7);
   // Twice what is asked for: sizes are of the largest step.
   const DeviceArray<uint8_t> scratch(stream, SampleScratchBytes(2 * num_rows, step.vocab), 0xff);
+  const DeviceHistory history(stream, step.tokens);
   Sample({logits.data(), step.parts, num_rows, part_cols, step.vocab}, rows.data(), out.data(),
-         last.data(), scratch.data(), stream);
+         last.data(), scratch.data(), stream, history.batch());
   if (last_sampled != nullptr) *last_sampled = last.Read();
   return out.Read();
 }
 
+// A second time, apart from the reference: what draws are made from.
+std::vector<double> Penalized(const std::vector<float>& logits, const SamplingParams& params,
+                              const TokenHistory& history) {
+  std::vector<double> values(logits.begin(), logits.end());
+  std::vector<int> prompt(values.size()), output(values.size());
+  history.ForEach([&](int32_t i, int32_t token) {
+    ++(i < history.num_prompt_tokens ? prompt : output)[token];
+  });
+  for (size_t id = 0; id < values.size(); ++id) {
+    double& v = values[id];
+    if (prompt[id] + output[id] > 0) {
+      v = v > 0 ? v / params.repetition_penalty : v * params.repetition_penalty;
+      v -= static_cast<double>(params.frequency_penalty) * output[id];
+      v -= output[id] > 0 ? params.presence_penalty : 0;
+    }
+    v = std::isnan(v) ? -kInfinity : v;
+  }
+  return values;
+}
+
 // Whether rounding explains that `token` was drawn: with every sum off by a part in a million the
 // reference might have drawn it.
-bool Close(const std::vector<float>& logits, SamplingParams params, int32_t token) {
-  const SampledToken exact = SampleReference(logits, params);
-  std::vector<double> values(logits.begin(), logits.end());
-  for (double& v : values) v = std::isnan(v) ? -kInfinity : v;
+bool Close(const std::vector<float>& logits, const SamplingParams& params,
+           const TokenHistory& history, int32_t token) {
+  std::vector<double> values = Penalized(logits, params, history);
   std::vector<int32_t> order(values.size());
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(),
@@ -106,7 +182,7 @@ bool Close(const std::vector<float>& logits, SamplingParams params, int32_t toke
       }
     }
   }
-  return token == exact.token;
+  return false;
 }
 
 // Random parameters of every kind.
@@ -157,14 +233,21 @@ int Compare(const Stream& stream, const Step& step) {
   const std::vector<SampledToken> out = RunStep(stream, step, &last);
   for (size_t r = 0; r < step.rows.size(); ++r) {
     const SamplingParams& params = step.rows[r].params;
-    const SampledToken expected = SampleReference(step.logits[r], params);
+    const std::vector<int32_t> in_order{0};
+    TokenHistory history;  // all in one block
+    if (params.penalized()) {
+      const std::vector<int32_t>& tokens = step.tokens[step.rows[r].sequence];
+      history = {tokens.data(), in_order.data(), static_cast<int32_t>(tokens.size()),
+                 static_cast<int32_t>(tokens.size()), step.rows[r].num_prompt_tokens};
+    }
+    const SampledToken expected = SampleReference(step.logits[r], params, history);
     SCOPED_TRACE(fmt::format("row {} of V {}: temperature {} top_k {} top_p {} min_p {}", r,
                              step.vocab, params.temperature, params.top_k, params.top_p,
                              params.min_p));
     EXPECT_EQ(last[step.rows[r].slot], out[r].token);
     if (out[r].token != expected.token) {
       ++close;
-      EXPECT_TRUE(Close(step.logits[r], params, out[r].token))
+      EXPECT_TRUE(Close(step.logits[r], params, history, out[r].token))
           << out[r].token << " not " << expected.token;
     } else {
       EXPECT_TRUE(out[r].logprob == expected.logprob ||
@@ -202,6 +285,32 @@ TEST(CudaSample, DrawsWhatTheReferenceDraws) {
   RecordProperty("rows", rows);
   RecordProperty("differ_by_rounding", close);
   std::printf("%d of %d rows differ by rounding\n", close, rows);
+}
+
+// Penalties of tokens that stand in the prompt, the output, both or neither.
+TEST(CudaSample, PenaltiesLowerWhatIsInTheSequence) {
+  const Stream stream;
+  Random random(14);
+  int close = 0;
+  for (int32_t vocab : {5, 300, 9000}) {
+    Step step{.vocab = vocab, .parts = 2, .logits = {}, .rows = {}};
+    for (int r = 0; r < 40; ++r) {
+      SamplingParams params = RandomParams(random, vocab);
+      const float repetitions[] = {1, 1.3f, 0.8f}, others[] = {0, 0.5f, -1, 2};
+      params.repetition_penalty = repetitions[random.Int(0, 2)];
+      params.presence_penalty = others[random.Int(0, 3)];
+      params.frequency_penalty = others[random.Int(0, 3)];
+      if (random.Int(0, 2) == 0) params.num_logprobs = 3;
+      step.logits.push_back(RandomLogits(random, vocab));
+      std::vector<int32_t> tokens(random.Int(0, 600));
+      for (int32_t& token : tokens) token = random.Int(0, std::min(vocab - 1, 40)) * 113 % vocab;
+      step.rows.push_back({params, r, 39 - r, 0});
+      step.rows.back().num_prompt_tokens = random.Int(0, static_cast<int>(tokens.size()));
+      step.tokens.insert(step.tokens.begin(), tokens);
+    }
+    close += Compare(stream, step);
+  }
+  EXPECT_LE(close, 2);
 }
 
 // Several chunks of every kernel, ids up to the last.
