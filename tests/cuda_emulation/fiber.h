@@ -8,7 +8,7 @@
 namespace tandem::emulation {
 
 struct Stack {
-  static constexpr size_t kGuardBytes = 64 * 1024;  // unmapped, below
+  static constexpr size_t kGuardBytes = 64 * 1024;  // below; unmapped in the first thousands
 
   char* base = nullptr;
   size_t size = 0;
