@@ -27,6 +27,14 @@ inline float Epsilon(ActivationType type) {
   return type == ActivationType::kBf16 ? 1.0f / 128 : 1.0f / 1024;
 }
 
+// Where each thread of a kernel costs many times what it does elsewhere: tests of many rows take
+// fewer.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool kSanitized = true;
+#else
+inline constexpr bool kSanitized = false;
+#endif
+
 inline void CheckCuda(cudaError_t error) {
   TANDEM_CHECK(error == cudaSuccess) << cudaGetErrorString(error);
 }

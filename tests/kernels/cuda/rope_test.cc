@@ -113,7 +113,7 @@ class Case {
     std::vector<uint16_t> expected_v(v.size(), kUnused);
     for (int64_t r = 0; r < rows_; ++r) {
       if (step_.row_sequence[r] < 0) continue;
-      const float* turn = &cos_sin_[int64_t{step_.positions[r]} * shape_.dims];
+      const float* turn = cos_sin_.data() + int64_t{step_.positions[r]} * shape_.dims;
       for (int h = 0; h < shape_.q_heads; ++h) {
         Turn(&expected[r * cols + h * shape_.head_dim], shape_,
              shape_.norms ? q_norm_.data() : nullptr, turn);
@@ -164,8 +164,7 @@ TEST(CudaRope, AdjacentPairs) {
   RunAll({{64, 64, 1, 1, RopePairs::kAdjacent, false},
           {96, 96, 9, 3, RopePairs::kAdjacent, false},
           {128, 128, 4, 1, RopePairs::kAdjacent, false},
-          {64, 22, 3, 1, RopePairs::kAdjacent, false},   // a part of the head
-          {64, 0, 2, 1, RopePairs::kAdjacent, false}});  // none of it
+          {64, 22, 3, 1, RopePairs::kAdjacent, false}});  // a part of the head
 }
 
 TEST(CudaRope, PairsInHalves) {

@@ -266,10 +266,10 @@ TEST(CudaSample, DrawsWhatTheReferenceDraws) {
   Random random(11);
   int rows = 0, close = 0;
   for (int32_t vocab : {1, 2, 7, 31, 256, 1000, 4096, 4097}) {
-    const int steps = vocab <= 256 ? 8 : 2;
+    const int steps = testing::kSanitized ? 1 : vocab <= 256 ? 8 : 2;
     for (int s = 0; s < steps; ++s) {
       Step step{.vocab = vocab, .parts = random.Int(1, 3), .logits = {}, .rows = {}};
-      for (int r = 0; r < 40; ++r) {
+      for (int r = 0; r < (testing::kSanitized ? 12 : 40); ++r) {
         SamplingParams params = RandomParams(random, vocab);
         if (random.Int(0, 3) == 0) params.num_logprobs = random.Int(0, kMaxTopLogprobs);
         if (random.Int(0, 9) == 0) params.forced_token = random.Int(0, vocab - 1);
@@ -281,7 +281,7 @@ TEST(CudaSample, DrawsWhatTheReferenceDraws) {
     }
   }
   // What rounding decides is rare, or it would hide errors.
-  EXPECT_LE(close, rows / 200) << "of " << rows;
+  EXPECT_LE(close, 1 + rows / 200) << "of " << rows;
   RecordProperty("rows", rows);
   RecordProperty("differ_by_rounding", close);
   std::printf("%d of %d rows differ by rounding\n", close, rows);
@@ -293,8 +293,10 @@ TEST(CudaSample, PenaltiesLowerWhatIsInTheSequence) {
   Random random(14);
   int close = 0;
   for (int32_t vocab : {5, 300, 9000}) {
+    if (testing::kSanitized && vocab == 5) continue;
     Step step{.vocab = vocab, .parts = 2, .logits = {}, .rows = {}};
-    for (int r = 0; r < 40; ++r) {
+    const int rows = testing::kSanitized ? 10 : 40;
+    for (int r = 0; r < rows; ++r) {
       SamplingParams params = RandomParams(random, vocab);
       const float repetitions[] = {1, 1.3f, 0.8f}, others[] = {0, 0.5f, -1, 2};
       params.repetition_penalty = repetitions[random.Int(0, 2)];
@@ -304,7 +306,7 @@ TEST(CudaSample, PenaltiesLowerWhatIsInTheSequence) {
       step.logits.push_back(RandomLogits(random, vocab));
       std::vector<int32_t> tokens(random.Int(0, 600));
       for (int32_t& token : tokens) token = random.Int(0, std::min(vocab - 1, 40)) * 113 % vocab;
-      step.rows.push_back({params, r, 39 - r, 0});
+      step.rows.push_back({params, r, rows - 1 - r, 0});
       step.rows.back().num_prompt_tokens = random.Int(0, static_cast<int>(tokens.size()));
       step.tokens.insert(step.tokens.begin(), tokens);
     }
@@ -318,7 +320,7 @@ TEST(CudaSample, LargeVocabularies) {
   const Stream stream;
   Random random(12);
   int close = 0;
-  for (int32_t vocab : {33000, 128256}) {
+  for (int32_t vocab : {33000, testing::kSanitized ? 40001 : 128256}) {
     Step step{.vocab = vocab, .parts = 2, .logits = {}, .rows = {}};
     const SamplingParams kinds[] = {{},
                                     {.temperature = 1, .seed = 1},
@@ -355,7 +357,7 @@ TEST(CudaSample, TiesAtTheCut) {
   const std::vector<float> logits = {0, 1, 1, 3, 1, 1, 0, 1, 1};
   for (int kind = 0; kind < 2; ++kind) {
     Step step{.vocab = 9, .parts = 1, .logits = {}, .rows = {}};
-    for (int i = 0; i < 40; ++i) {
+    for (int i = 0; i < (testing::kSanitized ? 8 : 40); ++i) {
       SamplingParams params{.temperature = 5, .seed = static_cast<uint64_t>(i)};
       if (kind == 0) params.top_k = 3;
       if (kind == 1) params.top_p = 0.4f;
