@@ -24,14 +24,14 @@ struct Board {
   }
 };
 
-class IpcTest : public RuntimeTest {
+class ForkedIpcTest : public RuntimeTest {
  protected:
-  IpcTest() {
+  ForkedIpcTest() {
     void* page =
         mmap(nullptr, sizeof(Board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     board_ = new (page) Board;
   }
-  ~IpcTest() override { munmap(board_, sizeof(Board)); }
+  ~ForkedIpcTest() override { munmap(board_, sizeof(Board)); }
 
   // Runs `function` in another process, which owns device 1.
   pid_t InChild(const std::function<void()>& function) {
@@ -51,7 +51,7 @@ class IpcTest : public RuntimeTest {
   Board* board_ = nullptr;
 };
 
-TEST_F(IpcTest, ProcessesSeeEachOthersMemory) {
+TEST_F(ForkedIpcTest, ProcessesSeeEachOthersMemory) {
   const pid_t child = InChild([&] {
     int* own = DeviceArray<int>(100);
     ASSERT_CUDA(cudaMemsetAsync(own, 0, 400, stream_));
@@ -85,7 +85,7 @@ TEST_F(IpcTest, ProcessesSeeEachOthersMemory) {
   Join(child);
 }
 
-TEST_F(IpcTest, HandlesOfTheDeadAndOfOneselfAreRefused) {
+TEST_F(ForkedIpcTest, HandlesOfTheDeadAndOfOneselfAreRefused) {
   Join(InChild([&] { ASSERT_CUDA(cudaIpcGetMemHandle(&board_->handle, DeviceArray<int>(1))); }));
   void* memory = nullptr;
   EXPECT_NE(cudaIpcOpenMemHandle(&memory, board_->handle, cudaIpcMemLazyEnablePeerAccess),
@@ -100,7 +100,7 @@ TEST_F(IpcTest, HandlesOfTheDeadAndOfOneselfAreRefused) {
   EXPECT_CUDA(cudaFreeHost(pinned));
 }
 
-TEST_F(IpcTest, PeersAreReachedAsTheMachineHasIt) {
+TEST_F(ForkedIpcTest, PeersAreReachedAsTheMachineHasIt) {
   for (const bool access : {true, false}) {
     Options options = GetOptions();
     options.peer_access = access;

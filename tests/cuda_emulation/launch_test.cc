@@ -6,6 +6,14 @@ namespace {
 
 class LaunchTest : public RuntimeTest {
  protected:
+  // Launches go into a graph that never runs: what is tested comes before.
+  LaunchTest() { EXPECT_CUDA(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal)); }
+  ~LaunchTest() override {
+    cudaGraph_t graph = nullptr;
+    EXPECT_CUDA(cudaStreamEndCapture(stream_, &graph));
+    EXPECT_CUDA(cudaGraphDestroy(graph));
+  }
+
   cudaError_t Launch(dim3 grid, dim3 block, size_t shared = 0, bool cooperative = false) {
     GridLaunch launch;
     launch.name = "Empty";

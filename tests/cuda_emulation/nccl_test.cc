@@ -128,7 +128,7 @@ TEST_F(NcclTest, OperationsBetweenThreads) {
   }
 }
 
-TEST_F(NcclTest, OperationsBetweenProcesses) {
+TEST_F(NcclTest, OperationsBetweenForkedProcesses) {
   for (const int size : {2, 4}) {
     RunProcesses(size, [&](int r, const ncclUniqueId& id) { AllOperations(r, id, size); });
   }
