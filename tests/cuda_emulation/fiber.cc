@@ -53,8 +53,10 @@ constexpr size_t kColorBytes = 192;
 }  // namespace
 
 StackPool::~StackPool() {
-  for (const Stack& stack : free_)
+  for (const Stack& stack : free_) {
+    Unpoison(stack.base, stack.size);  // or what is mapped there next begins with these frames
     munmap(stack.base - Stack::kGuardBytes, stack.size + Stack::kGuardBytes);
+  }
 }
 
 Stack StackPool::Take() {
