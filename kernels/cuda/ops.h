@@ -197,7 +197,7 @@ void SiluMul(const Matrix& out,   // [T, F]
              const Matrix& up,    // [T, F]
              cudaStream_t stream);
 
-// ---- quant_matmul.cu: see quant_weight.h for the packed layout.
+// ---- quant_matmul.cu: see quant_layout.h; packed by quant_weight.h.
 
 // A quantized weight [N, K] in this device's layout.
 struct QuantWeight {

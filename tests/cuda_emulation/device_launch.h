@@ -41,6 +41,12 @@ namespace tandem::kernels::cuda {
 
 template <auto kKernel, class... Args>
 void Launch(const LaunchConfig& config, Args... args) {
+  if (config.shared_bytes > 48 * 1024) {  // as under nvcc
+    static const cudaError_t opted_in = cudaFuncSetAttribute(
+        reinterpret_cast<const void*>(kKernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+        static_cast<int>(config.shared_bytes));
+    static_cast<void>(opted_in);
+  }
   emulation::GridLaunch launch;
   launch.name = emulation::KernelName<kKernel>();
   launch.kernel = reinterpret_cast<const void*>(kKernel);
