@@ -231,16 +231,6 @@ bool Block::WakeWaitingForPrimary() {
   return any;
 }
 
-Thread* Block::First() {
-  const int w = std::countr_zero(runnable_warps_);
-  return &At(w, std::countr_zero(warps_[w].runnable));
-}
-
-Thread* Block::Last() {
-  const int w = 31 - std::countl_zero(runnable_warps_);
-  return &At(w, 31 - std::countl_zero(warps_[w].runnable));
-}
-
 Thread* Block::Any(uint64_t draw) {
   const int w = PickBit(runnable_warps_, draw & 0xFFFFFFFF);
   return &At(w, PickBit(warps_[w].runnable, draw >> 32));

@@ -5,6 +5,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <bit>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -101,8 +102,14 @@ class Block {
 
   // The runnable thread that comes first, last, or after a draw.
   bool runnable() const { return runnable_warps_ != 0; }
-  Thread* First();
-  Thread* Last();
+  Thread* First() {
+    const int w = std::countr_zero(runnable_warps_);
+    return &At(w, std::countr_zero(warps_[w].runnable));
+  }
+  Thread* Last() {
+    const int w = 31 - std::countl_zero(runnable_warps_);
+    return &At(w, 31 - std::countl_zero(warps_[w].runnable));
+  }
   Thread* Any(uint64_t draw);
 
   bool done() const { return num_exited_ == num_threads_; }

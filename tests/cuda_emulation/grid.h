@@ -4,6 +4,11 @@
 //
 // Several OS threads may each run a grid at the same time (ranks of one process that wait for each
 // other's flags); fibers never change the OS thread.
+//
+// What it costs (emulation_speed, release, a busy core): a thread 55 ns, with its first wait 200;
+// a barrier 40 ns for each thread; a warp collective 2 us for the warp, mma 4 us. So a kernel is
+// slow here by its waits, not by its arithmetic: one WarpSum is five times cheaper than its five
+// shuffles. Under TSan a thread costs 0.2 to 0.5 ms: small shapes.
 #pragma once
 
 #include <cuda_runtime_api.h>

@@ -88,10 +88,6 @@ bool InstallHandlers() {
 
 }  // namespace
 
-bool Site::operator==(const Site& other) const {
-  return line == other.line && (file == other.file || std::strcmp(file, other.file) == 0);
-}
-
 std::string Describe(const Site& site) {
   const char* slash = std::strrchr(site.file, '/');
   return fmt::format("{}:{}", slash == nullptr ? site.file : slash + 1, site.line);

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <cstddef>
+#include <cstring>
 #include <string>
 #include <string_view>
 
@@ -16,7 +17,10 @@ struct Site {
   const char* file = nullptr;
   int line = 0;
 
-  bool operator==(const Site& other) const;  // the same text, wherever the string lies
+  // The same text, wherever the string lies.
+  bool operator==(const Site& other) const {
+    return line == other.line && (file == other.file || std::strcmp(file, other.file) == 0);
+  }
 };
 std::string Describe(const Site& site);  // "rms_norm.cu:40"
 
