@@ -89,6 +89,9 @@ endfunction()
 # become part of gpu_selftest, so they use device memory through the CUDA runtime alone.
 function(tandem_cuda_test name)
   cmake_parse_arguments(A "" "TSAN_FILTER;TIMEOUT" "SOURCES;DEPS" ${ARGN})
+  if(NOT A_TIMEOUT)
+    set(A_TIMEOUT 300)
+  endif()
   set(filter)
   if(TANDEM_TSAN AND A_TSAN_FILTER)
     set(filter --gtest_filter=${A_TSAN_FILTER})
@@ -104,7 +107,7 @@ function(tandem_cuda_test name)
     foreach(order reverse random1 random2 random3)
       string(REGEX REPLACE "random(.)" "random,cp_async=random,seed=\\1" policy ${order})
       add_test(NAME ${name}_${order} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-      set_tests_properties(${name}_${order} PROPERTIES TIMEOUT 300
+      set_tests_properties(${name}_${order} PROPERTIES TIMEOUT ${A_TIMEOUT}
         ENVIRONMENT "TANDEM_EMULATION=policy=${policy},streams=deferred")
     endforeach()
   endif()
