@@ -159,9 +159,14 @@ bool PlanRing::Publish(const StepPlan& plan, Nanos limit) {
   return true;
 }
 
-PlanRing::Next PlanRing::WaitNext(int rank, StepPlan& plan) {
+bool PlanRing::HasNext(int rank, int ahead) const {
+  const uint32_t index = progress(rank).done.load(std::memory_order_relaxed) + ahead;
+  return header_->published.load(std::memory_order_acquire) != index;
+}
+
+PlanRing::Next PlanRing::WaitNext(int rank, StepPlan& plan, int ahead) {
   Progress& mine = progress(rank);
-  const uint32_t index = mine.done.load(std::memory_order_relaxed);
+  const uint32_t index = mine.done.load(std::memory_order_relaxed) + ahead;
   for (;;) {
     const uint32_t seen = header_->bell.count();
     // Read before `published`: what was published before a shutdown is still run.

@@ -43,10 +43,12 @@ class PlanRing {
 
   enum class Next { kPlan, kShutdown, kAborted };
 
-  // A rank's model thread: waits for the plan after the last one it was done with. The plan's spans
-  // are valid until Done().
-  Next WaitNext(int rank, StepPlan& plan);
-  void Done(int rank);
+  // A rank's model thread: waits for the plan that follows the last one it was done with, and
+  // `ahead` more that it was given since. The plan's spans are valid until it is done with it.
+  Next WaitNext(int rank, StepPlan& plan, int ahead = 0);
+  // Whether WaitNext would not wait for that plan.
+  bool HasNext(int rank, int ahead) const;
+  void Done(int rank);  // with the oldest plan it was given
 
   // How far a rank whose memory is another one has come; less than is known already changes
   // nothing.

@@ -78,6 +78,7 @@ std::span<std::byte> Bytes(T* data, size_t count) {
 
 StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Load(const ShardOptions& options,
                                                          kernels::Communicator& comm) {
+  if (options.gpu != nullptr) return options.gpu->load(options, comm);
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<gguf::File> file, gguf::File::Open(options.model_path));
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<ModelRunner> runner,
                           LlamaRunner::Make(options, std::move(file), comm));
@@ -85,6 +86,7 @@ StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Load(const ShardOptions& opt
 }
 
 StatusOr<int> ModelRunner::Check(const ShardOptions& options, int rank, int tp) {
+  if (options.gpu != nullptr) return options.gpu->check(options, rank, tp);
   TANDEM_ASSIGN_OR_RETURN(const std::unique_ptr<gguf::File> file,
                           gguf::File::Open(options.model_path));
   TANDEM_ASSIGN_OR_RETURN(const LlamaConfig config, ReadLlamaConfig(*file));
@@ -183,17 +185,18 @@ void LlamaRunner::AllocateStep() {
   all_drawn_.resize(seqs);
 }
 
-Status LlamaRunner::Run(const StepPlan& plan, std::span<RowResult> results) {
-  TANDEM_CHECK(slots_.has_value()) << "Run before Prepare";
-  TANDEM_CHECK(results.size() >= plan.rows.size()) << results.size() << " results";
+Status LlamaRunner::Begin(const StepPlan& plan) {
+  TANDEM_CHECK(slots_.has_value()) << "Begin before Prepare";
   if (last_step_ && plan.step != *last_step_ + 1) {
     return Internal("rank {} was given step {} after step {}", comm_.rank(), plan.step,
                     *last_step_);
   }
   last_step_ = plan.step;
+  plan_ = plan;
+  in_ = nullptr;
   if (plan.idle()) {
     comm_.Barrier();
-    return comm_.Poll();
+    return OkStatus();
   }
   const StepInputs& in = slots_->Apply(plan);
   for (const int32_t token : in.tokens) {
@@ -201,14 +204,20 @@ Status LlamaRunner::Run(const StepPlan& plan, std::span<RowResult> results) {
       return Internal("token {} in a plan; the vocabulary has {}", token, config_.vocab);
     }
   }
+  in_ = &in;
   Forward(in);
-  for (size_t i = 0; i < plan.rows.size(); ++i) results[i].token = -1;
   num_drawn_ = NumDrawn(static_cast<int>(in.sampled.size()), comm_.rank());
   if (!in.sampled.empty()) {
     Logits(in);
     Sample(plan, in);
-    Publish(plan, in, results);
   }
+  return OkStatus();
+}
+
+Status LlamaRunner::Finish(std::span<RowResult> results) {
+  TANDEM_CHECK(results.size() >= plan_.rows.size()) << results.size() << " results";
+  for (size_t i = 0; i < plan_.rows.size(); ++i) results[i].token = -1;
+  if (in_ != nullptr && !in_->sampled.empty()) Publish(results);
   return comm_.Poll();
 }
 
@@ -316,9 +325,9 @@ void LlamaRunner::Sample(const StepPlan& plan, const StepInputs& in) {
                   Bytes(all_drawn_.data(), sampled));
 }
 
-void LlamaRunner::Publish(const StepPlan& plan, const StepInputs& in,
-                          std::span<RowResult> results) {
+void LlamaRunner::Publish(std::span<RowResult> results) {
   static_assert(kernels::kMaxTopLogprobs == kMaxLogprobs);
+  const StepInputs& in = *in_;
   const int sampled = static_cast<int>(in.sampled.size());
   const kernels::SampledToken* next = all_drawn_.data();
   for (int rank = 0; rank < tp(); ++rank) {
@@ -329,7 +338,7 @@ void LlamaRunner::Publish(const StepPlan& plan, const StepInputs& in,
       result.num_top = next->num_top;
       std::copy_n(next->top_ids, next->num_top, result.top_ids);
       std::copy_n(next->top_logprobs, next->num_top, result.top_logprobs);
-      slots_->SetSampled(plan.rows[in.sampled[i]].slot, next->token);
+      slots_->SetSampled(plan_.rows[in.sampled[i]].slot, next->token);
     }
   }
 }

@@ -30,7 +30,8 @@ class LlamaRunner final : public ModelRunner {
 
   const ModelInfo& info() const override { return info_; }
   Status Prepare(int num_blocks) override;
-  Status Run(const StepPlan& plan, std::span<RowResult> results) override;
+  Status Begin(const StepPlan& plan) override;
+  Status Finish(std::span<RowResult> results) override;
 
   // Of the step that ran last, [rows, vocab]: row i is that of the (i * tp + rank)-th plan row that
   // sampled. For tests that need more than the most likely tokens.
@@ -50,7 +51,7 @@ class LlamaRunner final : public ModelRunner {
   // Fills logits_, one row for each sampled row that this rank draws.
   void Logits(const StepInputs& in);
   void Sample(const StepPlan& plan, const StepInputs& in);
-  void Publish(const StepPlan& plan, const StepInputs& in, std::span<RowResult> results);
+  void Publish(std::span<RowResult> results);
 
   int tp() const { return comm_.size(); }
   // How many of `num_sampled` rows `rank` draws.
@@ -70,7 +71,9 @@ class LlamaRunner final : public ModelRunner {
   std::unique_ptr<kernels::KvCache> kv_;
   std::optional<SlotTable> slots_;
   std::optional<uint64_t> last_step_;
-  int num_drawn_ = 0;  // rows of logits_ in use
+  StepPlan plan_;                   // begun, not finished
+  const StepInputs* in_ = nullptr;  // of it; null: it is idle
+  int num_drawn_ = 0;               // rows of logits_ in use
 
   // Step memory, sized for the largest plan. T tokens, S sampled rows; the rest as in LlamaLayer.
   std::vector<float> x_, normed_, partial_;       // [T, H]
