@@ -9,6 +9,10 @@
 #include "worker/sim_process.h"
 #include "worker/worker_process.h"
 
+#ifdef TANDEM_HAS_CUDA
+#include "worker/model/cuda/backend.h"
+#endif
+
 namespace {
 
 using tandem::worker::kExitMistake;
@@ -21,6 +25,15 @@ struct Arguments {
   int rank = -1;
   std::string model;
 };
+
+// What `device: cuda` means to this build.
+const tandem::model::DeviceBackend* Gpu() {
+#ifdef TANDEM_HAS_CUDA
+  return &tandem::model::cuda::Backend();
+#else
+  return nullptr;
+#endif
+}
 
 int Complain(const std::string& line) {
   std::fprintf(stderr, "%s\n", line.c_str());
@@ -62,7 +75,7 @@ int Run(const Arguments& arguments) {
                 : fmt::format("worker {}/{}", arguments.group, arguments.rank));
   if (!log.ok()) return Complain(std::string(tandem::Message(log)));
   if (simulated) return tandem::worker::RunSimulated(*cluster, groups, arguments.group);
-  return tandem::worker::RunWorker(*cluster, *groups.front(), arguments.rank);
+  return tandem::worker::RunWorker(*cluster, *groups.front(), arguments.rank, Gpu());
 }
 
 }  // namespace

@@ -38,6 +38,7 @@ constexpr Nanos kMinSilenceLimit = 5 * kSecond;  // while loading: a busy machin
 constexpr int kSignalsApartMs = 20;
 constexpr Nanos kGoodbyeFlush = 200 * kMillisecond;
 constexpr Nanos kPeersEnd = kSecond;  // before ranks that have not ended are killed
+constexpr Nanos kAbortLimit = 500 * kMillisecond;
 
 int BlockSignals() {
   sigset_t signals;
@@ -65,6 +66,8 @@ int ExitFor(const Status& status) {
     case StatusCode::kNotFound:
     case StatusCode::kUnimplemented:
       return kExitMistake;
+    case StatusCode::kFailedPrecondition:
+      return kExitNoDevice;
     case StatusCode::kUnavailable:
       return kExitGroupLost;
     default:
@@ -74,11 +77,13 @@ int ExitFor(const Status& status) {
 
 class Process {
  public:
-  Process(const config::Cluster& cluster, const config::Group& group, int rank)
+  Process(const config::Cluster& cluster, const config::Group& group, int rank,
+          const model::DeviceBackend* gpu)
       : cluster_(cluster),
         group_(group),
         served_(cluster.ModelOf(group)),
         rank_(rank),
+        gpu_(gpu),
         signals_(BlockSignals()) {
     TANDEM_CHECK(signals_.valid()) << "no descriptors left";
   }
@@ -94,6 +99,8 @@ class Process {
 
  private:
   model::ShardOptions ShardOptionsOf() const;
+  bool OnGpu() const { return group_.device == "cuda"; }
+  int DeviceIndex() const;
   Status CheckModel();
   Status Meet();
   link::RankLinkOptions LinkOptions() const;
@@ -111,6 +118,7 @@ class Process {
   [[noreturn]] void EndLost(const std::string& reason);
   // For the main thread: the watchdog ends the process.
   [[noreturn]] void WaitForTheEnd(const Status& why);
+  void AbortDevice();
   void EndPeers();
   engine::EngineOptions EngineOptionsFor(int num_blocks) const;
   link::RouterLinkOptions RouterOptions(link::Bell& bell) const;
@@ -119,11 +127,13 @@ class Process {
   const config::Group& group_;
   const config::Model& served_;
   const int rank_;
+  const model::DeviceBackend* const gpu_;
   link::UniqueFd signals_;
   std::unique_ptr<link::RankLink> ranks_;
   std::unique_ptr<kernels::Communicator> comm_;
   kernels::GlooCommunicator* hosts_comm_ = nullptr;  // comm_, if the ranks are on several hosts
   std::unique_ptr<model::ModelRunner> model_;
+  std::atomic<model::ModelRunner*> loaded_{nullptr};  // for the watchdog's thread
   int num_blocks_ = 0;
   std::unique_ptr<link::RouterLink> routers_;
   std::atomic<bool> routers_open_{false};
@@ -201,11 +211,34 @@ model::ShardOptions Process::ShardOptionsOf() const {
   options.activation_dtype = group_.activation_dtype;
   options.kv_cache_dtype = group_.kv_cache_dtype;
   options.instruction_set = group_.instruction_set;
+  options.say = [](const std::string& line) { observe::LogInfo("{}", line); };
+  if (OnGpu()) {
+    options.gpu = gpu_;
+    options.device_index = DeviceIndex();
+    options.cuda_graphs = group_.cuda_graphs;
+    options.algorithms_file =
+        fmt::format("{}/{}-{}.matmul", cluster_.links.runtime_dir, group_.name, rank_);
+  }
   return options;
+}
+
+// The ranks before this one that run on the same machine have the GPUs before its own.
+int Process::DeviceIndex() const {
+  if (!group_.devices.empty()) return group_.devices[static_cast<size_t>(rank_)];
+  if (group_.hosts.size() <= 1) return rank_;
+  const auto own = group_.hosts.begin() + rank_;
+  return static_cast<int>(std::count(group_.hosts.begin(), own, *own));
 }
 
 // Before the other ranks are waited for: what is wrong with the model is said at once.
 Status Process::CheckModel() {
+  if (OnGpu() && gpu_ == nullptr) {
+    return InvalidArgument(
+        "group {} has 'device: cuda', and this tandem-worker was built without CUDA; build it "
+        "where "
+        "nvcc 12.9 or later is found, or say 'device: cpu'",
+        group_.name);
+  }
   TANDEM_ASSIGN_OR_RETURN(const int context,
                           model::ModelRunner::Check(ShardOptionsOf(), rank_, group_.tp));
   if (rank_ == 0 && served_.max_context > context) {
@@ -219,6 +252,7 @@ Status Process::Load() {
   const model::ShardOptions options = ShardOptionsOf();
   const Nanos start = MonotonicNow();
   TANDEM_ASSIGN_OR_RETURN(model_, model::ModelRunner::Load(options, *comm_));
+  loaded_.store(model_.get(), std::memory_order_release);
   observe::LogInfo("loaded {} in {} ms: {}, {} KV blocks fit", options.model_path,
                    (MonotonicNow() - start) / kMillisecond, model_->info().instruction_set,
                    model_->info().num_blocks);
@@ -367,9 +401,25 @@ void Process::EndLost(const std::string& reason) {
     observe::LogError("group {} is lost: {}", group_.name, reason);
   }
   comm_->Abort();
+  AbortDevice();
   if (known) routers_->Goodbye(reason, kGoodbyeFlush);
   if (rank_ == 0) EndPeers();
   ::_exit(told || ToldToStop(0) ? kExitDone : kExitGroupLost);
+}
+
+// What a device does for others may hold it up for ever; then the end of the process must do.
+void Process::AbortDevice() {
+  model::ModelRunner* const model = loaded_.load(std::memory_order_acquire);
+  if (model == nullptr) return;
+  auto aborted = std::make_shared<std::atomic<bool>>(false);
+  std::thread([model, aborted] {
+    model->Abort();
+    aborted->store(true, std::memory_order_release);
+  }).detach();
+  const Nanos until = MonotonicNow() + kAbortLimit;
+  while (!aborted->load(std::memory_order_acquire) && MonotonicNow() < until) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
 }
 
 void Process::EndPeers() {
@@ -385,8 +435,9 @@ void Process::EndPeers() {
 
 }  // namespace
 
-int RunWorker(const config::Cluster& cluster, const config::Group& group, int rank) {
-  return Process(cluster, group, rank).Run();
+int RunWorker(const config::Cluster& cluster, const config::Group& group, int rank,
+              const model::DeviceBackend* gpu) {
+  return Process(cluster, group, rank, gpu).Run();
 }
 
 }  // namespace tandem::worker

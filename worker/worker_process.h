@@ -7,6 +7,7 @@
 #pragma once
 
 #include "common/config/cluster_config.h"
+#include "worker/model/model_runner.h"
 
 namespace tandem::worker {
 
@@ -14,11 +15,14 @@ enum ExitCode {
   kExitDone = 0,       // told to stop, and everything was finished
   kExitFailed = 1,     // this machine cannot: no memory, no descriptor
   kExitMistake = 2,    // the operator's: one line says which
+  kExitNoDevice = 3,   // no GPU here that could be used: one line says why
   kExitGroupLost = 75  // start all ranks of the group again
 };
 
 // Blocks SIGTERM and SIGINT for good. Call on the main thread before others exist.
+// `gpu`: for groups with `device: cuda`; null: this build has none.
 // REQUIRES: 0 <= rank < group.tp; the log is set up.
-int RunWorker(const config::Cluster& cluster, const config::Group& group, int rank);
+int RunWorker(const config::Cluster& cluster, const config::Group& group, int rank,
+              const model::DeviceBackend* gpu);
 
 }  // namespace tandem::worker

@@ -28,14 +28,17 @@ struct Group {
   std::vector<std::string> hosts;
   int rendezvous_port = 0;     // ranks meet over TCP, at this port of hosts[0]; 0: on one machine
   int threads = 1;             // of each rank
-  std::string device = "cpu";  // cpu | sim
+  std::string device = "cpu";  // cpu | cuda | sim
   std::string profile;         // device sim: path of a device profile; absolute
-  int64_t kv_memory_bytes = 256 << 20;  // of the whole group, split over its ranks
-  int block_size = 16;                  // tokens; a multiple of 16
-  int max_step_tokens = 256;            // token budget of a step
+  std::vector<int> devices;    // device cuda: GPU of each rank; empty: its place on its machine
+  bool cuda_graphs = true;     // device cuda
+  // Of the whole group, split over its ranks; 0 (auto): what is free, device cuda only.
+  int64_t kv_memory_bytes = 256 << 20;
+  int block_size = 16;        // tokens; a multiple of 16
+  int max_step_tokens = 256;  // token budget of a step
   int max_seqs = 64;
-  std::string activation_dtype = "int8";  // int8 | f32
-  std::string kv_cache_dtype = "bf16";    // bf16 | f32
+  std::string activation_dtype = "int8";  // int8 | f32; device cuda: bf16 | f16
+  std::string kv_cache_dtype = "bf16";    // bf16 | f32; device cuda: the activations'
   std::string instruction_set = "auto";   // auto | avx512 | avx2 | reference
   Nanos min_watchdog = 5 * kSecond;       // a step may take max(this, 10 x predicted)
 };

@@ -150,6 +150,7 @@ void Reader::ReadItem(const Section& section, const YamlNode& node, const std::s
   }
   ReadSection(section, node, path, entries.Of(*cluster_));
   if (section.path == "groups") {
+    SettleDevice(node, &entries.group);
     CheckGroup(node, entries.group, path);
     cluster_->groups.push_back(std::move(entries.group));
   } else if (section.path == "aliases") {
@@ -220,6 +221,9 @@ void Reader::ReadValue(const Key& key, const YamlNode& node, const std::string& 
     if (key.type == KeyType::kHosts) return SetHosts(node, path, *list);
     return SetEndpoints(node, path, *list);
   }
+  if (const auto* list = std::get_if<std::vector<int>*>(&field)) {
+    return SetIntegers(key, node, path, *list);
+  }
   if (node.kind != YamlNode::Kind::kScalar || node.text.empty()) {
     const char* found = node.kind == YamlNode::Kind::kScalar ? "empty" : KindText(node);
     Add(node.at, fmt::format("'{}' is {}; {}", path, found, TypeText(key)));
@@ -233,7 +237,17 @@ Status Reader::SetScalar(const Key& key, const std::string& text, const Field& f
   switch (key.type) {
     case KeyType::kInteger:
       return SetNumber(key, ParseInteger(text), field);
+    case KeyType::kFlag:
+      if (text != "true" && text != "false") {
+        return InvalidArgument("'{}' is neither true nor false; one of them", text);
+      }
+      *std::get<bool*>(field) = text == "true";
+      return OkStatus();
     case KeyType::kBytes:
+      if (!key.zero.empty() && text == key.zero) {
+        *std::get<int64_t*>(field) = 0;
+        return OkStatus();
+      }
       return SetNumber(key, ParseBytes(text), field);
     case KeyType::kDuration:
       return SetNumber(key, ParseDuration(text), field);
@@ -259,6 +273,7 @@ Status Reader::SetScalar(const Key& key, const std::string& text, const Field& f
     case KeyType::kText:
     case KeyType::kEndpoints:
     case KeyType::kHosts:
+    case KeyType::kIntegers:
       break;
   }
   *std::get<std::string*>(field) = text;

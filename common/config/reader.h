@@ -2,6 +2,7 @@
 #pragma once
 
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -40,10 +41,18 @@ class Reader {
   Status SetFile(const Key& key, const std::string& text, std::string* field);
   void SetEndpoints(const YamlNode& node, const std::string& path, std::vector<std::string>* field);
   void SetHosts(const YamlNode& node, const std::string& path, std::vector<std::string>* field);
+  void SetIntegers(const Key& key, const YamlNode& node, const std::string& path,
+                   std::vector<int>* field);
   void CheckGroup(const YamlNode& node, const Group& group, const std::string& path);
   // replicas.cc
   void CheckNames(const YamlNode& name, const Group& group, const std::string& path);
   void CheckDevice(const YamlNode& node, const Group& group, const std::string& path);
+  void RefuseKeys(const YamlNode& node, const std::string& path,
+                  std::span<const std::string_view> keys, std::string_view why);
+  // gpus.cc
+  void SettleDevice(const YamlNode& node, Group* group);
+  void TakeGpus(int index, Group* group);
+  void CheckGpus(const YamlNode& node, const Group& group, const std::string& path);
   // hosts.cc
   void CheckHosts(const YamlNode& node, const Group& group, const std::string& path);
   void WriteOutCounts();

@@ -14,8 +14,8 @@ constexpr std::string_view kSimulated = "sim";
 
 // What a device profile says, or nothing does.
 constexpr std::string_view kNotOfSimulated[] = {
-    "hosts",          "rendezvous_port", "tp", "threads", "instruction_set", "activation_dtype",
-    "kv_cache_dtype", "kv_memory"};
+    "hosts",     "rendezvous_port", "tp",      "threads",    "instruction_set", "activation_dtype",
+    "kv_memory", "kv_cache_dtype",  "devices", "cuda_graphs"};
 
 std::string NameOf(const Group& group, int i) {
   return group.count == 1 ? group.name : fmt::format("{}-{}", group.name, i);
@@ -44,6 +44,7 @@ void Reader::CheckNames(const YamlNode& name, const Group& group, const std::str
 void Reader::CheckDevice(const YamlNode& node, const Group& group, const std::string& path) {
   const YamlNode* profile = FindValue(node, "profile");
   if (group.device != kSimulated) {
+    CheckGpus(node, group, path);
     if (profile == nullptr) return;
     Add(profile->at, fmt::format("'{}.profile' is of simulated groups; take it out, or say "
                                  "'device: sim'",
@@ -56,12 +57,15 @@ void Reader::CheckDevice(const YamlNode& node, const Group& group, const std::st
                     "configs/devices/h100-llama3-8b.yaml",
                     path));
   }
-  for (const std::string_view key : kNotOfSimulated) {
+  RefuseKeys(node, path, kNotOfSimulated,
+             "means nothing to a simulated group; take it out, its device profile says what it is");
+}
+
+void Reader::RefuseKeys(const YamlNode& node, const std::string& path,
+                        std::span<const std::string_view> keys, std::string_view why) {
+  for (const std::string_view key : keys) {
     const YamlNode* value = FindValue(node, key);
-    if (value == nullptr) continue;
-    Add(value->at, fmt::format("'{}.{}' means nothing to a simulated group; take it out, its "
-                               "device profile says what it is",
-                               path, key));
+    if (value != nullptr) Add(value->at, fmt::format("'{}.{}' {}", path, key, why));
   }
 }
 
@@ -72,6 +76,7 @@ void Reader::WriteOutCounts() {
       all.push_back(entry);
       all.back().entry = entry.name;
       all.back().name = NameOf(entry, i);
+      if (entry.count > 1) TakeGpus(i, &all.back());
     }
   }
   cluster_->groups = std::move(all);

@@ -132,8 +132,22 @@ std::vector<Key> GroupShapeKeys() {
        .name = "device",
        .type = KeyType::kChoice,
        .field = [](T t) -> Field { return &t.group.device; },
-       .help = "What computes; `sim`: nothing does, steps only take the time of a `profile`",
-       .choices = {"cpu", "sim"}},
+       .help = "What computes: this machine's cores, a GPU for each rank, or (`sim`) nothing, and "
+               "steps only take the time of a `profile`",
+       .choices = {"cpu", "cuda", "sim"}},
+      {.section = "groups",
+       .name = "devices",
+       .type = KeyType::kIntegers,
+       .field = [](T t) -> Field { return &t.group.devices; },
+       .help = "`device: cuda`: the GPU of each rank, as CUDA counts them; without it the ranks of "
+               "a machine have its GPUs 0, 1, ...",
+       .max = 63},
+      {.section = "groups",
+       .name = "cuda_graphs",
+       .type = KeyType::kFlag,
+       .field = [](T t) -> Field { return &t.group.cuda_graphs; },
+       .help = "`device: cuda`: steps of decodes alone are launched as a whole; `false` only to "
+               "look for a fault"},
       {.section = "groups",
        .name = "profile",
        .type = KeyType::kFile,
@@ -149,13 +163,15 @@ std::vector<Key> GroupShapeKeys() {
        .name = "activation_dtype",
        .type = KeyType::kChoice,
        .field = [](T t) -> Field { return &t.group.activation_dtype; },
-       .help = "What quantized weights are multiplied with; `f32` is exact and slow",
-       .choices = {"int8", "f32"}},
+       .help = "What weights are multiplied with: `int8` (quantized weights only) or `f32`, exact "
+               "and slow, on a CPU; `bf16`, the default there, or `f16` with `device: cuda`",
+       .choices = {"int8", "f32", "bf16", "f16"}},
       {.section = "groups",
        .name = "kv_cache_dtype",
        .type = KeyType::kChoice,
        .field = [](T t) -> Field { return &t.group.kv_cache_dtype; },
-       .help = "How keys and values are kept; `f32` takes twice the memory",
+       .help = "How a CPU keeps keys and values; `f32` takes twice the memory. With `device: cuda` "
+               "as the activations",
        .choices = {"bf16", "f32"}},
   };
 }
@@ -166,9 +182,11 @@ std::vector<Key> GroupLimitKeys() {
        .name = "kv_memory",
        .type = KeyType::kBytes,
        .field = [](T t) -> Field { return &t.group.kv_memory_bytes; },
-       .help = "KV cache of the whole group, split over its ranks",
+       .help = "KV cache of the whole group, split over its ranks; `auto`, the default with "
+               "`device: cuda` and only there: what its GPUs have left",
        .min = kMiB,
-       .max = 16384 * kGiB},
+       .max = 16384 * kGiB,
+       .zero = "auto"},
       {.section = "groups",
        .name = "block_size",
        .type = KeyType::kInteger,
@@ -181,7 +199,8 @@ std::vector<Key> GroupLimitKeys() {
        .name = "max_step_tokens",
        .type = KeyType::kInteger,
        .field = [](T t) -> Field { return &t.group.max_step_tokens; },
-       .help = "Token budget of a step: bounds how long a running reply waits for a new prompt",
+       .help = "Token budget of a step: bounds how long a running reply waits for a new prompt; "
+               "with `device: cuda` 2048 unless said",
        .min = 1,
        .max = 8192},
       {.section = "groups",
@@ -384,6 +403,12 @@ std::vector<Key> AllKeys() {
 }
 
 std::string FieldText(KeyType type, const Field& field) {
+  if (const auto* flag = std::get_if<bool*>(&field)) return **flag ? "true" : "false";
+  if (const auto* numbers = std::get_if<std::vector<int>*>(&field)) {
+    std::vector<std::string> texts;
+    for (const int number : **numbers) texts.push_back(fmt::format("{}", number));
+    return texts.empty() ? "none" : fmt::format("[{}]", Join(texts, ", "));
+  }
   if (const auto* number = std::get_if<int*>(&field)) {
     return type == KeyType::kBytes ? FormatBytes(**number) : fmt::format("{}", **number);
   }
@@ -462,8 +487,12 @@ std::string TypeText(const Key& key) {
         return fmt::format("multiple of {}, {} to {}", key.multiple, key.min, key.max);
       }
       return fmt::format("integer, {} to {}", key.min, key.max);
+    case KeyType::kFlag:
+      return "true or false";
     case KeyType::kBytes:
-      return fmt::format("size, {} to {}", FormatBytes(key.min), FormatBytes(key.max));
+      return fmt::format("{}size, {} to {}",
+                         key.zero.empty() ? "" : fmt::format("{} or ", key.zero),
+                         FormatBytes(key.min), FormatBytes(key.max));
     case KeyType::kDuration:
       return fmt::format("duration, {} to {}", FormatDuration(key.min), FormatDuration(key.max));
     case KeyType::kChoice:
@@ -474,12 +503,17 @@ std::string TypeText(const Key& key) {
       return "list of endpoints";
     case KeyType::kHosts:
       return "list of hosts";
+    case KeyType::kIntegers:
+      return fmt::format("list of integers, {} to {}", key.min, key.max);
   }
   return "";
 }
 
 std::string ValueText(const Key& key, const Target& target) {
-  return FieldText(key.type, key.field(target));
+  const Field field = key.field(target);
+  const auto* const* bytes = std::get_if<int64_t*>(&field);
+  if (bytes != nullptr && **bytes == 0 && !key.zero.empty()) return std::string(key.zero);
+  return FieldText(key.type, field);
 }
 
 std::string DefaultText(const Key& key) {

@@ -20,12 +20,14 @@ enum class KeyType {
   kNewFile,    // path of a file that is made when absent; relative to the cluster file
   kFolder,     // path of a folder; relative to the cluster file
   kInteger,    // min to max, a multiple of `multiple`
-  kBytes,      // min to max
+  kFlag,       // true or false
+  kBytes,      // min to max; or `zero`, which is 0
   kDuration,   // min to max
   kChoice,     // one of `choices`
   kAddress,    // IP address and port
   kEndpoints,  // list of what CheckEndpoint accepts
   kHosts,      // list of what CheckHost accepts
+  kIntegers,   // list of integers, each min to max, none twice
 };
 
 // What a key sets.
@@ -33,7 +35,8 @@ struct AddressField {
   std::string* host;
   int* port;
 };
-using Field = std::variant<int*, int64_t*, std::string*, std::vector<std::string>*, AddressField>;
+using Field = std::variant<int*, int64_t*, bool*, std::string*, std::vector<std::string>*,
+                           std::vector<int>*, AddressField>;
 
 // What is being filled in: the cluster and, of each list, the entry being read. Keys of other
 // sections ignore those.
@@ -67,7 +70,8 @@ struct Key {
   int64_t multiple = 1;
   std::vector<std::string> choices = {};
   bool required = false;
-  bool live = false;  // a running router reads it again
+  bool live = false;           // a running router reads it again
+  std::string_view zero = {};  // text of a size that stands for 0; empty: none does
 };
 
 struct Section {

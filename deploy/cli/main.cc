@@ -160,7 +160,8 @@ int Main(int argc, char** argv) {
       "  worker    One rank of a group; up starts all\n"
       "  bench     Load test of any OpenAI endpoint; bench NAME: tandem-bench-NAME\n"
       "  simulate  Recorded traffic through routing and engine in virtual time\n"
-      "Exit codes: 0 done, or stopped on request; 2 a mistake of the operator's; 1 other.");
+      "Exit codes: 0 done, or stopped on request; 2 a mistake of the operator's; 3 no GPU "
+      "for 'device: cuda'; 1 other.");
   UpOptions options;
   CLI::App* check = app.add_subcommand("check", "Name every mistake in a cluster file");
   AddFileOptions(check, &options);

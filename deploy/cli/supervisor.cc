@@ -24,6 +24,7 @@ using observe::LogInfo;
 using observe::LogWarn;
 
 constexpr int kOperatorMistake = 2;
+constexpr int kNoDevice = 3;                // of a worker: no other start would find a GPU either
 constexpr Nanos kAfterKill = 10 * kSecond;  // only a process stuck in the kernel takes longer
 
 bool Runs(const auto& unit) {
@@ -219,9 +220,10 @@ void Supervisor::OnExit(Unit& unit, const Process& process, int wait_status) {
     if (phase_ == Phase::kDraining && !unit.spec.is_router) FailUnit(unit);
     return;
   }
-  if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == kOperatorMistake) {
+  const int code = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : -1;
+  if (code == kOperatorMistake || code == kNoDevice) {
     LogError("{} {}: see what it said above; stopping", process.spec.name, how);
-    exit_code_ = kOperatorMistake;
+    exit_code_ = code;
     BeginStop();
     return;
   }

@@ -77,7 +77,7 @@ TEST(Reader, NamesWrongShapes) {
        "router, links, log"},
       {InGroup("tp: [2]"), "c.yaml:4:9: 'groups[0].tp' is a list; integer, 1 to 64"},
       {InGroup("tp:"), "c.yaml:4:5: 'groups[0].tp' is nothing; integer, 1 to 64"},
-      {InGroup("device: ''"), "c.yaml:4:13: 'groups[0].device' is empty; cpu or sim"},
+      {InGroup("device: ''"), "c.yaml:4:13: 'groups[0].device' is empty; cpu or cuda or sim"},
       {InLinks("routers: tcp://127.0.0.1:8100"),
        "c.yaml:4:12: 'links.routers' is a single value; a list of 1 to 64 endpoints like "
        "tcp://192.168.1.5:8100"},
@@ -116,7 +116,7 @@ TEST(Reader, NamesValuesOutOfRange) {
        "c.yaml:4:16: 'groups[0].kv_memory': '256' has no unit; a whole number of B, KiB, MiB, GiB "
        "or TiB"},
       {InGroup("kv_memory: 1KiB"),
-       "c.yaml:4:16: 'groups[0].kv_memory': 1KiB is out of range; size, 1MiB to 16TiB"},
+       "c.yaml:4:16: 'groups[0].kv_memory': 1KiB is out of range; auto or size, 1MiB to 16TiB"},
       {InGroup("min_watchdog: 5"),
        "c.yaml:4:19: 'groups[0].min_watchdog': '5' has no unit; a whole number of ms, s, m or h"},
       {InGroup("min_watchdog: 1ms"),
@@ -134,8 +134,8 @@ TEST(Reader, NamesValuesOutOfRange) {
 
 TEST(Reader, NamesWhatIsNotSupported) {
   ExpectAll({
-      {InGroup("device: cuda"),
-       "c.yaml:4:13: 'groups[0].device': 'cuda' is not supported; cpu or sim"},
+      {InGroup("device: tpu"),
+       "c.yaml:4:13: 'groups[0].device': 'tpu' is not supported; cpu or cuda or sim"},
       {InGroup("activation_dtype: int4"),
        "c.yaml:4:23: 'groups[0].activation_dtype': 'int4' is unknown; did you mean 'int8'?"},
       {InGroup("instruction_set: neon"),

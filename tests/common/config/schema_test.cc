@@ -60,6 +60,8 @@ TEST(Schema, EachKeySetsAFieldOfItsOwn) {
     if (const auto* address = std::get_if<AddressField>(&field)) place = address->port;
     if (const auto* p = std::get_if<int*>(&field)) place = *p;
     if (const auto* p = std::get_if<int64_t*>(&field)) place = *p;
+    if (const auto* p = std::get_if<bool*>(&field)) place = *p;
+    if (const auto* p = std::get_if<std::vector<int>*>(&field)) place = *p;
     if (const auto* p = std::get_if<std::string*>(&field)) place = *p;
     if (const auto* p = std::get_if<std::vector<std::string>*>(&field)) place = *p;
     EXPECT_TRUE(fields.insert(place).second) << key.section << "." << key.name;
