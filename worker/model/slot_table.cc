@@ -6,9 +6,10 @@
 
 namespace tandem::model {
 
-SlotTable::SlotTable(const PlanLimits& limits, int num_blocks)
+SlotTable::SlotTable(const PlanLimits& limits, int num_blocks, LastSampled last_sampled)
     : limits_(limits),
       num_blocks_(num_blocks),
+      last_sampled_(last_sampled),
       slots_(limits.max_rows),
       blocks_(static_cast<size_t>(limits.max_rows) * limits.max_blocks_per_seq),
       block_tokens_(static_cast<size_t>(num_blocks) * limits.block_size),
@@ -80,8 +81,10 @@ void SlotTable::AppendTokens(const StepPlan& plan, const PlanRow& row) {
       << "slot " << row.slot << " has " << slot.length + row.num_tokens << " tokens in "
       << slot.num_blocks << " blocks";
   for (TokenId token : plan.tokens.subspan(row.first_token, row.num_tokens)) {
-    if (token == kLastSampled) token = slot.last_sampled;
-    TANDEM_CHECK(token >= 0) << "slot " << row.slot << " has sampled nothing yet";
+    if (token == kLastSampled && last_sampled_ == LastSampled::kResolved) {
+      token = slot.last_sampled;
+      TANDEM_CHECK(token >= 0) << "slot " << row.slot << " has sampled nothing yet";
+    }
     tokens_.push_back(token);
     const int32_t block = BlocksOf(row.slot)[slot.length / block_size];
     block_tokens_[static_cast<size_t>(block) * block_size + slot.length % block_size] = token;

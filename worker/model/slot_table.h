@@ -16,7 +16,7 @@ namespace tandem::model {
 
 // Views into the table; valid until the next Apply.
 struct StepInputs {
-  std::span<const int32_t> tokens;       // [T] ids, kLastSampled resolved
+  std::span<const int32_t> tokens;       // [T] ids, kLastSampled resolved or as it was
   kernels::StepBatch batch;              // a sequence a plan row
   std::span<const int32_t> sampled;      // plan rows that sample, ascending
   std::span<const int32_t> sampled_row;  // their last query token's row in [0, T)
@@ -24,8 +24,13 @@ struct StepInputs {
 
 class SlotTable {
  public:
+  // What becomes of kLastSampled in a plan: the id that SetSampled said, or, where ids never leave
+  // the device between steps, kLastSampled again.
+  enum class LastSampled : uint8_t { kResolved, kOnDevice };
+
   // REQUIRES: limits.max_rows == number of slots.
-  SlotTable(const PlanLimits& limits, int num_blocks);
+  SlotTable(const PlanLimits& limits, int num_blocks,
+            LastSampled last_sampled = LastSampled::kResolved);
 
   // Takes the plan's changes over: block tables grow, lengths are those after the step.
   const StepInputs& Apply(const StepPlan& plan);
@@ -59,6 +64,7 @@ class SlotTable {
 
   PlanLimits limits_;
   int num_blocks_;
+  LastSampled last_sampled_;
   std::vector<Slot> slots_;
   std::vector<int32_t> blocks_;        // [slots, max_blocks_per_seq]
   std::vector<int32_t> block_tokens_;  // [num_blocks, block_size]: whose KV is there

@@ -1,8 +1,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <atomic>
 #include <random>
 
 #include "kernels/comm/local_communicator.h"
@@ -11,6 +9,7 @@
 #include "tests/support/count_allocations.h"
 #include "tests/worker/model/plain_llama.h"
 #include "tests/worker/model/script.h"
+#include "tests/worker/model/tiny_sequences.h"
 #include "worker/model/llama_runner.h"
 
 namespace tandem::model {
@@ -19,24 +18,7 @@ namespace {
 using tandem::testing::TinyModelOptions;
 using ::testing::HasSubstr;
 
-constexpr int kVocab = 275;
 constexpr int kBlocks = 256;
-
-// A tiny model in a file, for as long as this lives.
-class ModelFile {
- public:
-  explicit ModelFile(const TinyModelOptions& options = {}) {
-    static std::atomic<int> counter{0};
-    path_ = ::testing::TempDir() + "tandem_runner_" + std::to_string(getpid()) + "_" +
-            std::to_string(counter++) + ".gguf";
-    tandem::testing::WriteTinyModel(path_, options);
-  }
-  ~ModelFile() { unlink(path_.c_str()); }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 struct Numbers {
   const char* activations;
@@ -71,21 +53,6 @@ std::vector<std::string> InstructionSets() {
 #endif
   sets.push_back("reference");
   return sets;
-}
-
-std::vector<TokenId> RandomTokens(int n, unsigned seed) {
-  std::mt19937 rng(seed);
-  std::vector<TokenId> tokens(n);
-  for (TokenId& t : tokens) t = static_cast<TokenId>(rng() % kVocab);
-  return tokens;
-}
-
-SamplingSpec WithLogprobs(float temperature = 0) {
-  SamplingSpec spec;
-  spec.temperature = temperature;
-  spec.seed = 42;
-  spec.num_logprobs = 20;
-  return spec;
 }
 
 // Largest difference of a logprob from the plain forward pass, over the top 20 of every token of
@@ -181,35 +148,6 @@ TEST(LlamaRunner, AgreesAcrossRanksInFloat32) {
         }
       }
     }
-  }
-}
-
-// The sequence that all variants below must reproduce bit for bit.
-TestSequence Subject(float temperature) {
-  return {.prompt = RandomTokens(75, 5), .num_new = 24, .sampling = WithLogprobs(temperature)};
-}
-
-std::vector<TestSequence> AmongOthers(const TestSequence& subject) {
-  std::mt19937 rng(6);
-  std::vector<TestSequence> all;
-  for (int i = 0; i < 16; ++i) {
-    TestSequence other{.prompt = RandomTokens(1 + rng() % 60, 100 + i),
-                       .num_new = 1 + static_cast<int>(rng() % 30),
-                       .sampling = WithLogprobs(i % 2 == 0 ? 0 : 1.5f)};
-    other.sampling.seed = i;
-    other.first_step = static_cast<int>(rng() % 8);
-    other.chunk = 1 + static_cast<int>(rng() % 20);
-    all.push_back(i == 9 ? subject : other);
-  }
-  return all;
-}
-
-void ExpectSameBits(const std::vector<RowResult>& got, const std::vector<RowResult>& expected) {
-  ASSERT_EQ(got.size(), expected.size());
-  for (size_t i = 0; i < got.size(); ++i) {
-    ASSERT_TRUE(SameBits(got[i], expected[i]))
-        << "token " << i << ": " << got[i].token << " " << got[i].logprob << " instead of "
-        << expected[i].token << " " << expected[i].logprob;
   }
 }
 
