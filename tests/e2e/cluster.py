@@ -40,10 +40,13 @@ def wait_until(condition, seconds, what):
 
 class Cluster:
     def __init__(self, tp=2, group="", router="", log="{level: info}", text=None,
-                 started_when=None):
+                 started_when=None, bin_dir=BIN, model=MODEL):
         """`text`: the whole cluster file, with {model}, {port}, {link} and {dir} in it.
-        `started_when`: what the log says when the test begins, instead of /ready saying 200."""
+        `started_when`: what the log says when the test begins, instead of /ready saying 200.
+        `bin_dir`: where `tandem up` looks for the other programs."""
         self.started_when = started_when
+        self.bin_dir = bin_dir
+        self.model = model
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="tandem-e2e-"))
         self.port = free_port()
         self.log_path = self.dir / "log"
@@ -72,14 +75,15 @@ log: {log}
             self.link = free_port()
         new = self.dir / "new.yaml"
         new.write_text(
-            text.format(model=MODEL, port=self.port, link=self.link, dir=self.dir)
+            text.format(model=self.model, port=self.port, link=self.link, dir=self.dir)
         )
         new.rename(self.file)
 
     def __enter__(self):
         with open(self.log_path, "wb") as log:
             self.up = subprocess.Popen(
-                [BIN / "tandem", "up", self.file], stdout=log, stderr=subprocess.STDOUT
+                [BIN / "tandem", "up", "--bin-dir", self.bin_dir, self.file],
+                stdout=log, stderr=subprocess.STDOUT,
             )
         try:
             if self.started_when is None:

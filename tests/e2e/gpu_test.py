@@ -1,0 +1,151 @@
+"""`device: cuda` from the cluster file to the reply: the real worker, whose kernels run on the
+emulation (tandem-worker-emulated), as one and as two processes, with a tiny model of each family.
+
+Environment: as cluster.py; TANDEM_MODEL is not used.
+"""
+import concurrent.futures
+import os
+import pathlib
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+
+from cluster import BIN, NAME, SLOW, Cluster, wait_until
+
+FAMILIES = ("llama3", "qwen2", "qwen3")
+PROMPT = "the other of a thing in an hour and all the while on"
+CLUSTER = """model: {{name: %s, path: {model}}}
+groups: [%s]
+router: {{listen: "127.0.0.1:{port}"}}
+links: {{routers: ["tcp://127.0.0.1:{link}"], runtime_dir: {dir}/run}}
+"""
+
+
+def setUpModule():
+    global folder, bin_dir
+    folder = tempfile.TemporaryDirectory(prefix="tandem-gpu-")
+    bin_dir = pathlib.Path(folder.name) / "bin"
+    bin_dir.mkdir()
+    (bin_dir / "tandem-router").symlink_to(BIN / "tandem-router")
+    (bin_dir / "tandem-worker").symlink_to(BIN / "tandem-worker-emulated")
+    for family in FAMILIES:
+        subprocess.run([BIN / "tandem-make-tiny-model", model(family), f"family={family}",
+                        "head_dim=64", "heads=4", "kv_heads=2", "hidden=128"], check=True)
+
+
+def tearDownModule():
+    folder.cleanup()
+
+
+def model(family):
+    return pathlib.Path(folder.name) / f"{family}.gguf"
+
+
+def gpu_cluster(family, settings="", tp=1):
+    group = (f"{{{{name: g0, device: cuda, tp: {tp}, kv_memory: 1MiB, max_step_tokens: 64, "
+             f"max_seqs: 4, min_watchdog: 30s{settings}}}}}")
+    return Cluster(text=CLUSTER % (NAME, group), bin_dir=bin_dir, model=model(family))
+
+
+def complete(cluster, prompt=PROMPT, max_tokens=12, **options):
+    status, reply, _ = cluster.post(
+        "/v1/completions",
+        {"model": NAME, "prompt": prompt, "max_tokens": max_tokens, **options},
+        {"x-tandem-timing": "1"})
+    if status != 200:
+        raise AssertionError(reply)
+    return reply
+
+
+def texts(cluster):
+    """Greedy and seeded, one after the other."""
+    return [complete(cluster, temperature=0)["choices"][0]["text"],
+            complete(cluster, temperature=1, seed=5)["choices"][0]["text"]]
+
+
+class Gpu(unittest.TestCase):
+    def test_families_by_one_and_two_ranks(self):
+        for family in FAMILIES:
+            for tp in (1, 2):
+                with self.subTest(family=family, tp=tp), gpu_cluster(family, tp=tp) as cluster:
+                    alone = texts(cluster)
+                    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+                        runs = [pool.submit(complete, cluster, temperature=0),
+                                pool.submit(complete, cluster, temperature=1, seed=5),
+                                pool.submit(complete, cluster, "in a word", temperature=1, seed=6)]
+                        together = [r.result()["choices"][0]["text"] for r in runs]
+                    self.assertEqual(together[:2], alone)
+                    self.assertIn("group g0 is complete", cluster.log())
+
+    def test_graphs_change_no_bit(self):
+        replies = []
+        for settings in ("", ", cuda_graphs: false"):
+            with gpu_cluster("llama3", settings) as cluster:
+                replies.append(texts(cluster))
+                self.assertEqual("captured graphs" in cluster.log(), settings == "")
+        self.assertEqual(*replies)
+
+    def test_cached_prefixes_and_preemption(self):
+        with gpu_cluster("llama3") as cluster:  # 1 MiB: 64 blocks of 16 tokens
+            prompt = PROMPT * 8
+            first, second = (complete(cluster, prompt, temperature=0) for _ in range(2))
+            self.assertEqual(first["choices"][0]["text"], second["choices"][0]["text"])
+            self.assertGreater(second["usage"]["prompt_tokens_details"]["cached_tokens"], 100)
+            prompts = [f"{i} {PROMPT}" for i in range(4)]
+            run = lambda p: complete(cluster, p, 300, temperature=0)
+            with concurrent.futures.ThreadPoolExecutor(4) as pool:
+                together = list(pool.map(run, prompts))
+            preempted = sum(r["timing"]["total"]["num_preemptions"] for r in together)
+            self.assertGreater(preempted, 0)
+            for prompt, reply in list(zip(prompts, together))[:2]:
+                self.assertEqual(run(prompt)["choices"][0]["text"], reply["choices"][0]["text"])
+
+    def test_a_killed_rank(self):
+        with gpu_cluster("llama3", tp=2) as cluster:
+            ended = threading.Event()
+            errors = []
+
+            def stream():
+                try:
+                    for _ in cluster.client().completions.create(
+                        model=NAME, prompt=PROMPT, max_tokens=400, stream=True, temperature=0,
+                    ):
+                        first.set()
+                except Exception as error:
+                    errors.append(error)
+                first.set()
+                ended.set()
+
+            first = threading.Event()
+            threading.Thread(target=stream, daemon=True).start()
+            self.assertTrue(first.wait(60 * SLOW))
+            self.assertFalse(ended.is_set(), "the stream ended before the fault")
+            start = time.monotonic()
+            os.kill(cluster.rank_pid(1), signal.SIGKILL)
+            self.assertTrue(ended.wait(20 * SLOW), "the client was left waiting")
+            print(f"rank 1 killed: the client heard after {time.monotonic() - start:.2f} s")
+            self.assertEqual(len(errors), 1)
+            self.assertIn("group", str(errors[0]).lower())
+            cluster.wait_ready(60)
+            self.assertGreater(complete(cluster)["usage"]["completion_tokens"], 0)
+
+    def test_a_worker_without_driver_says_so(self):
+        """The worker that ships, where there is no GPU."""
+        if not (BIN / "gpu_selftest").exists():
+            self.skipTest("built without nvcc")
+        with tempfile.TemporaryDirectory() as home:
+            file = pathlib.Path(home) / "c.yaml"
+            file.write_text(f"model: {{path: {model('llama3')}}}\n"
+                            f"groups: [{{name: g0, device: cuda}}]\nlinks: {{runtime_dir: {home}}}\n")
+            run = subprocess.run([BIN / "tandem-worker", "--config", file, "--group", "g0",
+                                  "--rank", "0"], capture_output=True, text=True, timeout=60 * SLOW)
+        self.assertEqual(run.returncode, 3, run.stderr)
+        self.assertEqual(len(run.stderr.strip().splitlines()), 1, run.stderr)
+        self.assertIn("device: cpu", run.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

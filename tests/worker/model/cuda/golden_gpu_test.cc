@@ -1,0 +1,91 @@
+// The real model on a GPU against independent software, teacher-forced: what deploy/gpu_check.sh
+// runs. TANDEM_GOLDEN_PROMPTS and TANDEM_GOLDEN_TOKENS: fewer of each, for the emulation.
+#include <gtest/gtest.h>
+
+#include "kernels/comm/local_communicator.h"
+#include "tests/worker/model/golden.h"
+#include "tests/worker/model/script.h"
+#include "worker/model/cuda/backend.h"
+#include "worker/model/cuda/gpu_llama_runner.h"
+
+namespace tandem::model::cuda {
+namespace {
+
+constexpr int kBlocks = 512;
+
+size_t AtMost(const char* variable, size_t all) {
+  const char* text = std::getenv(variable);
+  return text == nullptr ? all : std::min<size_t>(all, std::strtoul(text, nullptr, 10));
+}
+
+Golden SomeOfGolden() {
+  Golden golden = LoadGolden();
+  const size_t prompts = AtMost("TANDEM_GOLDEN_PROMPTS", golden.prompts.size());
+  golden.prompts.resize(prompts);
+  golden.tokens.resize(prompts);
+  golden.top_ids.resize(prompts);
+  golden.reference.resize(prompts);
+  for (size_t i = 0; i < prompts; ++i) {
+    const size_t tokens = AtMost("TANDEM_GOLDEN_TOKENS", golden.tokens[i].size());
+    golden.tokens[i].resize(tokens);
+    golden.reference[i].resize(tokens);
+  }
+  return golden;
+}
+
+Positions Compute(const Golden& golden, const char* activations) {
+  ShardOptions options;
+  options.model_path = ModelPath();
+  options.activation_dtype = options.kv_cache_dtype = activations;
+  options.kv_memory_bytes = int64_t{256} << 20;
+  options.max_seqs = 32;
+  options.max_step_tokens = 1536;
+  options.max_context = 1024;
+  options.gpu = &Backend();
+  options.device_index = 0;
+  std::vector<TestSequence> sequences;
+  for (size_t i = 0; i < golden.prompts.size(); ++i) {
+    sequences.push_back({.prompt = golden.prompts[i],
+                         .num_new = static_cast<int>(golden.tokens[i].size()),
+                         .forced = golden.tokens[i]});
+  }
+  kernels::LocalCommunicator comm;
+  auto file = gguf::File::Open(options.model_path);
+  TANDEM_CHECK(file.ok()) << Message(file.status());
+  auto runner = GpuLlamaRunner::Make(options, std::move(file).value(), comm);
+  TANDEM_CHECK(runner.ok()) << Message(runner.status());
+  TANDEM_CHECK((*runner)->Prepare(kBlocks).ok());
+  Positions positions(golden.prompts.size());
+  for (size_t i = 0; i < positions.size(); ++i) positions[i].resize(golden.tokens[i].size());
+  const auto plans = MakeScript(sequences);
+  std::vector<RowResult> results(options.max_seqs);
+  for (size_t step = 0; step < plans.size(); ++step) {
+    const Status status = (*runner)->Run(plans[step].View(step + 1), results);
+    TANDEM_CHECK(status.ok()) << Message(status);
+    const auto logits = (*runner)->Logits();
+    TANDEM_CHECK(logits.ok()) << Message(logits.status());
+    const int vocab = (*runner)->info().vocab_size;
+    for (size_t row = 0; row < plans[step].rows.size(); ++row) {  // every one samples
+      const int sequence = plans[step].sequences[row];
+      positions[sequence][step] =
+          ReadRow(logits->data() + row * vocab, vocab, golden.top_ids[sequence][step]);
+    }
+  }
+  return positions;
+}
+
+// Bounds: those of the CPU's int8 path against the same reference are 7e-3 and two flips.
+TEST(GoldenGpu, IsTheReferenceUpToTheRoundingOfActivations) {
+  const Golden golden = SomeOfGolden();
+  for (const auto& [activations, bound] : {std::pair("bf16", 1e-2), std::pair("f16", 1e-3)}) {
+    const Positions ours = Compute(golden, activations);
+    const double kl = MeanKl(golden.reference, ours);
+    std::cout << activations << ": mean KL to the reference " << kl << ", same greedy token "
+              << ShareOfSameGreedy(golden, ours) << "\n";
+    EXPECT_LT(kl, bound) << activations;
+    EXPECT_LE(ClearFlips(golden, ours), activations == std::string("f16") ? 0 : 4);
+  }
+}
+
+}  // namespace
+}  // namespace tandem::model::cuda

@@ -1,0 +1,269 @@
+// The GPU's forward pass beside the CPU's, on the emulation. The CPU's is in float32 with float32
+// KV and weights that bf16 holds exactly, so what differs is the rounding of activations.
+#include "worker/model/cuda/gpu_llama_runner.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "kernels/comm/local_communicator.h"
+#include "kernels/rng.h"
+#include "tests/worker/model/plain_llama.h"
+#include "tests/worker/model/tiny_sequences.h"
+#include "worker/model/cuda/backend.h"
+
+namespace tandem::model::cuda {
+namespace {
+
+using tandem::testing::TinyFamily;
+using tandem::testing::TinyModelOptions;
+using ::testing::HasSubstr;
+
+constexpr int kBlocks = 96;
+// Of a logprob, with activations in bf16 (8 bits) or f16 (11 bits), over models of two layers.
+constexpr double kBf16Distance = 0.12;
+constexpr double kF16Distance = 0.02;
+
+ShardOptions CpuOptions(const ModelFile& file) {
+  ShardOptions options;
+  options.model_path = file.path();
+  options.activation_dtype = "f32";
+  options.kv_cache_dtype = "f32";
+  options.kv_memory_bytes = 16 << 20;
+  options.max_seqs = 16;
+  options.max_step_tokens = 128;
+  return options;
+}
+
+ShardOptions GpuOptions(const ModelFile& file, bool graphs = true) {
+  ShardOptions options = CpuOptions(file);
+  options.activation_dtype = options.kv_cache_dtype = "bf16";
+  options.gpu = &Backend();
+  options.cuda_graphs = graphs;
+  return options;
+}
+
+TinyModelOptions GpuFamily(const std::string& name, gguf::TensorType type) {
+  TinyModelOptions options = TinyFamily(name);
+  options.head_dim = 64;
+  options.num_heads = 4;
+  options.num_kv_heads = 2;
+  options.hidden = 128;
+  options.type = options.embedding_type = type;
+  return options;
+}
+
+// Tokens are forced, so that both compute the same.
+std::vector<TestSequence> Forced(float temperature = 0) {
+  std::vector<TestSequence> all;
+  for (const auto& [prompt, num_new, first, chunk] :
+       {std::array{70, 6, 0, 1000}, std::array{1, 9, 1, 1}, std::array{33, 7, 2, 13}}) {
+    const auto seed = static_cast<unsigned>(all.size());
+    all.push_back({.prompt = RandomTokens(prompt, 10 + seed),
+                   .num_new = num_new,
+                   .sampling = WithLogprobs(temperature),
+                   .forced = RandomTokens(num_new, 20 + seed),
+                   .first_step = first,
+                   .chunk = chunk});
+  }
+  return all;
+}
+
+// The most that a logprob differs; the likeliest token is the same unless two are nearly as likely.
+double Distance(const ScriptResults& got, const ScriptResults& expected, double tolerance) {
+  double most = 0;
+  EXPECT_EQ(got.size(), expected.size());
+  for (size_t s = 0; s < expected.size(); ++s) {
+    EXPECT_EQ(got[s].size(), expected[s].size());
+    for (size_t i = 0; i < expected[s].size(); ++i) {
+      const RowResult &a = got[s][i], &b = expected[s][i];
+      EXPECT_EQ(a.token, b.token);
+      EXPECT_EQ(a.num_top, 20);
+      most = std::max(most, std::abs(double{a.logprob} - b.logprob));
+      most = std::max(most, std::abs(double{a.top_logprobs[0]} - b.top_logprobs[0]));
+      if (b.top_logprobs[0] - b.top_logprobs[1] > 2 * tolerance) {
+        EXPECT_EQ(a.top_ids[0], b.top_ids[0]) << "sequence " << s << " token " << i;
+      }
+    }
+  }
+  return most;
+}
+
+struct Case {
+  const char* family;
+  gguf::TensorType type;
+};
+
+class BesideCpu : public ::testing::TestWithParam<Case> {};
+
+TEST_P(BesideCpu, LogprobsAreWithinTheRoundingOfActivations) {
+  const ModelFile model(GpuFamily(GetParam().family, GetParam().type));
+  const auto script = MakeScript(Forced());
+  const ScriptResults cpu = RunScript(CpuOptions(model), 1, script, kBlocks);
+  ShardOptions gpu = GpuOptions(model);
+  const double bf16 = Distance(RunScript(gpu, 1, script, kBlocks), cpu, kBf16Distance);
+  EXPECT_LT(bf16, kBf16Distance);
+  gpu.activation_dtype = "f16";
+  const double f16 = Distance(RunScript(gpu, 1, script, kBlocks), cpu, kF16Distance);
+  EXPECT_LT(f16, kF16Distance);
+  std::printf("largest difference of a logprob: bf16 %.4f, f16 %.4f\n", bf16, f16);
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, BesideCpu,
+                         ::testing::Values(Case{"llama3", gguf::TensorType::kF32},
+                                           Case{"mistral", gguf::TensorType::kF16},
+                                           Case{"qwen2", gguf::TensorType::kF32},
+                                           Case{"qwen2-yarn", gguf::TensorType::kQ8_0},
+                                           Case{"qwen3", gguf::TensorType::kF32},
+                                           Case{"llama3", gguf::TensorType::kQ4_0},
+                                           Case{"qwen3", gguf::TensorType::kQ4_1}),
+                         [](const auto& info) {
+                           std::string name = fmt::format("{}_{}", info.param.family,
+                                                          gguf::TypeName(info.param.type));
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+// What is drawn lies where the uniform of (seed, sequence, position) falls in the distribution of
+// the plain forward pass, up to the rounding of activations.
+TEST(GpuSampling, DrawsTheUniformThatTheCpuDraws) {
+  const ModelFile model(GpuFamily("llama3", gguf::TensorType::kF32));
+  TestSequence sequence{.prompt = RandomTokens(20, 3), .num_new = 40, .sampling = WithLogprobs(1)};
+  const auto results = RunScript(GpuOptions(model), 1, MakeScript({sequence}), kBlocks)[0];
+  std::vector<TokenId> tokens = sequence.prompt;
+  for (const RowResult& result : results) tokens.push_back(result.token);
+  const auto file = gguf::File::Open(model.path());
+  ASSERT_TRUE(file.ok());
+  const auto logprobs = PlainLlama(**file).Logprobs(tokens);
+  for (size_t i = 0; i < results.size(); ++i) {
+    const size_t position = sequence.prompt.size() + i;
+    const double u = kernels::UniformDraw(sequence.sampling.seed, 0, position);
+    double below = 0;
+    for (TokenId t = 0; t < results[i].token; ++t) below += std::exp(logprobs[position - 1][t]);
+    const double upto = below + std::exp(logprobs[position - 1][results[i].token]);
+    EXPECT_GT(u, below - 0.02) << "position " << position;
+    EXPECT_LT(u, upto + 0.02) << "position " << position;
+  }
+}
+
+class GpuInvariance : public ::testing::Test {
+ protected:
+  ScriptResults Run(const std::vector<TestSequence>& sequences, bool graphs = true) {
+    return RunScript(GpuOptions(model_, graphs), 1, MakeScript(sequences), kManyBlocks);
+  }
+  static constexpr int kManyBlocks = 240;
+  ModelFile model_{GpuFamily("llama3", gguf::TensorType::kQ4_0)};
+};
+
+TEST_F(GpuInvariance, ASequenceIsTheSameBitsInAnyBatchChunkAndGraph) {
+  const TestSequence subject = Subject(1);
+  const std::vector<RowResult> alone = Run({subject})[0];
+  ExpectSameBits(Run({subject}, /*graphs=*/false)[0], alone);
+  ExpectSameBits(Run(AmongOthers(subject))[9], alone);
+  for (const int chunk : {7, 33}) {
+    TestSequence chunked = subject;
+    chunked.chunk = chunk;
+    ExpectSameBits(Run({chunked})[0], alone);
+  }
+}
+
+// The second finds the first's leading blocks computed, and uses them while the first still runs.
+TEST_F(GpuInvariance, CachedBlocksGiveTheSameBits) {
+  const TestSequence subject = Subject(0);
+  const std::vector<RowResult> alone = Run({subject})[0];
+  TestSequence first = subject, cached = subject;
+  first.blocks = {7, 3, 200, 11, 90, 41, 8};
+  cached.blocks = {7, 3, 200, 11, 20, 21, 22};
+  cached.num_cached = 64;
+  cached.first_step = 3;
+  cached.chunk = 5;
+  const auto both = Run({first, cached});
+  ExpectSameBits(both[0], alone);
+  ExpectSameBits(both[1], alone);
+}
+
+class OneGpu : public ::testing::Test {
+ protected:
+  std::unique_ptr<ModelRunner> Load(ShardOptions options) {
+    auto runner = ModelRunner::Load(options, comm_);
+    TANDEM_CHECK(runner.ok()) << Message(runner.status());
+    return std::move(runner).value();
+  }
+  Status LoadError(const ShardOptions& options) {
+    return ModelRunner::Load(options, comm_).status();
+  }
+  ModelFile model_{GpuFamily("llama3", gguf::TensorType::kF32)};
+  kernels::LocalCommunicator comm_;
+};
+
+// As the rank loop does it: step n + 1 is begun before n is finished.
+TEST_F(OneGpu, TwoStepsInFlightGiveWhatOneAtATimeGives) {
+  const auto script = MakeScript(AmongOthers(Subject(1)));
+  const ScriptResults alone = RunScript(GpuOptions(model_), 1, script, 200);
+  const auto runner = Load(GpuOptions(model_));
+  ASSERT_EQ(runner->max_in_flight(), 2);
+  ASSERT_TRUE(runner->Prepare(200).ok());
+  std::vector<RowResult> results(16);
+  std::vector<size_t> next(alone.size(), 0);
+  const auto finish = [&](size_t step) {
+    ASSERT_TRUE(runner->Finish(results).ok());
+    for (size_t r = 0; r < script[step].rows.size(); ++r) {
+      if (!(script[step].rows[r].flags & kRowSample)) continue;
+      const auto s = static_cast<size_t>(script[step].sequences[r]);
+      ASSERT_TRUE(SameBits(results[r], alone[s][next[s]++])) << "step " << step;
+    }
+  };
+  for (size_t step = 0; step < script.size(); ++step) {
+    ASSERT_TRUE(runner->Begin(script[step].View(step + 1)).ok());
+    if (step > 0) finish(step - 1);
+  }
+  finish(script.size() - 1);
+}
+
+TEST_F(OneGpu, KvMemoryIsWhatIsLeftUnlessItIsSaid) {
+  ShardOptions options = GpuOptions(model_);
+  options.kv_memory_bytes = 1 << 20;
+  const int said = Load(options)->info().num_blocks;
+  EXPECT_EQ(said, (1 << 20) / (16 * (2 * 2 * 2 * 2 * 64 + 4)));  // K and V, bytes, layers, heads
+  options.kv_memory_bytes = 0;
+  EXPECT_GT(Load(options)->info().num_blocks, 100 * said);
+  options.kv_memory_bytes = int64_t{1} << 40;
+  const Status much = LoadError(options);
+  EXPECT_EQ(much.code(), StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(Message(much)), HasSubstr("lower groups[].kv_memory"));
+}
+
+TEST_F(OneGpu, WhatDoesNotFitSaysHowMuchIsNeededAndWhatLowersIt) {
+  ShardOptions options = GpuOptions(model_);
+  options.max_step_tokens = 1 << 20;
+  const Status status = LoadError(options);
+  EXPECT_EQ(status.code(), StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(Message(status)), HasSubstr("GPU 0 has "));
+  EXPECT_THAT(std::string(Message(status)), HasSubstr("max_step_tokens"));
+}
+
+TEST_F(OneGpu, RefusesWhatItCannotCompute) {
+  ShardOptions options = GpuOptions(model_);
+  options.activation_dtype = "int8";
+  EXPECT_THAT(std::string(Message(LoadError(options))), HasSubstr("known: bf16, f16"));
+  options = GpuOptions(model_);
+  options.device_index = 50;
+  EXPECT_EQ(ModelRunner::Check(options, 0, 1).status().code(), StatusCode::kInvalidArgument);
+  const ModelFile narrow(TinyModelOptions{});  // head_dim 32
+  EXPECT_THAT(std::string(Message(LoadError(GpuOptions(narrow)))), HasSubstr("64, 96 and 128"));
+}
+
+TEST_F(OneGpu, IdleStepsCountButComputeNothing) {
+  const auto runner = Load(GpuOptions(model_, /*graphs=*/false));
+  ASSERT_TRUE(runner->Prepare(8).ok());
+  StepPlan plan;
+  std::vector<RowResult> results(4);
+  plan.step = 5;
+  EXPECT_TRUE(runner->Run(plan, results).ok());
+  plan.step = 7;
+  EXPECT_EQ(runner->Run(plan, results).code(), StatusCode::kInternal);
+}
+
+}  // namespace
+}  // namespace tandem::model::cuda

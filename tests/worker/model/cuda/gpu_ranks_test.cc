@@ -1,0 +1,155 @@
+// Ranks on GPUs as processes, as a worker's are: sums over peer memory and NCCL, the parts of the
+// logits gathered. The parent touches no device, so that it may fork.
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+
+#include <cmath>
+#include <memory>
+#include <vector>
+
+#include "tests/support/fork_rank.h"
+#include "tests/worker/model/tiny_sequences.h"
+#include "worker/model/cuda/backend.h"
+
+namespace tandem::model::cuda {
+namespace {
+
+using tandem::testing::ForkedRank;
+using tandem::testing::TinyFamily;
+using tandem::testing::TinyModelOptions;
+
+constexpr int kBlocks = 240;
+constexpr double kDistance = 0.03;  // of a logprob, with activations in f16 (11 bits)
+constexpr size_t kCommBytes = 256 << 10;
+
+TinyModelOptions ThreeHeads(const std::string& name) {
+  TinyModelOptions options = TinyFamily(name);
+  options.head_dim = 64;  // 3 KV heads: the ranks' shards are not equal
+  options.num_heads = 6;
+  options.num_kv_heads = 3;
+  options.hidden = 128;
+  return options;
+}
+
+ShardOptions Options(const ModelFile& file, bool graphs = true) {
+  ShardOptions options;
+  options.model_path = file.path();
+  options.activation_dtype = options.kv_cache_dtype = "bf16";
+  options.kv_memory_bytes = 16 << 20;
+  options.max_seqs = 16;
+  options.max_step_tokens = 128;
+  options.gpu = &Backend();
+  options.cuda_graphs = graphs;
+  return options;
+}
+
+// Zeroed memory that children share with their parent.
+class SharedMemory {
+ public:
+  explicit SharedMemory(size_t bytes) {
+    void* data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    TANDEM_CHECK(data != MAP_FAILED) << bytes;
+    span_ = {static_cast<std::byte*>(data), bytes};
+  }
+  ~SharedMemory() { ::munmap(span_.data(), span_.size()); }
+  std::span<std::byte> span() const { return span_; }
+
+ private:
+  std::span<std::byte> span_;
+};
+
+size_t NumSampled(const std::vector<TestPlan>& plans) {
+  size_t sampled = 0;
+  for (const TestPlan& plan : plans) {
+    for (const PlanRow& row : plan.rows) sampled += (row.flags & kRowSample) != 0;
+  }
+  return sampled;
+}
+
+// One rank's process: runs the plans and leaves what it sampled, by sequence, in `out`.
+int RunRank(const ShardOptions& options, std::span<std::byte> region, int rank, int tp,
+            const std::vector<TestPlan>& plans, RowResult* out) {
+  auto comm = kernels::ShmCommunicator::Attach(region, rank, tp);
+  TANDEM_CHECK(comm.ok()) << Message(comm.status());
+  auto runner = ModelRunner::Load(options, **comm);
+  TANDEM_CHECK(runner.ok()) << Message(runner.status());
+  const Status prepared = (*runner)->Prepare(kBlocks);
+  TANDEM_CHECK(prepared.ok()) << Message(prepared);
+  for (const auto& sequence : RunPlans(**runner, plans)) {
+    out = std::copy(sequence.begin(), sequence.end(), out);
+  }
+  return 0;
+}
+
+ScriptResults RunForked(const ShardOptions& options, int tp,
+                        const std::vector<TestSequence>& sequences) {
+  const std::vector<TestPlan> plans = MakeScript(sequences);
+  const size_t sampled = NumSampled(plans);
+  const SharedMemory comm(kernels::ShmCommunicator::RequiredBytes(tp, kCommBytes));
+  kernels::ShmCommunicator::Format(comm.span(), tp, kCommBytes);
+  const SharedMemory memory(tp * sampled * sizeof(RowResult));
+  auto* const results = reinterpret_cast<RowResult*>(memory.span().data());
+  std::vector<ForkedRank> ranks;
+  for (int r = 0; r < tp; ++r) {
+    ranks.emplace_back(
+        [&, r] { return RunRank(options, comm.span(), r, tp, plans, results + r * sampled); });
+  }
+  for (ForkedRank& rank : ranks) EXPECT_EQ(rank.Wait(), 0);
+  for (int r = 1; r < tp; ++r) {
+    EXPECT_TRUE(std::equal(results, results + sampled, results + r * sampled, SameBits))
+        << "ranks 0 and " << r << " differ";
+  }
+  ScriptResults by_sequence;
+  const RowResult* next = results;
+  for (const TestSequence& sequence : sequences) {
+    by_sequence.emplace_back(next, next + sequence.num_new);
+    next += sequence.num_new;
+  }
+  return by_sequence;
+}
+
+class GpuRanks : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(GpuRanks, AreWithinTheRoundingOfActivationsOfTheCpu) {
+  const ModelFile model(ThreeHeads(GetParam()));
+  const std::vector<TestSequence> sequences = {{.prompt = RandomTokens(90, 1),
+                                                .num_new = 8,
+                                                .sampling = WithLogprobs(),
+                                                .forced = RandomTokens(8, 2),
+                                                .chunk = 50},
+                                               {.prompt = RandomTokens(9, 3),
+                                                .num_new = 6,
+                                                .sampling = WithLogprobs(),
+                                                .forced = RandomTokens(6, 4)}};
+  ShardOptions gpu_options = Options(model);
+  gpu_options.activation_dtype = "f16";
+  const ScriptResults gpu = RunForked(gpu_options, 2, sequences);
+  ShardOptions cpu_options = Options(model);
+  cpu_options.gpu = nullptr;
+  cpu_options.activation_dtype = cpu_options.kv_cache_dtype = "f32";
+  const ScriptResults cpu = RunForked(cpu_options, 1, sequences);
+  for (size_t s = 0; s < cpu.size(); ++s) {
+    for (size_t i = 0; i < cpu[s].size(); ++i) {
+      const RowResult &a = gpu[s][i], &b = cpu[s][i];
+      EXPECT_EQ(a.token, b.token);
+      EXPECT_NEAR(a.logprob, b.logprob, kDistance);
+      if (b.top_logprobs[0] - b.top_logprobs[1] > 2 * kDistance) {
+        EXPECT_EQ(a.top_ids[0], b.top_ids[0]) << "sequence " << s << " token " << i;
+      }
+    }
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Families, GpuRanks, ::testing::Values("llama3", "qwen2", "qwen3"),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST(GpuRanksInvariance, GiveTheSameBitsInAnyBatchAndWithoutGraphs) {
+  const ModelFile model(ThreeHeads("llama3"));
+  TestSequence subject = Subject(1);
+  subject.num_new = 12;
+  const std::vector<RowResult> alone = RunForked(Options(model), 2, {subject})[0];
+  ExpectSameBits(RunForked(Options(model, /*graphs=*/false), 2, {subject})[0], alone);
+  ExpectSameBits(RunForked(Options(model), 2, AmongOthers(subject))[9], alone);
+}
+
+}  // namespace
+}  // namespace tandem::model::cuda

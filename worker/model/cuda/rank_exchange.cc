@@ -1,0 +1,270 @@
+#include "worker/model/cuda/rank_exchange.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <span>
+
+#include "common/check.h"
+
+namespace tandem::model::cuda {
+namespace {
+
+using kernels::NcclCommunicator;
+using kernels::cuda::AllReduceAlgorithm;
+using kernels::cuda::Matrix;
+
+constexpr std::chrono::seconds kConnectLimit(60);  // a large machine's links take a while
+// Peer memory is for sums that are latency; NCCL is as fast long before this.
+constexpr int64_t kMostPeerBytes = 4 << 20;
+constexpr int kTimedSums = 5;
+
+NcclCommunicator::Element ElementOf(kernels::cuda::ActivationType type) {
+  return type == kernels::cuda::ActivationType::kBf16 ? NcclCommunicator::Element::kBf16
+                                                      : NcclCommunicator::Element::kF16;
+}
+
+template <class T>
+std::vector<T> GatherAll(kernels::Communicator& comm, const T& own) {
+  std::vector<T> all(static_cast<size_t>(comm.size()));
+  const std::vector<size_t> sizes(all.size(), sizeof(T));
+  comm.AllGather(std::as_bytes(std::span(&own, 1)), sizes, std::as_writable_bytes(std::span(all)));
+  return all;
+}
+
+// This process's number of the GPU; -1: it is hidden from it.
+int DeviceAt(std::string_view bus_id) {
+  int count = 0;
+  static_cast<void>(cudaGetDeviceCount(&count));
+  for (int i = 0; i < count; ++i) {
+    char own[16] = {};
+    if (cudaDeviceGetPCIBusId(own, sizeof(own), i) == cudaSuccess && bus_id == own) return i;
+  }
+  return -1;
+}
+
+struct TimedEvents {
+  cudaEvent_t begin = nullptr, end = nullptr;
+  TimedEvents() {
+    static_cast<void>(cudaEventCreate(&begin));
+    static_cast<void>(cudaEventCreate(&end));
+  }
+  ~TimedEvents() {
+    static_cast<void>(cudaEventDestroy(begin));
+    static_cast<void>(cudaEventDestroy(end));
+  }
+};
+
+}  // namespace
+
+struct RankExchange::PeerCard {
+  bool reaches_all = false;  // this rank's GPU can read and write the memory of all others
+  int32_t device = -1;
+  char bus_id[16] = {};  // of the GPU; the same name on two hosts is no peer, see host
+  char host[64] = {};
+  cudaIpcMemHandle_t data = {}, signals = {};
+};
+
+StatusOr<std::unique_ptr<RankExchange>> RankExchange::Make(const RankExchangeSpec& spec, int device,
+                                                           kernels::Communicator& comm,
+                                                           cudaStream_t stream) {
+  std::unique_ptr<RankExchange> exchange(new RankExchange(spec, comm, stream));
+  TANDEM_ASSIGN_OR_RETURN(exchange->nccl_, NcclCommunicator::Connect(comm, kConnectLimit));
+  TANDEM_RETURN_IF_ERROR(exchange->OpenPeers(device));
+  TANDEM_RETURN_IF_ERROR(exchange->Measure());
+  return exchange;
+}
+
+RankExchange::RankExchange(const RankExchangeSpec& spec, kernels::Communicator& comm,
+                           cudaStream_t stream)
+    : spec_(spec), comm_(comm), stream_(stream) {
+  const int64_t rows = kMostPeerBytes / (2 * spec.hidden);
+  max_peer_rows_ = static_cast<int>(std::min<int64_t>(spec.max_rows, rows));
+}
+
+RankExchange::~RankExchange() {
+  for (void* const memory : opened_) static_cast<void>(cudaIpcCloseMemHandle(memory));
+}
+
+// All ranks take part in every exchange, whatever they found: an early return would leave the
+// others waiting.
+Status RankExchange::OpenPeers(int device) {
+  PeerCard own;
+  TANDEM_RETURN_IF_ERROR(MakeOwn(device, own));
+  std::vector<PeerCard> cards = GatherAll(comm_, own);
+  const std::string why_not = WhyNoPeers(device, cards);
+  own.reaches_all = why_not.empty() && OpenAll(cards);
+  cards = GatherAll(comm_, own);
+  TANDEM_RETURN_IF_ERROR(comm_.Poll());
+  has_peers_ = std::all_of(cards.begin(), cards.end(),
+                           [](const PeerCard& card) { return card.reaches_all; });
+  if (has_peers_ || !spec_.say) return OkStatus();
+  spec_.say(fmt::format("the ranks' GPUs do not reach each other's memory{}; all sums go over NCCL",
+                        why_not.empty() ? "" : " (" + why_not + ")"));
+  return OkStatus();
+}
+
+Status RankExchange::MakeOwn(int device, PeerCard& own) {
+  own.device = device;
+  ::gethostname(own.host, sizeof(own.host) - 1);
+  TANDEM_RETURN_IF_ERROR(FromCuda(cudaDeviceGetPCIBusId(own.bus_id, sizeof(own.bus_id), device),
+                                  "asking for a GPU's place"));
+  TANDEM_ASSIGN_OR_RETURN(
+      data_, AllocateDevice(kernels::cuda::AllReduceBytes(int64_t{max_peer_rows_} * spec_.hidden)));
+  TANDEM_ASSIGN_OR_RETURN(signals_, AllocateDevice(kernels::cuda::kAllReduceSignalBytes));
+  TANDEM_RETURN_IF_ERROR(
+      FromCuda(cudaMemsetAsync(signals_.get(), 0, kernels::cuda::kAllReduceSignalBytes, stream_),
+               "clearing flags"));
+  TANDEM_RETURN_IF_ERROR(FromCuda(cudaStreamSynchronize(stream_), "clearing flags"));
+  // Where there is no IPC the handle stays empty, and OpenAll of the others fails.
+  if (cudaIpcGetMemHandle(&own.data, data_.get()) != cudaSuccess ||
+      cudaIpcGetMemHandle(&own.signals, signals_.get()) != cudaSuccess) {
+    static_cast<void>(cudaGetLastError());
+  }
+  return OkStatus();
+}
+
+std::string RankExchange::WhyNoPeers(int device, std::span<const PeerCard> cards) const {
+  if (static_cast<int>(cards.size()) > kernels::cuda::kMaxPeers) {
+    return fmt::format("more than {} ranks", kernels::cuda::kMaxPeers);
+  }
+  const PeerCard& own = cards[static_cast<size_t>(comm_.rank())];
+  for (const PeerCard& card : cards) {
+    if (std::string_view(card.host) != own.host) return "they are on several hosts";
+    if (std::string_view(card.bus_id) == own.bus_id) continue;
+    const int peer = DeviceAt(card.bus_id);
+    int can = 0;
+    if (peer < 0 || cudaDeviceCanAccessPeer(&can, device, peer) != cudaSuccess) {
+      return fmt::format("GPU {} does not see that of rank {}", device, &card - cards.data());
+    }
+    if (can == 0) {
+      return fmt::format("GPU {} has no peer access to GPU {}", device, card.device);
+    }
+  }
+  return "";
+}
+
+bool RankExchange::OpenAll(std::span<const PeerCard> cards) {
+  peers_.rank = comm_.rank();
+  peers_.size = comm_.size();
+  for (int r = 0; r < comm_.size(); ++r) {
+    if (r == comm_.rank()) {
+      peers_.data[r] = data_.get();
+      peers_.signals[r] = signals_.get();
+      continue;
+    }
+    const PeerCard& card = cards[static_cast<size_t>(r)];
+    for (const auto& [handle, to] :
+         {std::pair(&card.data, &peers_.data[r]), std::pair(&card.signals, &peers_.signals[r])}) {
+      if (cudaIpcOpenMemHandle(to, *handle, cudaIpcMemLazyEnablePeerAccess) != cudaSuccess) {
+        static_cast<void>(cudaGetLastError());
+        return false;
+      }
+      opened_.push_back(*to);
+    }
+  }
+  return true;
+}
+
+// Sizes are powers of two; what lies between is summed as the next one.
+Status RankExchange::Measure() {
+  const int sizes = std::bit_width(static_cast<unsigned>(spec_.max_rows - 1)) + 1;
+  ways_.assign(static_cast<size_t>(sizes), Way::kNccl);
+  if (!has_peers_) return OkStatus();
+  const int64_t elements = int64_t{max_peer_rows_} * spec_.hidden;
+  TANDEM_ASSIGN_OR_RETURN(const DeviceMemory x, AllocateDevice(4 * elements));
+  TANDEM_ASSIGN_OR_RETURN(const DeviceMemory out, AllocateDevice(2 * elements));
+  TANDEM_ASSIGN_OR_RETURN(const DeviceMemory partial, AllocateDevice(2 * elements));
+  for (const auto& [memory, bytes] :
+       {std::pair(x.get(), 4 * elements), std::pair(partial.get(), 2 * elements)}) {
+    TANDEM_RETURN_IF_ERROR(
+        FromCuda(cudaMemsetAsync(memory, 0, static_cast<size_t>(bytes), stream_), "timing sums"));
+  }
+  int first_nccl = spec_.max_rows + 1;
+  for (int i = 0; i < sizes && (1 << i) <= max_peer_rows_; ++i) {
+    const Trial trial = {{out.get(), 1 << i, spec_.hidden, spec_.hidden, spec_.type},
+                         static_cast<float*>(x.get()),
+                         {partial.get(), 1 << i, spec_.hidden, spec_.hidden, spec_.type}};
+    float best = 0;
+    for (const Way way : {Way::kOneKernel, Way::kTwoShot, Way::kNccl}) {
+      TANDEM_ASSIGN_OR_RETURN(const float time, Time(way, trial));
+      if (way == Way::kOneKernel || time < best) {
+        best = time;
+        ways_[static_cast<size_t>(i)] = way;
+      }
+    }
+    if (ways_[static_cast<size_t>(i)] == Way::kNccl && first_nccl > (1 << i)) first_nccl = 1 << i;
+  }
+  comm_.Broadcast(std::as_writable_bytes(std::span(ways_)), 0);
+  TANDEM_RETURN_IF_ERROR(comm_.Poll());
+  if (spec_.say && comm_.rank() == 0) {
+    spec_.say(first_nccl <= spec_.max_rows
+                  ? fmt::format("sums of fewer than {} rows go over peer memory", first_nccl)
+                  : fmt::format("sums of up to {} rows go over peer memory", max_peer_rows_));
+  }
+  return OkStatus();
+}
+
+// Milliseconds of one sum with the norm that follows, the mean of a few.
+StatusOr<float> RankExchange::Time(Way way, const Trial& trial) {
+  const TimedEvents events;
+  for (int i = 0; i <= kTimedSums; ++i) {
+    if (i == 1)
+      static_cast<void>(cudaEventRecord(events.begin, stream_));  // the first one warms up
+    SumAddRmsNormBy(way, trial.out, trial.x, trial.partial, trial.x, 1e-5f, stream_);
+  }
+  static_cast<void>(cudaEventRecord(events.end, stream_));
+  TANDEM_RETURN_IF_ERROR(FromCuda(cudaEventSynchronize(events.end), "timing sums"));
+  float time = 0;
+  TANDEM_RETURN_IF_ERROR(
+      FromCuda(cudaEventElapsedTime(&time, events.begin, events.end), "timing sums"));
+  return time / kTimedSums;
+}
+
+RankExchange::Way RankExchange::WayOf(int64_t rows) const {
+  if (rows > max_peer_rows_) return Way::kNccl;
+  return ways_[static_cast<size_t>(std::bit_width(static_cast<uint64_t>(rows - 1)))];
+}
+
+void RankExchange::SumAddRmsNorm(const Matrix& out, float* x, const Matrix& partial,
+                                 const float* weight, float eps, cudaStream_t stream) {
+  SumAddRmsNormBy(WayOf(partial.rows), out, x, partial, weight, eps, stream);
+}
+
+void RankExchange::SumAddRmsNormBy(Way way, const Matrix& out, float* x, const Matrix& partial,
+                                   const float* weight, float eps, cudaStream_t stream) {
+  if (way == Way::kOneKernel) {
+    kernels::cuda::AllReduceAddRmsNorm(out, x, partial, weight, eps, peers_, stream);
+    return;
+  }
+  SumBy(way, partial, stream);
+  kernels::cuda::AddRmsNorm(out, x, partial, weight, eps, stream);
+}
+
+void RankExchange::Sum(const Matrix& partial, cudaStream_t stream) {
+  SumBy(WayOf(partial.rows), partial, stream);
+}
+
+void RankExchange::SumBy(Way way, const Matrix& partial, cudaStream_t stream) {
+  TANDEM_CHECK(partial.stride == partial.cols) << partial.stride << " for " << partial.cols;
+  if (way == Way::kNccl) {
+    nccl_->AllReduceSum(partial.data, static_cast<size_t>(partial.rows * partial.cols),
+                        ElementOf(spec_.type), stream);
+  } else {
+    kernels::cuda::AllReduce(
+        partial,
+        way == Way::kOneKernel ? AllReduceAlgorithm::kOneShot : AllReduceAlgorithm::kTwoShot,
+        peers_, stream);
+  }
+}
+
+void RankExchange::Gather(float* to, const float* from, int64_t count, cudaStream_t stream) {
+  nccl_->AllGather(from, to, static_cast<size_t>(count), NcclCommunicator::Element::kF32, stream);
+}
+
+Status RankExchange::Poll() { return nccl_->Poll(); }
+
+void RankExchange::Abort() { nccl_->Abort(); }
+
+}  // namespace tandem::model::cuda
