@@ -18,6 +18,19 @@ struct LaunchConfig {
 };
 
 #ifdef __CUDACC__
+// Before compute capability 9.0 nobody promises that the attribute is ignored. A process has one
+// device.
+inline bool HasDependentLaunches() {
+  static const bool has = [] {
+    int device = 0, major = 0;
+    return cudaGetDevice(&device) == cudaSuccess &&
+           cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) ==
+               cudaSuccess &&
+           major >= 9;
+  }();
+  return has;
+}
+
 // Launch<&Kernel<float>>(config, args...): failure stays in cudaPeekAtLastError(). A kernel is
 // always launched with the same shared_bytes limit; REQUIRES: shared_bytes of its first launch
 // above 48 KiB is the largest it ever asks for.
@@ -31,7 +44,7 @@ void Launch(const LaunchConfig& config, Args... args) {
   }
   cudaLaunchAttribute attributes[2] = {};
   unsigned count = 0;
-  if (config.dependent) {
+  if (config.dependent && HasDependentLaunches()) {
     attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[count++].val.programmaticStreamSerializationAllowed = 1;
   }
