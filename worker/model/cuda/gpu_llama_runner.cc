@@ -290,7 +290,12 @@ Status GpuLlamaRunner::Begin(const StepPlan& plan) {
   flight.idle = plan.idle();
   flight.num_rows = static_cast<int>(plan.rows.size());
   flight.sampled.clear();
-  if (flight.idle) return OkStatus();
+  // Ranks meet in the order of their plans: were it in Finish, one that has begun the next step
+  // might wait there for another that waits here.
+  if (flight.idle) {
+    comm_.Barrier();
+    return OkStatus();
+  }
   const StepInputs& in = slots_->Apply(plan);
   TANDEM_RETURN_IF_ERROR(CheckTokens(in));
   flight.sampled.assign(in.sampled.begin(), in.sampled.end());
@@ -341,7 +346,6 @@ Status GpuLlamaRunner::Finish(std::span<RowResult> results) {
   const Flight& flight = flights_[finished_++ % kInFlight];
   TANDEM_CHECK(results.size() >= static_cast<size_t>(flight.num_rows)) << results.size();
   if (flight.idle) {
-    comm_.Barrier();
     SaveChoices();
     return Poll();
   }
