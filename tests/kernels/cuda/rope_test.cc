@@ -181,6 +181,8 @@ TEST(CudaRope, HeadNorms) {
           {128, 128, 5, 1, RopePairs::kHalves, true}});
 }
 
+TEST(CudaRope, SmallHeads) { RunAll({{64, 64, 2, 1, RopePairs::kHalves, true}}); }
+
 TEST(CudaRope, NoRowsIsNothing) {
   const Stream stream;
   const KvLayer kv{nullptr, nullptr, 1, 1, 64, 16, ActivationType::kBf16};

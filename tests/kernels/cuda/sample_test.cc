@@ -413,14 +413,15 @@ TEST(CudaSample, RowsDoNotDependOnOthers) {
   const Stream stream;
   Random random(13);
   Step all{.vocab = 5000, .parts = 3, .logits = {}, .rows = {}};
-  for (int r = 0; r < 9; ++r) {
+  const int rows = testing::kSanitized ? 2 : 9;
+  for (int r = 0; r < rows; ++r) {
     SamplingParams params = RandomParams(random, all.vocab);
     params.num_logprobs = 4;
     all.logits.push_back(RandomLogits(random, all.vocab));
     all.rows.push_back(Row(params, r));
   }
   const std::vector<SampledToken> together = RunStep(stream, all);
-  for (int r = 0; r < 9; ++r) {
+  for (int r = 0; r < rows; ++r) {
     Step one{.vocab = all.vocab, .parts = 1, .logits = {all.logits[r]}, .rows = {all.rows[r]}};
     one.rows[0].slot = 0;
     const SampledToken alone = RunStep(stream, one)[0];
