@@ -24,15 +24,20 @@ class SaysSeven : public model::ModelRunner {
  public:
   const model::ModelInfo& info() const override { return info_; }
   Status Prepare(int) override { return OkStatus(); }
-  Status Run(const StepPlan& plan, std::span<RowResult> results) override {
-    for (size_t i = 0; i < plan.rows.size(); ++i) {
+  Status Begin(const StepPlan& plan) override {
+    plan_ = plan;
+    return OkStatus();
+  }
+  Status Finish(std::span<RowResult> results) override {
+    for (size_t i = 0; i < plan_.rows.size(); ++i) {
       results[i] = {};
-      if ((plan.rows[i].flags & kRowSample) != 0) results[i].token = 7;
+      if ((plan_.rows[i].flags & kRowSample) != 0) results[i].token = 7;
     }
     return OkStatus();
   }
 
  private:
+  StepPlan plan_;
   model::ModelInfo info_;
 };
 
