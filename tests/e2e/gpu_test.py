@@ -17,6 +17,7 @@ from cluster import BIN, NAME, SLOW, Cluster, wait_until
 
 FAMILIES = ("llama3", "qwen2", "qwen3")
 PROMPT = "the other of a thing in an hour and all the while on"
+SHAPE = ("head_dim=64", "heads=4", "kv_heads=2", "hidden=128")
 CLUSTER = """model: {{name: %s, path: {model}}}
 groups: [%s]
 router: {{listen: "127.0.0.1:{port}"}}
@@ -33,7 +34,9 @@ def setUpModule():
     (bin_dir / "tandem-worker").symlink_to(BIN / "tandem-worker-emulated")
     for family in FAMILIES:
         subprocess.run([BIN / "tandem-make-tiny-model", model(family), f"family={family}",
-                        "head_dim=64", "heads=4", "kv_heads=2", "hidden=128"], check=True)
+                        *SHAPE], check=True)
+    subprocess.run([BIN / "tandem-make-tiny-model", model("deep"), "family=llama3", *SHAPE,
+                    "layers=12"], check=True)
 
 
 def tearDownModule():
@@ -44,9 +47,9 @@ def model(family):
     return pathlib.Path(folder.name) / f"{family}.gguf"
 
 
-def gpu_cluster(family, settings="", tp=1):
+def gpu_cluster(family, settings=", max_seqs: 4", tp=1):
     group = (f"{{{{name: g0, device: cuda, tp: {tp}, kv_memory: 1MiB, max_step_tokens: 64, "
-             f"max_seqs: 4, min_watchdog: 30s{settings}}}}}")
+             f"min_watchdog: 30s{settings}}}}}")
     return Cluster(text=CLUSTER % (NAME, group), bin_dir=bin_dir, model=model(family))
 
 
@@ -82,26 +85,31 @@ class Gpu(unittest.TestCase):
 
     def test_graphs_change_no_bit(self):
         replies = []
-        for settings in ("", ", cuda_graphs: false"):
+        for settings in (", max_seqs: 4", ", max_seqs: 4, cuda_graphs: false"):
             with gpu_cluster("llama3", settings) as cluster:
                 replies.append(texts(cluster))
-                self.assertEqual("captured graphs" in cluster.log(), settings == "")
+                self.assertEqual("captured graphs" in cluster.log(), "false" not in settings)
         self.assertEqual(*replies)
 
-    def test_cached_prefixes_and_preemption(self):
-        with gpu_cluster("llama3") as cluster:  # 1 MiB: 64 blocks of 16 tokens
+    def test_cached_prefixes(self):
+        with gpu_cluster("llama3") as cluster:
             prompt = PROMPT * 8
             first, second = (complete(cluster, prompt, temperature=0) for _ in range(2))
             self.assertEqual(first["choices"][0]["text"], second["choices"][0]["text"])
             self.assertGreater(second["usage"]["prompt_tokens_details"]["cached_tokens"], 100)
-            prompts = [f"{i} {PROMPT}" for i in range(4)]
-            run = lambda p: complete(cluster, p, 300, temperature=0)
-            with concurrent.futures.ThreadPoolExecutor(4) as pool:
-                together = list(pool.map(run, prompts))
-            preempted = sum(r["timing"]["total"]["num_preemptions"] for r in together)
-            self.assertGreater(preempted, 0)
-            for prompt, reply in list(zip(prompts, together))[:2]:
-                self.assertEqual(run(prompt)["choices"][0]["text"], reply["choices"][0]["text"])
+
+    def test_preempted_sequences_are_computed_again(self):
+        with gpu_cluster("deep") as cluster:  # 1 MiB: 10 blocks of 16 tokens
+            def run(i):
+                return complete(cluster, f"{i} {PROMPT[:36]}", 40, temperature=1, seed=i)
+
+            with concurrent.futures.ThreadPoolExecutor(6) as pool:
+                together = list(pool.map(run, range(6)))
+            preempted = [i for i, reply in enumerate(together)
+                         if reply["timing"]["total"]["num_preemptions"] > 0]
+            self.assertTrue(preempted)
+            for i in preempted[:1]:
+                self.assertEqual(run(i)["choices"][0]["text"], together[i]["choices"][0]["text"])
 
     def test_a_killed_rank(self):
         with gpu_cluster("llama3", tp=2) as cluster:
