@@ -134,8 +134,8 @@ TEST(Reader, NamesValuesOutOfRange) {
 
 TEST(Reader, NamesWhatIsNotSupported) {
   ExpectAll({
-      {InGroup("device: tpu"),
-       "c.yaml:4:13: 'groups[0].device': 'tpu' is not supported; cpu or cuda or sim"},
+      {InGroup("device: rocm"),
+       "c.yaml:4:13: 'groups[0].device': 'rocm' is not supported; cpu or cuda or sim"},
       {InGroup("activation_dtype: int4"),
        "c.yaml:4:23: 'groups[0].activation_dtype': 'int4' is unknown; did you mean 'int8'?"},
       {InGroup("instruction_set: neon"),
