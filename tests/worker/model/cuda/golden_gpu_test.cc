@@ -38,7 +38,7 @@ Positions Compute(const Golden& golden, const char* activations) {
   options.model_path = ModelPath();
   options.activation_dtype = options.kv_cache_dtype = activations;
   options.kv_memory_bytes = int64_t{256} << 20;
-  options.max_seqs = 32;
+  options.max_seqs = static_cast<int>(golden.prompts.size());
   options.max_step_tokens = 1536;
   options.max_context = 1024;
   options.gpu = &Backend();
