@@ -38,6 +38,16 @@ Nonce RandomNonce() {
   return nonce;
 }
 
+// The I/O thread takes the process's signals, and a frame that one interrupts is not a frame that
+// the socket refused.
+template <class Call>
+int Uninterrupted(Call call) {
+  for (;;) {
+    const int result = call();
+    if (result >= 0 || zmq_errno() != EINTR) return result;
+  }
+}
+
 std::string_view View(zmq_msg_t& message) {
   return {static_cast<const char*>(zmq_msg_data(&message)), zmq_msg_size(&message)};
 }
@@ -79,7 +89,7 @@ class GroupLink::Impl {
   std::string MakePlaceFor(const std::string& identity, const wire::Hello& hello);
   void Message(Group& group, const wire::FromWorker& message);
   bool SomebodyLeft();
-  void LookAround(Nanos now);
+  void LookAround(Nanos now, bool all_read);
   void PingAll(Nanos now);
   // False: the session has ended, because the group is gone or silent; then `group` is gone.
   bool Lives(Group& group, Nanos now);
@@ -142,11 +152,10 @@ Status GroupLink::Impl::Start() {
 }
 
 GroupLink::Impl::~Impl() {
+  // First: ZeroMQ's thread would wait for ever to tell a monitor that is gone.
+  if (socket_ != nullptr) zmq_socket_monitor(socket_, nullptr, 0);
   if (monitor_ != nullptr) zmq_close(monitor_);
-  if (socket_ != nullptr) {
-    zmq_socket_monitor(socket_, nullptr, 0);
-    zmq_close(socket_);
-  }
+  if (socket_ != nullptr) zmq_close(socket_);
   if (context_ != nullptr) zmq_ctx_term(context_);
 }
 
@@ -164,7 +173,7 @@ void GroupLink::Impl::Turn() {
   bool all_read = Read();
   const Nanos now = MonotonicNow();
   // What is not read yet may be from the one that seems silent.
-  if (all_read && now >= look_due_) LookAround(now);
+  if (now >= look_due_) LookAround(now, all_read);
   if (now >= ping_due_) {
     PingAll(now);
     all_read = all_read && Read();
@@ -187,7 +196,7 @@ bool GroupLink::Impl::Read() {
     for (int frame = 0;; ++frame) {
       zmq_msg_t message;
       zmq_msg_init(&message);
-      if (zmq_msg_recv(&message, socket_, ZMQ_DONTWAIT) < 0) {
+      if (Uninterrupted([&] { return zmq_msg_recv(&message, socket_, ZMQ_DONTWAIT); }) < 0) {
         zmq_msg_close(&message);
         return true;
       }
@@ -379,9 +388,12 @@ void GroupLink::Impl::LoseUnsendable(GroupId id, int error) {
   Lose(id, gone ? "its leader's connection is closed" : "its leader reads nothing", !gone);
 }
 
-void GroupLink::Impl::LookAround(Nanos now) {
+// A group whose messages wait to be read is not silent.
+void GroupLink::Impl::LookAround(Nanos now, bool all_read) {
   look_due_ = now + kTurnInterval;
-  for (auto it = groups_.begin(); it != groups_.end();) LoseIfSilent((it++)->second, now);
+  for (auto it = groups_.begin(); all_read && it != groups_.end();) {
+    LoseIfSilent((it++)->second, now);
+  }
   if (!SomebodyLeft()) return;
   hurry_until_ = now + kHurry;
   ping_due_ = now;
@@ -408,10 +420,14 @@ bool GroupLink::Impl::LoseIfSilent(Group& group, Nanos now) {
 }
 
 bool GroupLink::Impl::SendTo(const std::string& identity, std::string_view bytes) {
-  if (zmq_send(socket_, identity.data(), identity.size(), ZMQ_DONTWAIT | ZMQ_SNDMORE) < 0) {
+  const auto send = [this](std::string_view frame, int flags) {
+    return Uninterrupted(
+        [&] { return zmq_send(socket_, frame.data(), frame.size(), ZMQ_DONTWAIT | flags); });
+  };
+  if (send(identity, ZMQ_SNDMORE) < 0) {
     return false;
   }
-  return zmq_send(socket_, bytes.data(), bytes.size(), ZMQ_DONTWAIT) >= 0;
+  return send(bytes, 0) >= 0;
 }
 
 bool GroupLink::Impl::SendTo(Group& group, std::string_view bytes) {

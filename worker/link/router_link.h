@@ -47,7 +47,7 @@ struct RouterLinkOptions {
   std::function<void()> on_inbound;        // link's thread: something to Drain
   Nanos hello_interval = 250'000'000;      // until answered
   Nanos refused_interval = 1'000'000'000;  // what the router had against us may be gone
-  Nanos router_silence = 3'000'000'000;    // acks come several times a second
+  Nanos router_silence = 3'000'000'000;    // acks come every second
   // Tokens, events and sequences that wait for credits; beyond, the session fails.
   size_t max_backlog_items = 1 << 16;
   // Shared by the groups of a process; null: a thread of its own.
