@@ -20,6 +20,12 @@ constexpr std::chrono::seconds kConnectLimit(60);  // a large machine's links ta
 constexpr int64_t kMostPeerBytes = 4 << 20;
 constexpr int kTimedSums = 5;
 
+// Of memory whose handle others open: smaller allocations share a block with what is not for them.
+int64_t WholeBlocks(int64_t bytes) {
+  constexpr int64_t kBlock = 2 << 20;
+  return (bytes + kBlock - 1) / kBlock * kBlock;
+}
+
 NcclCommunicator::Element ElementOf(kernels::cuda::ActivationType type) {
   return type == kernels::cuda::ActivationType::kBf16 ? NcclCommunicator::Element::kBf16
                                                       : NcclCommunicator::Element::kF16;
@@ -48,7 +54,8 @@ struct TimedEvents {
   cudaEvent_t begin = nullptr, end = nullptr;
   TimedEvents() {
     static_cast<void>(cudaEventCreate(&begin));
-    static_cast<void>(cudaEventCreate(&end));
+    // Blocking: a wait that spins looks like work to the watchdog.
+    static_cast<void>(cudaEventCreateWithFlags(&end, cudaEventBlockingSync));
   }
   ~TimedEvents() {
     static_cast<void>(cudaEventDestroy(begin));
@@ -110,9 +117,10 @@ Status RankExchange::MakeOwn(int device, PeerCard& own) {
   ::gethostname(own.host, sizeof(own.host) - 1);
   TANDEM_RETURN_IF_ERROR(FromCuda(cudaDeviceGetPCIBusId(own.bus_id, sizeof(own.bus_id), device),
                                   "asking for a GPU's place"));
-  TANDEM_ASSIGN_OR_RETURN(
-      data_, AllocateDevice(kernels::cuda::AllReduceBytes(int64_t{max_peer_rows_} * spec_.hidden)));
-  TANDEM_ASSIGN_OR_RETURN(signals_, AllocateDevice(kernels::cuda::kAllReduceSignalBytes));
+  TANDEM_ASSIGN_OR_RETURN(data_, AllocateDevice(WholeBlocks(kernels::cuda::AllReduceBytes(
+                                     int64_t{max_peer_rows_} * spec_.hidden))));
+  TANDEM_ASSIGN_OR_RETURN(signals_,
+                          AllocateDevice(WholeBlocks(kernels::cuda::kAllReduceSignalBytes)));
   TANDEM_RETURN_IF_ERROR(
       FromCuda(cudaMemsetAsync(signals_.get(), 0, kernels::cuda::kAllReduceSignalBytes, stream_),
                "clearing flags"));
@@ -136,6 +144,7 @@ std::string RankExchange::WhyNoPeers(int device, std::span<const PeerCard> cards
     const int peer = DeviceAt(card.bus_id);
     int can = 0;
     if (peer < 0 || cudaDeviceCanAccessPeer(&can, device, peer) != cudaSuccess) {
+      static_cast<void>(cudaGetLastError());  // not an error of the steps to come
       return fmt::format("GPU {} does not see that of rank {}", device, &card - cards.data());
     }
     if (can == 0) {
