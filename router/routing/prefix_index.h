@@ -50,7 +50,7 @@ class PrefixIndex {
   // later changes come.
   int64_t num_blocks() const { return holders_.num_blocks() + expected_.num_blocks(); }
   int64_t num_groups() const { return static_cast<int64_t>(groups_.size()); }
-  int64_t num_held(GroupId group) const;  // by its events; metrics and tests
+  int64_t num_held(GroupId group) const;                         // by its events; metrics and tests
   void CheckInvariants() const { expected_.CheckInvariants(); }  // tests
 
  private:
