@@ -48,7 +48,9 @@ class Bridge:
 
     def __init__(self, name, address=""):
         self.name = name
-        ip("link", "add", "dev", name, "type", "bridge")
+        # With an address of its own: one without takes the least of its ports' and another when that
+        # port goes, which the machines' ARP tables learn only after a minute.
+        ip("link", "add", "dev", name, "address", "02:00:00:00:00:01", "type", "bridge")
         ip("link", "set", "dev", name, "up")
         if address:
             ip("addr", "add", address, "dev", name)
