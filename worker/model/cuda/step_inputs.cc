@@ -62,8 +62,8 @@ StepLayout::StepLayout(const StepShape& shape, int64_t max_blocks, int32_t max_i
   samples_ = Place(shape.sampled * static_cast<int64_t>(sizeof(SampleRow)));
   counts_ = Place(2 * kInt);
   merges_ = Place(max_merges * static_cast<int64_t>(sizeof(AttentionMerge)));
-  block_table_ = Place(shape.seqs * max_blocks * kInt);
   items_ = Place(max_items * static_cast<int64_t>(sizeof(AttentionItem)));
+  block_table_ = Place(shape.seqs * max_blocks * kInt);
 }
 
 int64_t StepLayout::Place(int64_t bytes) {
@@ -123,7 +123,7 @@ int64_t StepLayout::Pack(const StepPlan& plan, const StepInputs& in,
   counts[1] = static_cast<int32_t>(merges.size());
   std::copy(merges.begin(), merges.end(), At<AttentionMerge>(base, merges_));
   std::copy(items.begin(), items.end(), At<AttentionItem>(base, items_));
-  return items_ + static_cast<int64_t>(items.size_bytes());
+  return block_table_ + static_cast<int64_t>(used * max_blocks_ * sizeof(int32_t));
 }
 
 kernels::cuda::Batch StepLayout::BatchAt(std::byte* base, const DeviceState& state) const {

@@ -56,9 +56,9 @@ class StepLayout {
   int64_t max_blocks_;
   int32_t max_items_, max_merges_;
   int64_t bytes_ = 0;
-  // Offsets. Items are last: of all that could be there only what is there is copied.
+  // Offsets. Block tables, by far the largest, are last: those of padding are not copied.
   int64_t tokens_, row_sequence_, positions_, slots_, query_start_, context_len_, sampled_rows_,
-      samples_, counts_, merges_, block_table_, items_;
+      samples_, counts_, merges_, items_, block_table_;
 };
 
 }  // namespace tandem::model::cuda

@@ -105,9 +105,9 @@ TEST_F(Packed, RowsThatSampleComeFirstThenPadding) {
   EXPECT_EQ(samples[1].slot, -1);
 }
 
-TEST_F(Packed, OnlyItemsThatAreThereAreCopied) {
+TEST_F(Packed, BlockTablesOfPaddingAreNotCopied) {
   EXPECT_EQ(*batch_.num_items, num_items_);
-  const auto* end = reinterpret_cast<const std::byte*>(batch_.items + num_items_);
+  const auto* end = reinterpret_cast<const std::byte*>(batch_.block_table + 2 * batch_.max_blocks);
   EXPECT_EQ(used_, end - memory_.data());
   EXPECT_LT(used_, layout_->bytes());
 }
