@@ -235,8 +235,7 @@ Status Process::CheckModel() {
   if (OnGpu() && gpu_ == nullptr) {
     return InvalidArgument(
         "group {} has 'device: cuda', and this tandem-worker was built without CUDA; build it "
-        "where "
-        "nvcc 12.9 or later is found, or say 'device: cpu'",
+        "where nvcc 12.9 or later is found, or say 'device: cpu'",
         group_.name);
   }
   TANDEM_ASSIGN_OR_RETURN(const int context,
@@ -401,8 +400,8 @@ void Process::EndLost(const std::string& reason) {
     observe::LogError("group {} is lost: {}", group_.name, reason);
   }
   comm_->Abort();
-  AbortDevice();
   if (known) routers_->Goodbye(reason, kGoodbyeFlush);
+  AbortDevice();
   if (rank_ == 0) EndPeers();
   ::_exit(told || ToldToStop(0) ? kExitDone : kExitGroupLost);
 }
@@ -410,7 +409,7 @@ void Process::EndLost(const std::string& reason) {
 // What a device does for others may hold it up for ever; then the end of the process must do.
 void Process::AbortDevice() {
   model::ModelRunner* const model = loaded_.load(std::memory_order_acquire);
-  if (model == nullptr) return;
+  if (model == nullptr || !OnGpu()) return;
   auto aborted = std::make_shared<std::atomic<bool>>(false);
   std::thread([model, aborted] {
     model->Abort();
