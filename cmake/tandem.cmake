@@ -32,20 +32,28 @@ if(TANDEM_TSAN)
   add_compile_definitions(BOOST_ASIO_DISABLE_FENCED_BLOCK)  # g++ TSan cannot see fences
 endif()
 
-# The release build compiles without, so that no file gets away with a header it does not include.
-if(TANDEM_PCH)
-  add_compile_options(-fpch-preprocess)  # for ccache
+# Tests are many and hardly work: they are compiled fast. Their precompiled headers are in every
+# build of gcc; those of what ships only where TANDEM_PCH says so, for in the release build no file
+# may get away with a header it does not include.
+set(standard_headers <algorithm> <array> <atomic> <chrono> <cmath> <cstdint> <cstring> <deque>
+    <functional> <limits> <map> <memory> <mutex> <optional> <random> <set> <span> <string>
+    <string_view> <thread> <unordered_map> <utility> <variant> <vector>)
+set(test_options $<IF:$<CONFIG:Release>,-O1,-O0>)
+if(NOT EXISTS ${CMAKE_BINARY_DIR}/pch/pch.cc)
   file(WRITE ${CMAKE_BINARY_DIR}/pch/pch.cc "")
-  set(standard <algorithm> <array> <atomic> <chrono> <cmath> <cstdint> <cstring> <deque>
-      <functional> <limits> <map> <memory> <mutex> <optional> <random> <set> <span> <string>
-      <string_view> <thread> <unordered_map> <utility> <variant> <vector>)
-  add_library(tandem_pch OBJECT ${CMAKE_BINARY_DIR}/pch/pch.cc)
-  target_link_libraries(tandem_pch PRIVATE tandem_flags)
-  target_precompile_headers(tandem_pch PRIVATE ${standard})
+endif()
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  list(APPEND test_options -fpch-preprocess)  # for ccache
   add_library(tandem_test_pch OBJECT ${CMAKE_BINARY_DIR}/pch/pch.cc)
   target_link_libraries(tandem_test_pch PRIVATE tandem_flags GTest::gtest GTest::gmock)
-  target_compile_options(tandem_test_pch PRIVATE -O0)
-  target_precompile_headers(tandem_test_pch PRIVATE ${standard} <gmock/gmock.h> <gtest/gtest.h>)
+  target_compile_options(tandem_test_pch PRIVATE ${test_options})
+  target_precompile_headers(tandem_test_pch PRIVATE ${standard_headers} <gmock/gmock.h> <gtest/gtest.h>)
+endif()
+if(TANDEM_PCH)
+  add_compile_options(-fpch-preprocess)
+  add_library(tandem_pch OBJECT ${CMAKE_BINARY_DIR}/pch/pch.cc)
+  target_link_libraries(tandem_pch PRIVATE tandem_flags)
+  target_precompile_headers(tandem_pch PRIVATE ${standard_headers})
 endif()
 
 # tandem_library(NAME HEADERS a.h SOURCES a.cc DEPS public... PRIVATE_DEPS ...)
@@ -99,8 +107,8 @@ function(tandem_test name)
   add_executable(${name} ${A_SOURCES})
   target_link_libraries(${name} PRIVATE tandem_flags ${A_DEPS} GTest::gtest GTest::gmock
                                         GTest::gtest_main)
-  if(TANDEM_PCH)
-    target_compile_options(${name} PRIVATE -O0)
+  target_compile_options(${name} PRIVATE ${test_options})
+  if(TARGET tandem_test_pch)
     target_precompile_headers(${name} REUSE_FROM tandem_test_pch)
   endif()
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
