@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <vector>
 
@@ -9,8 +10,10 @@ namespace tandem::routing {
 namespace {
 
 // What others pay for our prefill, as multiples of what it adds: docs/routing.md has the study.
-constexpr double kArrivalWeight = 3;  // arrivals to come
-constexpr double kBehindWeight = 1;   // each prompt that waits behind it
+constexpr double kBehindWeight = 1;  // each prompt that waits behind it
+// Arrivals to come are weighted by 1 / (part of its time that a group has left), up to this part:
+// what comes to a fuller one is sent elsewhere.
+constexpr double kLeastIdle = 0.3;
 
 // Groups whose costs differ by less are equal: predictions are no better, and a fixed order piles
 // idle traffic up and thrashes few caches. Wider while other routers send to these groups too.
@@ -38,16 +41,73 @@ class ArrivalRate {
   double count_ = 0;
 };
 
+// Which part of their time groups spend on prefill that was sent them, averaged. Those about as
+// fast as each other are taken together: of one alone it is noise, and who follows it herds.
+class Utilization {
+ public:
+  void See(std::span<const GroupView> groups) {
+    places_.clear();
+    num_groups_.fill(0);
+    for (const GroupView& g : groups) {
+      places_.push_back(PlaceOf(g.state.speed));
+      Add(num_groups_, places_.back(), 1);
+    }
+  }
+  // Of the i-th of the groups last seen.
+  double of(size_t i, Nanos now) const {
+    if (first_ < 0) return 0;
+    const double seen = 1 - std::exp(-ToSeconds(now - first_) / kRateMemorySeconds);
+    const double decay = std::exp(-ToSeconds(now - last_) / kRateMemorySeconds);
+    const double work = At(work_, places_[i]) * decay;
+    return seen > 0 ? work / (seen * kRateMemorySeconds * At(num_groups_, places_[i])) : 0;
+  }
+  void Sent(size_t i, double seconds, Nanos now) {
+    if (first_ < 0) first_ = last_ = now;
+    const double decay = std::exp(-ToSeconds(now - last_) / kRateMemorySeconds);
+    for (double& w : work_) w *= decay;
+    last_ = now;
+    Add(work_, places_[i], seconds);
+  }
+
+ private:
+  // A place lies between two counters, so that a speed that is fitted anew does not jump.
+  static constexpr size_t kCounters = 32;
+  static constexpr double kRatio = 1.25;  // from one to the next
+  using Counters = std::array<double, kCounters>;
+  static double PlaceOf(double speed) {
+    static const double scale = 1 / std::log(kRatio);
+    return std::clamp(kCounters / 2 + std::log(speed) * scale, 0.0, kCounters - 1.001);
+  }
+  static void Add(Counters& counters, double place, double value) {
+    const auto below = static_cast<size_t>(place);
+    const double part = place - static_cast<double>(below);
+    counters[below] += value * (1 - part);
+    counters[below + 1] += value * part;
+  }
+  static double At(const Counters& counters, double place) {
+    const auto below = static_cast<size_t>(place);
+    const double part = place - static_cast<double>(below);
+    return counters[below] * (1 - part) + counters[below + 1] * part;
+  }
+
+  Counters work_{}, num_groups_{};
+  std::vector<double> places_;
+  Nanos first_ = -1, last_ = 0;
+};
+
 class Ttft : public Policy {
  public:
   Pick Select(const RouteQuery& query, std::span<const GroupView> groups, Rng& rng) override {
     rate_.Arrived(query.now);
+    utilization_.See(groups);
     hot_.Arrived(query.chain, query.block_size, query.now);
     depths_.clear();
     for (const GroupView& g : groups) depths_.push_back(HeldBlocks(g, query));
     hot_.Count(depths_);
     ComputeCosts(query, groups);
-    return Draw(query, groups, rng);
+    const Pick pick = Draw(query, groups, rng);
+    utilization_.Sent(pick.index, groups[pick.index].prediction.added, query.now);
+    return pick;
   }
 
  private:
@@ -70,8 +130,11 @@ class Ttft : public Policy {
       const double cold = 1 - hot_.Heat(depths_[i]);
       const double own = std::max(p.own * cold, std::min(p.own, least_own));
       const double ttft = p.wait + own, added = p.added * cold;
-      costs_.push_back(ttft + kBehindWeight * added * p.num_behind +
-                       kArrivalWeight * added * rate / groups[i].state.speed * ttft);
+      // Who comes while the group is busy is served later. It is for longer than until our first
+      // token: what comes meanwhile keeps it busy in turn.
+      const double idle = std::max(kLeastIdle, 1 - utilization_.of(i, query.now));
+      const double arrivals = rate / groups[i].state.speed * ttft / idle;
+      costs_.push_back(ttft + added * (kBehindWeight * p.num_behind + arrivals));
     }
   }
 
@@ -122,6 +185,7 @@ class Ttft : public Policy {
   }
 
   ArrivalRate rate_;
+  Utilization utilization_;
   HotBlocks hot_;
   std::vector<int32_t> depths_;
   std::vector<double> costs_;
