@@ -44,23 +44,29 @@ build_release() {
 
 test_release() { run_ctest release; }
 
-part_dev() {
-  configure dev
-  cmake --build --preset dev -j "$jobs"
-  run_ctest dev -LE release_only
-}
-
-# Only the tests that run there are built, and what end-to-end tests start.
-part_tsan() {
-  configure tsan
+# Where a preset is for tests alone: only they are built, and what end-to-end tests start.
+build_tests() {
+  local preset=$1 targets
+  shift
   mapfile -t targets < <(
-    known=$(ninja -C build/tsan -t targets all | sed 's/: .*//')
-    ctest --preset tsan --show-only=json-v1 |
+    known=$(ninja -C "build/$preset" -t targets all | sed 's/: .*//')
+    ctest --preset "$preset" --show-only=json-v1 "$@" |
       python3 -c 'import json, sys; [print(t["name"]) for t in json.load(sys.stdin)["tests"]]' |
       grep -Fx -f <(echo "$known") || true
     printf '%s\n' tandem tandem-router tandem-worker e2e_tiny_model
   )
-  cmake --build --preset tsan -j "$jobs" --target "${targets[@]}"
+  cmake --build --preset "$preset" -j "$jobs" --target "${targets[@]}"
+}
+
+part_dev() {
+  configure dev
+  build_tests dev -LE release_only
+  run_ctest dev -LE release_only
+}
+
+part_tsan() {
+  configure tsan
+  build_tests tsan
   run_ctest tsan
 }
 

@@ -72,11 +72,13 @@ class Utilization {
  private:
   // A place lies between two counters, so that a speed that is fitted anew does not jump.
   static constexpr size_t kCounters = 32;
-  static constexpr double kRatio = 1.25;  // from one to the next
+  static constexpr double kCountersPerDoubling = 3;
   using Counters = std::array<double, kCounters>;
   static double PlaceOf(double speed) {
-    static const double scale = 1 / std::log(kRatio);
-    return std::clamp(kCounters / 2 + std::log(speed) * scale, 0.0, kCounters - 1.001);
+    int exponent = 0;
+    const double fraction = std::frexp(speed, &exponent);      // [0.5, 1)
+    const double doublings = exponent - 1 + 2 * fraction - 1;  // near enough, and no logarithm
+    return std::clamp(kCounters / 2 + kCountersPerDoubling * doublings, 0.0, kCounters - 1.001);
   }
   static void Add(Counters& counters, double place, double value) {
     const auto below = static_cast<size_t>(place);
