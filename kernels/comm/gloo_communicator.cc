@@ -24,8 +24,9 @@ constexpr size_t kHeader = 64;  // of a slot; keeps the payload aligned
 using Slots = std::array<std::unique_ptr<std::byte[]>, 2>;  // by round & 1
 
 Slots MakeSlots(size_t bytes) {
-  return {std::make_unique_for_overwrite<std::byte[]>(kHeader + bytes),
-          std::make_unique_for_overwrite<std::byte[]>(kHeader + bytes)};
+  Slots slots;
+  for (auto& slot : slots) slot = std::make_unique_for_overwrite<std::byte[]>(kHeader + bytes);
+  return slots;
 }
 
 // Gloo's text less the place in its source.
