@@ -12,6 +12,7 @@ namespace tandem::emulation {
 namespace {
 
 constexpr Architecture kArchitectures[] = {
+    {75, "T4", 40, 64 << 10, 64 << 10},
     {80, "A100", 108, 164 << 10, 163 << 10},
     {90, "H100", 132, 228 << 10, 227 << 10},
     {100, "B200", 148, 228 << 10, 227 << 10},
@@ -32,7 +33,7 @@ const Architecture& TheArchitecture() {
   for (const Architecture& a : kArchitectures) {
     if (a.capability == GetOptions().arch) return a;
   }
-  return kArchitectures[1];
+  return kArchitectures[2];
 }
 
 void FillProperties(cudaDeviceProp& p, int device) {

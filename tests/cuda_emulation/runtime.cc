@@ -26,6 +26,14 @@ cudaError_t TryEnqueueGrid(GridLaunch launch, cudaStream_t handle) {
   return EnqueueOrCapture(*stream, std::move(work));
 }
 
+int DriverVersion() { return GetOptions().driver < 0 ? CUDART_VERSION : GetOptions().driver; }
+
+// A runtime works with every driver of its major version, and with later ones.
+cudaError_t CheckDriver() {
+  const bool works = DriverVersion() / 1000 >= CUDART_VERSION / 1000;
+  return works ? cudaSuccess : cudaErrorInsufficientDriver;
+}
+
 }  // namespace
 
 cudaError_t EnqueueGrid(GridLaunch launch, cudaStream_t stream) {
@@ -41,6 +49,7 @@ cudaError_t Return(cudaError_t error) {
 
 cudaError_t Enter() {
   if (InHostFunction()) return cudaErrorNotPermitted;
+  if (const cudaError_t error = CheckDriver(); error != cudaSuccess) return error;
   return DeviceError(current_device);
 }
 
@@ -64,6 +73,7 @@ cudaError_t cudaGetLastError() {
 cudaError_t cudaPeekAtLastError() { return last_error; }
 
 cudaError_t cudaGetDeviceCount(int* count) {
+  if (const cudaError_t error = CheckDriver(); error != cudaSuccess) return Return(error);
   *count = GetOptions().devices;
   return Return(*count > 0 ? cudaSuccess : cudaErrorNoDevice);
 }
@@ -106,7 +116,7 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
 }
 
 cudaError_t cudaDriverGetVersion(int* version) {
-  *version = CUDART_VERSION;
+  *version = DriverVersion();
   return cudaSuccess;
 }
 
