@@ -7,11 +7,13 @@ import concurrent.futures
 import os
 import pathlib
 import signal
+import struct
 import subprocess
 import tempfile
 import threading
 import time
 import unittest
+import unittest.mock
 
 from cluster import BIN, NAME, SLOW, Cluster, wait_until
 
@@ -51,6 +53,32 @@ def gpu_cluster(family, settings=", max_seqs: 4", tp=1):
     group = (f"{{{{name: g0, device: cuda, tp: {tp}, kv_memory: 1MiB, max_step_tokens: 64, "
              f"min_watchdog: 30s{settings}}}}}")
     return Cluster(text=CLUSTER % (NAME, group), bin_dir=bin_dir, model=model(family))
+
+
+def emulation(options):
+    return unittest.mock.patch.dict(os.environ, TANDEM_EMULATION=options)
+
+
+def refusal(program, settings="", options="", file=None):
+    """(exit code, lines of errors) of a rank that cannot start."""
+    with tempfile.TemporaryDirectory() as home, emulation(options):
+        config = pathlib.Path(home) / "c.yaml"
+        config.write_text(f"model: {{path: {file or model('llama3')}}}\n"
+                          f"groups: [{{name: g0, device: cuda{settings}}}]\n"
+                          f"links: {{runtime_dir: {home}}}\n")
+        run = subprocess.run([BIN / program, "--config", config, "--group", "g0", "--rank", "0"],
+                             capture_output=True, text=True, timeout=60 * SLOW)
+    return run.returncode, [line for line in run.stderr.splitlines() if " info " not in line]
+
+
+def with_tensor_type(source, tensor, number):
+    """The file with another type in the tensor's entry: name, dimensions, type, offset."""
+    data = bytearray(source.read_bytes())
+    at = data.index(tensor.encode()) + len(tensor)
+    at += 4 + 8 * struct.unpack_from("<I", data, at)[0]
+    struct.pack_into("<I", data, at, number)
+    source.write_bytes(data)
+    return source
 
 
 def complete(cluster, prompt=PROMPT, max_tokens=12, **options):
@@ -140,22 +168,50 @@ class Gpu(unittest.TestCase):
             cluster.wait_ready(60)
             self.assertGreater(complete(cluster)["usage"]["completion_tokens"], 0)
 
+    def test_without_peer_access_sums_go_over_nccl(self):
+        with emulation("peer_access=0"), gpu_cluster("llama3", tp=2) as cluster:
+            self.assertEqual(texts(cluster), texts(cluster))
+            self.assertIn("the ranks' GPUs do not reach each other's memory (GPU 0 has no peer "
+                          "access to GPU 1); all sums go over NCCL", cluster.log())
+            self.assertNotIn("go over peer memory", cluster.log())
+
+    def test_what_a_rank_cannot_use_is_one_line(self):
+        wide = pathlib.Path(folder.name) / "wide.gguf"
+        subprocess.run([BIN / "tandem-make-tiny-model", wide, "family=llama3", *SHAPE, "ffn=256"],
+                       check=True)
+        q6_k = with_tensor_type(wide, "blk.1.ffn_down.weight", 14)
+        for options, settings, file, code, said in (
+            ("arch=75", "", None, 3, ["T4", "compute capability 7.5; 8.0 (A100) or later"]),
+            ("driver=0", "", None, 3, ["no NVIDIA driver on this machine", "device: cpu"]),
+            ("driver=12090", "", None, 3,
+             ["the NVIDIA driver is for CUDA 12.9, and this program needs "]),
+            ("devices=0", "", None, 3, ["no GPU on this machine", "CUDA_VISIBLE_DEVICES"]),
+            ("devices=2", ", devices: [5]", None, 2,
+             ["GPU 5 is wanted, and this machine has 2", "groups[].devices"]),
+            ("memory=1M", "", None, 1,
+             ["GPU 0 has 1 MiB of memory free, and rank 0 of 1 needs ", "2 MiB of weights",
+              "groups[].tp", "max_step_tokens", "max_seqs"]),
+            ("memory=64M", ", kv_memory: 65MiB", None, 1,
+             ["kv_memory is 65 MiB, and GPU 0 has ", "lower groups[].kv_memory"]),
+            ("", "", q6_k, 2,
+             ["tensor blk.1.ffn_down.weight is of type Q6_K, which is not supported"]),
+        ):
+            with self.subTest(options=options, settings=settings):
+                status, lines = refusal("tandem-worker-emulated", settings, options, file)
+                self.assertEqual((status, len(lines)), (code, 1), lines)
+                for text in said:
+                    self.assertIn(text, lines[0])
+
     def test_a_worker_without_driver_says_so(self):
         """The worker that ships, where there is no GPU."""
         if pathlib.Path("/proc/driver/nvidia").exists():
             self.skipTest("this machine has a driver")
-        with tempfile.TemporaryDirectory() as home:
-            file = pathlib.Path(home) / "c.yaml"
-            file.write_text(f"model: {{path: {model('llama3')}}}\n"
-                            f"groups: [{{name: g0, device: cuda}}]\nlinks: {{runtime_dir: {home}}}\n")
-            run = subprocess.run([BIN / "tandem-worker", "--config", file, "--group", "g0",
-                                  "--rank", "0"], capture_output=True, text=True, timeout=60 * SLOW)
-        if "built without CUDA" in run.stderr:
-            self.assertEqual(run.returncode, 2)
+        status, lines = refusal("tandem-worker")
+        if "built without CUDA" in "".join(lines):
+            self.assertEqual(status, 2)
             self.skipTest("built without nvcc")
-        self.assertEqual(run.returncode, 3, run.stderr)
-        self.assertEqual(len(run.stderr.strip().splitlines()), 1, run.stderr)
-        self.assertIn("device: cpu", run.stderr)
+        self.assertEqual((status, len(lines)), (3, 1), lines)
+        self.assertIn("device: cpu", lines[0])
 
 
 if __name__ == "__main__":
