@@ -11,26 +11,30 @@ constexpr int kM = 16;
 constexpr int kN = 8;
 constexpr int kK = 16;
 
-// Of the two 16-bit elements of a register, the lower and the upper.
+// A register holds two 16-bit elements; rows of registers become rows of the lower ones and of the
+// upper ones, in float32.
+using Registers = uint32_t __attribute__((vector_size(4 * kN), may_alias));
+using Row = float __attribute__((vector_size(4 * kN), may_alias));
+
+#define TANDEM_INLINE [[gnu::always_inline]] inline
+
 struct Bf16 {
-  static float Low(uint32_t r) { return Float(r << 16); }
-  static float High(uint32_t r) { return Float(r & 0xFFFF0000); }
-  static float Float(uint32_t bits) {
-    float f;
-    __builtin_memcpy(&f, &bits, 4);
-    return f;
+  TANDEM_INLINE static void Split(const Registers& r, Row& low, Row& high) {
+    low = reinterpret_cast<Row>(r << 16);
+    high = reinterpret_cast<Row>(r & 0xFFFF0000);
   }
 };
 struct F16 {
-  static float Low(uint32_t r) { return Float(r & 0xFFFF); }
-  static float High(uint32_t r) { return Float(r >> 16); }
+  TANDEM_INLINE static void Split(const Registers& r, Row& low, Row& high) {
+    Widen(r & 0xFFFF, low);
+    Widen(r >> 16, high);
+  }
   // Exact for normal and denormal numbers by a multiplication with 2^112, which moves the exponent.
-  static float Float(uint32_t half) {
-    const float scaled = Bf16::Float((half & 0x7FFF) << 13) * 0x1p112f;
-    uint32_t bits;
-    __builtin_memcpy(&bits, &scaled, 4);
-    if ((half & 0x7C00) == 0x7C00) bits |= 0x7F800000;  // infinity, NaN
-    return Bf16::Float(bits | (half & 0x8000) << 16);
+  TANDEM_INLINE static void Widen(const Registers& half, Row& to) {
+    const Row scaled = reinterpret_cast<Row>((half & 0x7FFF) << 13) * 0x1p112f;
+    const Registers special = reinterpret_cast<Registers>((half & 0x7C00) == 0x7C00) & 0x7F800000;
+    to = reinterpret_cast<Row>(reinterpret_cast<Registers>(scaled) | special |
+                               (half & 0x8000) << 16);
   }
 };
 
@@ -40,35 +44,56 @@ struct MmaOperand {
   const uint32_t* b;
 };
 
-using Row = float __attribute__((vector_size(4 * kN)));  // one row of B or D
-
+// Lane 4g + t has, of A and D, columns 2t and 2t + 1 of rows g and g + 8 (of A also 8 columns
+// further), and of B rows 2t and 2t + 1 of column g (also 8 rows further).
 template <class Element>
-void ComputeMma(void* const* operands, uint32_t) {
-  float a[kM][kK];
-  Row b[kK];
-  Row d[kM];
-  for (int lane = 0; lane < kWarpSize; ++lane) {
-    const auto& operand = *static_cast<const MmaOperand*>(operands[lane]);
-    const int g = lane / 4;
-    const int t = lane % 4 * 2;
-    for (int i = 0; i < 4; ++i) {
-      float* row = &a[g + i % 2 * 8][t + i / 2 * 8];
-      row[0] = Element::Low(operand.a[i]);
-      row[1] = Element::High(operand.a[i]);
-      d[g + i / 2 * 8][t + i % 2] = operand.d[i];
-    }
-    for (int i = 0; i < 2; ++i) {
-      b[t + i * 8][g] = Element::Low(operand.b[i]);
-      b[t + i * 8 + 1][g] = Element::High(operand.b[i]);
+TANDEM_INLINE void ComputeMmaOn(void* const* operands) {
+  alignas(Row) uint32_t a[kM][kK / 2];
+  alignas(Row) uint32_t b[kK / 2][kN];
+  alignas(Row) float d[kM][kN];
+  for (int g = 0; g < 8; ++g) {
+    for (int t = 0; t < 4; ++t) {
+      const auto& operand = *static_cast<const MmaOperand*>(operands[4 * g + t]);
+      a[g][t] = operand.a[0];
+      a[g + 8][t] = operand.a[1];
+      a[g][t + 4] = operand.a[2];
+      a[g + 8][t + 4] = operand.a[3];
+      b[t][g] = operand.b[0];
+      b[t + 4][g] = operand.b[1];
+      __builtin_memcpy(&d[g][2 * t], operand.d, 8);
+      __builtin_memcpy(&d[g + 8][2 * t], operand.d + 2, 8);
     }
   }
+  Row rows[kK];
+  for (int k = 0; k < kK / 2; ++k) {
+    Element::Split(reinterpret_cast<const Registers&>(b[k]), rows[2 * k], rows[2 * k + 1]);
+  }
   for (int m = 0; m < kM; ++m) {
-    for (int k = 0; k < kK; ++k) d[m] += a[m][k] * b[k];
+    Row low, high;
+    Element::Split(reinterpret_cast<const Registers&>(a[m]), low, high);
+    Row& sum = reinterpret_cast<Row&>(d[m]);
+    for (int k = 0; k < kK / 2; ++k) {
+      sum += low[k] * rows[2 * k];
+      sum += high[k] * rows[2 * k + 1];
+    }
   }
   for (int lane = 0; lane < kWarpSize; ++lane) {
     float* out = static_cast<const MmaOperand*>(operands[lane])->d;
-    for (int i = 0; i < 4; ++i) out[i] = d[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2];
+    __builtin_memcpy(out, &d[lane / 4][lane % 4 * 2], 8);
+    __builtin_memcpy(out + 2, &d[lane / 4 + 8][lane % 4 * 2], 8);
   }
+}
+
+template <class Element>
+[[gnu::target("avx2,fma")]] void ComputeMmaByAvx2(void* const* operands) {
+  ComputeMmaOn<Element>(operands);
+}
+
+template <class Element>
+void ComputeMma(void* const* operands, uint32_t) {
+  static const bool kAvx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (kAvx2) return ComputeMmaByAvx2<Element>(operands);
+  ComputeMmaOn<Element>(operands);
 }
 constexpr WarpOp kMmaBf16 = {"MmaM16N8K16 (bf16)", &ComputeMma<Bf16>};
 constexpr WarpOp kMmaF16 = {"MmaM16N8K16 (f16)", &ComputeMma<F16>};
