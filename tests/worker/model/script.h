@@ -139,6 +139,20 @@ inline bool SameBits(const RowResult& a, const RowResult& b) {
          std::memcmp(a.top_logprobs, b.top_logprobs, a.num_top * sizeof(float)) == 0;
 }
 
+// Appends what a step sampled to its sequences' results.
+inline void TakeStep(const TestPlan& plan, const std::vector<RowResult>& step,
+                     ScriptResults& results) {
+  for (size_t r = 0; r < plan.rows.size(); ++r) {
+    const size_t sequence = plan.sequences[r];
+    if (results.size() <= sequence) results.resize(sequence + 1);
+    if (plan.rows[r].flags & kRowSample) {
+      results[sequence].push_back(step[r]);
+    } else {
+      TANDEM_CHECK(step[r].token == -1) << "a row that does not sample has a token";
+    }
+  }
+}
+
 // Runs the plans on `runner` from step `first_step` on. Aborts on an error.
 inline ScriptResults RunPlans(ModelRunner& runner, const std::vector<TestPlan>& plans,
                               uint64_t first_step = 1) {
@@ -147,15 +161,25 @@ inline ScriptResults RunPlans(ModelRunner& runner, const std::vector<TestPlan>& 
   for (size_t i = 0; i < plans.size(); ++i) {
     const Status status = runner.Run(plans[i].View(first_step + i), step);
     TANDEM_CHECK(status.ok()) << Message(status);
-    for (size_t r = 0; r < plans[i].rows.size(); ++r) {
-      const size_t sequence = plans[i].sequences[r];
-      if (results.size() <= sequence) results.resize(sequence + 1);
-      if (plans[i].rows[r].flags & kRowSample) {
-        results[sequence].push_back(step[r]);
-      } else {
-        TANDEM_CHECK(step[r].token == -1) << "a row that does not sample has a token";
-      }
+    TakeStep(plans[i], step, results);
+  }
+  return results;
+}
+
+// As the rank loop does it: step n + 1 is begun before n is finished.
+inline ScriptResults RunPlansAhead(ModelRunner& runner, const std::vector<TestPlan>& plans) {
+  TANDEM_CHECK(runner.max_in_flight() >= 2) << runner.max_in_flight();
+  ScriptResults results;
+  std::vector<RowResult> step(256);
+  for (size_t i = 0; i <= plans.size(); ++i) {
+    if (i < plans.size()) {
+      const Status begun = runner.Begin(plans[i].View(i + 1));
+      TANDEM_CHECK(begun.ok()) << Message(begun);
     }
+    if (i == 0) continue;
+    const Status finished = runner.Finish(step);
+    TANDEM_CHECK(finished.ok()) << Message(finished);
+    TakeStep(plans[i - 1], step, results);
   }
   return results;
 }

@@ -53,17 +53,18 @@ inline TestSequence Subject(float temperature) {
   return {.prompt = RandomTokens(75, 5), .num_new = 24, .sampling = WithLogprobs(temperature)};
 }
 
-inline std::vector<TestSequence> AmongOthers(const TestSequence& subject) {
+// The subject is the one at n / 2 + 1.
+inline std::vector<TestSequence> AmongOthers(const TestSequence& subject, int n = 16) {
   std::mt19937 rng(6);
   std::vector<TestSequence> all;
-  for (int i = 0; i < 16; ++i) {
+  for (int i = 0; i < n; ++i) {
     TestSequence other{.prompt = RandomTokens(1 + rng() % 60, 100 + i),
                        .num_new = 1 + static_cast<int>(rng() % 30),
                        .sampling = WithLogprobs(i % 2 == 0 ? 0 : 1.5f)};
     other.sampling.seed = i;
     other.first_step = static_cast<int>(rng() % 8);
     other.chunk = 1 + static_cast<int>(rng() % 20);
-    all.push_back(i == 9 ? subject : other);
+    all.push_back(i == n / 2 + 1 ? subject : other);
   }
   return all;
 }

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "tests/cuda_emulation/options.h"
 #include "tests/support/fork_rank.h"
 #include "tests/worker/model/tiny_sequences.h"
 #include "worker/model/cuda/backend.h"
@@ -36,7 +37,7 @@ ShardOptions Options(const ModelFile& file, bool graphs = true) {
   options.model_path = file.path();
   options.activation_dtype = options.kv_cache_dtype = "bf16";
   options.kv_memory_bytes = 16 << 20;
-  options.max_seqs = 16;
+  options.max_seqs = 4;
   options.max_step_tokens = 128;
   options.gpu = &Backend();
   options.cuda_graphs = graphs;
@@ -66,23 +67,35 @@ size_t NumSampled(const std::vector<TestPlan>& plans) {
   return sampled;
 }
 
+// How a rank's process runs: all ranks alike, but for what is drawn.
+struct RankRun {
+  int tp = 2;
+  bool ahead = false;  // two steps in flight
+  emulation::Options schedule = emulation::GetOptions();
+};
+
 // One rank's process: runs the plans and leaves what it sampled, by sequence, in `out`.
-int RunRank(const ShardOptions& options, std::span<std::byte> region, int rank, int tp,
+int RunRank(const ShardOptions& options, std::span<std::byte> region, int rank, RankRun run,
             const std::vector<TestPlan>& plans, RowResult* out) {
-  auto comm = kernels::ShmCommunicator::Attach(region, rank, tp);
+  run.schedule.seed += static_cast<uint64_t>(rank);
+  emulation::SetOptions(run.schedule);
+  auto comm = kernels::ShmCommunicator::Attach(region, rank, run.tp);
   TANDEM_CHECK(comm.ok()) << Message(comm.status());
   auto runner = ModelRunner::Load(options, **comm);
   TANDEM_CHECK(runner.ok()) << Message(runner.status());
   const Status prepared = (*runner)->Prepare(kBlocks);
   TANDEM_CHECK(prepared.ok()) << Message(prepared);
-  for (const auto& sequence : RunPlans(**runner, plans)) {
+  const ScriptResults results =
+      run.ahead ? RunPlansAhead(**runner, plans) : RunPlans(**runner, plans);
+  for (const auto& sequence : results) {
     out = std::copy(sequence.begin(), sequence.end(), out);
   }
   return 0;
 }
 
-ScriptResults RunForked(const ShardOptions& options, int tp,
+ScriptResults RunForked(const ShardOptions& options, const RankRun& run,
                         const std::vector<TestSequence>& sequences) {
+  const int tp = run.tp;
   const std::vector<TestPlan> plans = MakeScript(sequences);
   const size_t sampled = NumSampled(plans);
   const SharedMemory comm(kernels::ShmCommunicator::RequiredBytes(tp, kCommBytes));
@@ -92,7 +105,7 @@ ScriptResults RunForked(const ShardOptions& options, int tp,
   std::vector<ForkedRank> ranks;
   for (int r = 0; r < tp; ++r) {
     ranks.emplace_back(
-        [&, r] { return RunRank(options, comm.span(), r, tp, plans, results + r * sampled); });
+        [&, r] { return RunRank(options, comm.span(), r, run, plans, results + r * sampled); });
   }
   for (ForkedRank& rank : ranks) EXPECT_EQ(rank.Wait(), 0);
   for (int r = 1; r < tp; ++r) {
@@ -123,11 +136,11 @@ TEST_P(GpuRanks, AreWithinTheRoundingOfActivationsOfTheCpu) {
                                                 .forced = RandomTokens(6, 4)}};
   ShardOptions gpu_options = Options(model);
   gpu_options.activation_dtype = "f16";
-  const ScriptResults gpu = RunForked(gpu_options, 2, sequences);
+  const ScriptResults gpu = RunForked(gpu_options, {.tp = 2}, sequences);
   ShardOptions cpu_options = Options(model);
   cpu_options.gpu = nullptr;
   cpu_options.activation_dtype = cpu_options.kv_cache_dtype = "f32";
-  const ScriptResults cpu = RunForked(cpu_options, 1, sequences);
+  const ScriptResults cpu = RunForked(cpu_options, {.tp = 1}, sequences);
   for (size_t s = 0; s < cpu.size(); ++s) {
     for (size_t i = 0; i < cpu[s].size(); ++i) {
       const RowResult &a = gpu[s][i], &b = cpu[s][i];
@@ -142,14 +155,44 @@ TEST_P(GpuRanks, AreWithinTheRoundingOfActivationsOfTheCpu) {
 INSTANTIATE_TEST_SUITE_P(Families, GpuRanks, ::testing::Values("llama3", "qwen2", "qwen3"),
                          [](const auto& info) { return std::string(info.param); });
 
-TEST(GpuRanksInvariance, GiveTheSameBitsInAnyBatchAndWithoutGraphs) {
+// The subject in chunks, with one that starts later and one that ends sooner: decodes by graphs,
+// and mixed steps.
+std::vector<TestSequence> AmongTwo(TestSequence subject) {
+  subject.chunk = 33;
+  return {{.prompt = RandomTokens(1, 8), .num_new = 9, .sampling = WithLogprobs(1)},
+          subject,
+          {.prompt = RandomTokens(21, 9), .num_new = 3, .first_step = 4, .chunk = 16}};
+}
+
+class GpuSchedules : public ::testing::TestWithParam<int> {};
+
+// Streams that run whenever they like, threads and blocks in any order, two steps in flight, beside
+// one step at a time in order.
+TEST_P(GpuSchedules, GiveTheSameBits) {
+  using emulation::AsyncCopies, emulation::Policy, emulation::Streams;
   const ModelFile model(ThreeHeads("llama3"));
   TestSequence subject = Subject(1);
-  subject.num_new = 12;
-  const std::vector<RowResult> alone = RunForked(Options(model), 2, {subject})[0];
-  ExpectSameBits(RunForked(Options(model, /*graphs=*/false), 2, {subject})[0], alone);
-  ExpectSameBits(RunForked(Options(model), 2, AmongOthers(subject))[9], alone);
+  subject.num_new = 8;
+  RankRun run{.tp = GetParam()};
+  run.schedule.policy = Policy::kInOrder;
+  run.schedule.cp_async = AsyncCopies::kLazy;
+  run.schedule.streams = Streams::kSync;
+  const std::vector<RowResult> alone = RunForked(Options(model), run, {subject})[0];
+  run.ahead = true;
+  run.schedule.streams = Streams::kDeferred;
+  for (const auto& [policy, cp_async, seed, graphs] :
+       {std::tuple(Policy::kReverse, AsyncCopies::kEager, 10, false),
+        {Policy::kRandom, AsyncCopies::kRandom, 20, true},
+        {Policy::kRandom, AsyncCopies::kRandom, 30, true}}) {
+    SCOPED_TRACE(fmt::format("seed {}", seed));
+    run.schedule.policy = policy;
+    run.schedule.cp_async = cp_async;
+    run.schedule.seed = static_cast<uint64_t>(seed);
+    ExpectSameBits(RunForked(Options(model, graphs), run, AmongTwo(subject))[1], alone);
+  }
 }
+INSTANTIATE_TEST_SUITE_P(Ranks, GpuSchedules, ::testing::Values(1, 2),
+                         [](const auto& info) { return fmt::format("tp{}", info.param); });
 
 }  // namespace
 }  // namespace tandem::model::cuda
