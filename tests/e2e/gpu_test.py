@@ -37,8 +37,8 @@ def setUpModule():
     for family in FAMILIES:
         subprocess.run([BIN / "tandem-make-tiny-model", model(family), f"family={family}",
                         *SHAPE], check=True)
-    subprocess.run([BIN / "tandem-make-tiny-model", model("deep"), "family=llama3", *SHAPE,
-                    "layers=12"], check=True)
+    subprocess.run([BIN / "tandem-make-tiny-model", model("much-kv"), "family=llama3",
+                    "head_dim=128", "heads=4", "kv_heads=4", "hidden=128"], check=True)
 
 
 def tearDownModule():
@@ -127,12 +127,12 @@ class Gpu(unittest.TestCase):
             self.assertGreater(second["usage"]["prompt_tokens_details"]["cached_tokens"], 100)
 
     def test_preempted_sequences_are_computed_again(self):
-        with gpu_cluster("deep") as cluster:  # 1 MiB: 10 blocks of 16 tokens
+        with gpu_cluster("much-kv") as cluster:  # 1 MiB: 7 blocks of 16 tokens
             def run(i):
                 return complete(cluster, f"{i} {PROMPT[:36]}", 40, temperature=1, seed=i)
 
-            with concurrent.futures.ThreadPoolExecutor(6) as pool:
-                together = list(pool.map(run, range(6)))
+            with concurrent.futures.ThreadPoolExecutor(4) as pool:
+                together = list(pool.map(run, range(4)))
             preempted = [i for i, reply in enumerate(together)
                          if reply["timing"]["total"]["num_preemptions"] > 0]
             self.assertTrue(preempted)
