@@ -49,9 +49,9 @@ def model(family):
     return pathlib.Path(folder.name) / f"{family}.gguf"
 
 
-def gpu_cluster(family, settings=", max_seqs: 4", tp=1):
+def gpu_cluster(family, settings=", max_seqs: 4", tp=1, watchdog="30s"):
     group = (f"{{{{name: g0, device: cuda, tp: {tp}, kv_memory: 1MiB, max_step_tokens: 64, "
-             f"min_watchdog: 30s{settings}}}}}")
+             f"min_watchdog: {watchdog}{settings}}}}}")
     return Cluster(text=CLUSTER % (NAME, group), bin_dir=bin_dir, model=model(family))
 
 
@@ -139,33 +139,40 @@ class Gpu(unittest.TestCase):
             for i in preempted[:1]:
                 self.assertEqual(run(i)["choices"][0]["text"], together[i]["choices"][0]["text"])
 
-    def test_a_killed_rank(self):
-        with gpu_cluster("llama3", tp=2) as cluster:
-            ended = threading.Event()
-            errors = []
+    def lose_rank_1(self, cluster, by):
+        ended = threading.Event()
+        errors = []
 
-            def stream():
-                try:
-                    for _ in cluster.client().completions.create(
-                        model=NAME, prompt=PROMPT, max_tokens=400, stream=True, temperature=0,
-                    ):
-                        first.set()
-                except Exception as error:
-                    errors.append(error)
-                first.set()
-                ended.set()
+        def stream():
+            try:
+                for _ in cluster.client().completions.create(
+                    model=NAME, prompt=PROMPT, max_tokens=400, stream=True, temperature=0,
+                ):
+                    first.set()
+            except Exception as error:
+                errors.append(error)
+            first.set()
+            ended.set()
 
-            first = threading.Event()
-            threading.Thread(target=stream, daemon=True).start()
-            self.assertTrue(first.wait(60 * SLOW))
-            self.assertFalse(ended.is_set(), "the stream ended before the fault")
-            start = time.monotonic()
-            os.kill(cluster.rank_pid(1), signal.SIGKILL)
-            self.assertTrue(ended.wait(20 * SLOW), "the client was left waiting")
-            print(f"rank 1 killed: the client heard after {time.monotonic() - start:.2f} s")
-            self.assertEqual(len(errors), 1)
-            self.assertIn("group", str(errors[0]).lower())
-            cluster.wait_ready(60)
+        first = threading.Event()
+        threading.Thread(target=stream, daemon=True).start()
+        self.assertTrue(first.wait(60 * SLOW))
+        self.assertFalse(ended.is_set(), "the stream ended before the fault")
+        start = time.monotonic()
+        os.kill(cluster.rank_pid(1), by)
+        self.assertTrue(ended.wait(30 * SLOW), "the client was left waiting")
+        print(f"{by.name} to rank 1: the client heard after {time.monotonic() - start:.2f} s")
+        self.assertEqual(len(errors), 1)
+        self.assertIn("group", str(errors[0]).lower())
+
+    def test_a_rank_that_is_lost_is_named(self):
+        with gpu_cluster("llama3", tp=2, watchdog="5s") as cluster:
+            for by, said in ((signal.SIGKILL, "has ended"),
+                             (signal.SIGSTOP, "did not finish a step within")):
+                rank = f"rank 1 (process {cluster.rank_pid(1)}) {said}"
+                self.lose_rank_1(cluster, by)
+                wait_until(lambda: rank in cluster.log(), 10, rank)
+                cluster.wait_ready(60)
             self.assertGreater(complete(cluster)["usage"]["completion_tokens"], 0)
 
     def test_without_peer_access_sums_go_over_nccl(self):
