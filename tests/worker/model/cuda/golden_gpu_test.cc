@@ -1,6 +1,8 @@
 // The real model on a GPU against independent software, teacher-forced: what deploy/gpu_check.sh
-// runs. TANDEM_GOLDEN_PROMPTS and TANDEM_GOLDEN_TOKENS: fewer of each, for the emulation.
+// runs. For the emulation, TANDEM_GOLDEN_PROMPT: this one alone; TANDEM_GOLDEN_TOKENS: so many.
 #include <gtest/gtest.h>
+
+#include <optional>
 
 #include "kernels/comm/local_communicator.h"
 #include "tests/worker/model/golden.h"
@@ -13,22 +15,23 @@ namespace {
 
 constexpr int kBlocks = 512;
 
-size_t AtMost(const char* variable, size_t all) {
+std::optional<size_t> FromEnvironment(const char* variable) {
   const char* text = std::getenv(variable);
-  return text == nullptr ? all : std::min<size_t>(all, std::strtoul(text, nullptr, 10));
+  if (text == nullptr) return std::nullopt;
+  return std::strtoul(text, nullptr, 10);
 }
 
 Golden SomeOfGolden() {
   Golden golden = LoadGolden();
-  const size_t prompts = AtMost("TANDEM_GOLDEN_PROMPTS", golden.prompts.size());
-  golden.prompts.resize(prompts);
-  golden.tokens.resize(prompts);
-  golden.top_ids.resize(prompts);
-  golden.reference.resize(prompts);
-  for (size_t i = 0; i < prompts; ++i) {
-    const size_t tokens = AtMost("TANDEM_GOLDEN_TOKENS", golden.tokens[i].size());
-    golden.tokens[i].resize(tokens);
-    golden.reference[i].resize(tokens);
+  if (const auto prompt = FromEnvironment("TANDEM_GOLDEN_PROMPT")) {
+    golden.prompts = {golden.prompts.at(*prompt)};
+    golden.tokens = {golden.tokens.at(*prompt)};
+    golden.top_ids = {golden.top_ids.at(*prompt)};
+    golden.reference = {golden.reference.at(*prompt)};
+  }
+  if (const auto tokens = FromEnvironment("TANDEM_GOLDEN_TOKENS")) {
+    for (auto& sequence : golden.tokens) sequence.resize(std::min(*tokens, sequence.size()));
+    for (auto& sequence : golden.reference) sequence.resize(std::min(*tokens, sequence.size()));
   }
   return golden;
 }
@@ -43,6 +46,8 @@ Positions Compute(const Golden& golden, const char* activations) {
   options.max_context = 1024;
   options.gpu = &Backend();
   options.device_index = 0;
+  // At start-up a step of every size: the emulation's time is for what is compared.
+  options.cuda_graphs = !FromEnvironment("TANDEM_GOLDEN_PROMPT");
   std::vector<TestSequence> sequences;
   for (size_t i = 0; i < golden.prompts.size(); ++i) {
     sequences.push_back({.prompt = golden.prompts[i],
