@@ -10,6 +10,7 @@
 #include <new>
 
 #include "common/check.h"
+#include "common/round.h"
 
 namespace tandem::kernels {
 namespace {
@@ -20,8 +21,6 @@ constexpr int kSpins = 1000;
 
 // Why the group was lost: cause << 16 | rank that said so.
 enum Cause : uint32_t { kAborted = 1, kMismatch = 2 };
-
-size_t RoundUp(size_t n) { return (n + kLine - 1) / kLine * kLine; }
 
 void Pause() {
 #if defined(__x86_64__)
@@ -55,7 +54,7 @@ struct alignas(kLine) ShmCommunicator::Control {
 };
 
 size_t ShmCommunicator::RequiredBytes(int size, size_t max_bytes) {
-  return sizeof(Header) + size * (sizeof(Control) + 2 * RoundUp(max_bytes));
+  return sizeof(Header) + size * (sizeof(Control) + 2 * RoundUp(max_bytes, kLine));
 }
 
 void ShmCommunicator::Format(std::span<std::byte> region, int size, size_t max_bytes) {
@@ -67,7 +66,7 @@ void ShmCommunicator::Format(std::span<std::byte> region, int size, size_t max_b
   TANDEM_CHECK(reinterpret_cast<uintptr_t>(region.data()) % kLine == 0) << "region not aligned";
   auto* header = new (region.data()) Header{};
   header->size = size;
-  header->slot_bytes = RoundUp(max_bytes);
+  header->slot_bytes = RoundUp(max_bytes, kLine);
   for (int r = 0; r < size; ++r) {
     new (region.data() + sizeof(Header) + r * sizeof(Control)) Control{};
   }

@@ -86,8 +86,6 @@ void ForType(ActivationType type, F&& f) {
   }
 }
 
-constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // The contract of Matrix in ops.h.
 inline void CheckMatrix(const Matrix& m, int64_t rows, int64_t cols, ActivationType type) {
   TANDEM_CHECK(m.rows == rows && m.cols == cols && m.type == type)

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "common/round.h"
 #include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/exchange.cuh"
@@ -63,7 +64,7 @@ __global__ void __launch_bounds__(kThreads) TwoShotKernel(const __grid_constant_
   const Exchange exchange(args.peers);
   const auto size = static_cast<uint32_t>(args.peers.size);
   const auto rank = static_cast<uint32_t>(args.peers.rank);
-  const uint32_t share = (args.packs + size - 1) / size;
+  const uint32_t share = CeilDiv(args.packs, size);
   const uint32_t first = blockIdx.x * kThreads + threadIdx.x, step = gridDim.x * kThreads;
   for (uint32_t i = first; i < share; i += step) {
     for (uint32_t r = 0; r < size; ++r) {
@@ -174,7 +175,7 @@ LaunchConfig ReduceConfig(int64_t blocks, int threads, cudaStream_t stream) {
 
 int64_t AllReduceBytes(int64_t max_elements) {
   constexpr int64_t kRun = 2048;  // of ExchangePack
-  return CeilDiv(max_elements, kRun) * kRun * 2 /* bytes */ * 2 /* copies */;
+  return RoundUp(max_elements, kRun) * 2 /* bytes */ * 2 /* copies */;
 }
 
 void AllReduce(const Matrix& partial, AllReduceAlgorithm algorithm, const PeerBuffers& peers,
@@ -186,7 +187,7 @@ void AllReduce(const Matrix& partial, AllReduceAlgorithm algorithm, const PeerBu
       Launch<&OneShotKernel<T>>(ReduceConfig(CeilDiv(args.packs, kThreads), kThreads, stream),
                                 args);
     } else {
-      const int64_t share = CeilDiv(args.packs, peers.size);
+      const int64_t share = CeilDiv<int64_t>(args.packs, peers.size);
       Launch<&TwoShotKernel<T>>(ReduceConfig(CeilDiv(share, kThreads), kThreads, stream), args);
     }
   });

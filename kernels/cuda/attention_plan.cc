@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/check.h"
+#include "common/round.h"
 
 namespace tandem::kernels::cuda {
 namespace {
@@ -14,8 +15,6 @@ constexpr int32_t kMaxNarrowTiles = 2;
 // sequence stays in one piece.
 constexpr int32_t kMinPartials = 2048;
 
-constexpr int32_t CeilDiv(int64_t a, int64_t b) { return static_cast<int32_t>((a + b - 1) / b); }
-
 }  // namespace
 
 AttentionPlan::AttentionPlan(const AttentionPlanSpec& spec) : spec_(spec) {
@@ -26,7 +25,8 @@ AttentionPlan::AttentionPlan(const AttentionPlanSpec& spec) : spec_(spec) {
   TANDEM_CHECK(spec.max_tokens > 0 && spec.max_seqs > 0 && spec.max_context > 0 &&
                spec.window >= 0 && spec.blocks_at_once > 0 && spec.min_piece_units > 0);
   tile_tokens_ = kAttentionTileRows / group;
-  max_partials_ = std::max(CeilDiv(spec.max_context, kAttentionUnit), kMinPartials);
+  max_partials_ = std::max(static_cast<int32_t>(CeilDiv<int64_t>(spec.max_context, kAttentionUnit)),
+                           kMinPartials);
   items_.reserve(MaxItems(spec.max_tokens, spec.max_seqs));
   merges_.reserve(MaxMerges(spec.max_tokens));
 }
@@ -77,8 +77,9 @@ void AttentionPlan::ForEachTile(std::span<const int32_t> query_start,
 }
 
 int32_t AttentionPlan::PieceUnits(int64_t total_units) const {
-  return std::max(spec_.min_piece_units,
-                  CeilDiv(total_units * spec_.num_kv_heads, spec_.blocks_at_once));
+  return std::max(
+      spec_.min_piece_units,
+      static_cast<int32_t>(CeilDiv(total_units * spec_.num_kv_heads, spec_.blocks_at_once)));
 }
 
 void AttentionPlan::Make(std::span<const int32_t> query_start,

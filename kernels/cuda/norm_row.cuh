@@ -4,6 +4,8 @@
 
 #include <type_traits>
 
+#include "common/check.h"
+#include "common/round.h"
 #include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/block_reduce.cuh"
 #include "kernels/cuda/device.cuh"
@@ -16,7 +18,7 @@ inline constexpr int kMaxNormThreads = 1024;
 constexpr int NormThreads(int64_t cols) {
   const int64_t packs = cols / kPackElements;
   const int64_t per_thread = packs <= kMaxNormThreads ? 1 : 2;
-  return static_cast<int>(CeilDiv(CeilDiv(packs, per_thread), kWarp) * kWarp);
+  return static_cast<int>(RoundUp(CeilDiv(packs, per_thread), kWarp));
 }
 
 // Calls f(std::integral_constant<int, N>) with the packs a thread holds: 1 or 2; more would not fit

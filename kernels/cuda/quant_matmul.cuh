@@ -9,6 +9,8 @@
 
 #include <type_traits>
 
+#include "common/check.h"
+#include "common/round.h"
 #include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -224,8 +226,8 @@ __global__ void __launch_bounds__(kThreads, kTokenTiles == 8 ? 1 : 2)
   DependentLaunchWait();
   DependentLaunchTrigger();
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const int row_tiles = (args.rows + kQuantTileRows - 1) / kQuantTileRows;
-  const int col_tiles = (args.cols + kQuantTileCols - 1) / kQuantTileCols;
+  const int row_tiles = CeilDiv(args.rows, kQuantTileRows);
+  const int col_tiles = CeilDiv(args.cols, kQuantTileCols);
   const int first = warp * col_tiles / kWarps, end = (warp + 1) * col_tiles / kWarps;
   const int row_tile = static_cast<int>(blockIdx.x) * kRowTiles;
   const int first_token = static_cast<int>(blockIdx.y) * kTokenTiles * kTokens;

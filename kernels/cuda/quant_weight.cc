@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "common/check.h"
+#include "common/round.h"
 #include "kernels/dequantize.h"
 
 namespace tandem::kernels::cuda {
@@ -10,8 +11,6 @@ namespace {
 
 constexpr int kBlock = 32;
 constexpr int kBlocksPerTile = kQuantTileCols / kBlock;
-
-int64_t TilesOf(int64_t count, int64_t tile) { return (count + tile - 1) / tile; }
 
 // One row of the stacked matrix: its blocks in the file.
 const uint8_t* FileRow(std::span<const MatrixSlice> slices, int64_t row) {
@@ -68,7 +67,7 @@ void PackBlock(WeightType type, const uint8_t* from, int row, int block, uint8_t
 }  // namespace
 
 int64_t QuantPackedBytes(WeightType type, int64_t rows, int64_t cols) {
-  return TilesOf(rows, kQuantTileRows) * TilesOf(cols, kQuantTileCols) * QuantTileBytes(type);
+  return CeilDiv(rows, kQuantTileRows) * CeilDiv(cols, kQuantTileCols) * QuantTileBytes(type);
 }
 
 void PackQuantRows(std::span<const MatrixSlice> slices, int64_t row_begin, int64_t row_end,
@@ -87,7 +86,7 @@ void PackQuantRows(std::span<const MatrixSlice> slices, int64_t row_begin, int64
                (row_end % kQuantTileRows == 0 || row_end == rows))
       << row_begin << " " << row_end << " of " << rows;
   std::memset(out, 0, QuantPackedBytes(type, row_end - row_begin, cols));
-  const int64_t row_tiles = TilesOf(cols, kQuantTileCols);
+  const int64_t row_tiles = CeilDiv(cols, kQuantTileCols);
   for (int64_t row = row_begin; row < row_end; ++row) {
     const uint8_t* from = FileRow(slices, row);
     uint8_t* tiles = static_cast<uint8_t*>(out) +

@@ -1,3 +1,4 @@
+#include "common/round.h"
 #include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/block_reduce.cuh"
 #include "kernels/cuda/device.cuh"

@@ -9,7 +9,8 @@
 // row's token does not depend on other rows.
 #include <cmath>
 
-#include "kernels/cuda/activation.cuh"
+#include "common/check.h"
+#include "common/round.h"
 #include "kernels/cuda/block_reduce.cuh"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -409,8 +410,8 @@ __global__ void __launch_bounds__(kPickThreads)
 // The parts of scratch memory one after the other, the wider ones first.
 Scratch Divide(void* memory, int64_t rows, int32_t vocab, int64_t* bytes) {
   Scratch scratch{};
-  scratch.top_chunks = static_cast<int>(CeilDiv(vocab, kTopChunk));
-  scratch.mass_chunks = static_cast<int>(CeilDiv(vocab, kMassChunk));
+  scratch.top_chunks = CeilDiv(vocab, kTopChunk);
+  scratch.mass_chunks = CeilDiv(vocab, kMassChunk);
   const int64_t chunks = rows * scratch.mass_chunks;
   scratch.keys = static_cast<Word*>(memory);
   scratch.draw_keys = scratch.keys + rows * scratch.top_chunks * kMaxTopLogprobs;

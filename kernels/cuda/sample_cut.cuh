@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "common/round.h"
 #include "kernels/cuda/block_reduce.cuh"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/sample_row.cuh"
@@ -46,7 +47,7 @@ __device__ inline Crossing FindCrossing(const Bins& bins, int num_bins, Word cou
                                         Word mass_before, Word target, CutBy by, Word* shared,
                                         Crossing* result) {
   __syncthreads();  // bins are complete
-  const int each = (num_bins + kPickThreads - 1) / kPickThreads;
+  const int each = CeilDiv(num_bins, kPickThreads);
   const int begin = static_cast<int>(threadIdx.x) * each, end = min(begin + each, num_bins);
   Word count = 0, mass = 0;
   for (int bin = begin; bin < end; ++bin) {

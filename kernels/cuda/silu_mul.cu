@@ -1,3 +1,4 @@
+#include "common/round.h"
 #include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.cuh"

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "common/check.h"
+#include "common/round.h"
 
 namespace tandem::model {
 namespace {
@@ -50,8 +51,7 @@ StatusOr<std::vector<RankShard>> MakeShardLayout(const LlamaConfig& config, int 
   }
   const int group = config.heads_per_kv();
   const std::vector<int> kv_shares = EvenShares(config.num_kv_heads, tp);
-  const std::vector<int> vocab_shares =
-      EvenShares((config.vocab + kVocabUnit - 1) / kVocabUnit, tp);
+  const std::vector<int> vocab_shares = EvenShares(CeilDiv(config.vocab, kVocabUnit), tp);
   // Work in weights read, divided by `hidden`: Q, O and K, V of a KV head's group; gate, up, down.
   const int64_t kv_head_work = static_cast<int64_t>(2 * group + 2) * config.head_dim;
   std::vector<int64_t> work;

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "common/check.h"
+#include "common/round.h"
 
 namespace tandem::model::cuda {
 namespace {
@@ -42,8 +43,6 @@ Status CheckConfig(const LlamaConfig& config, const std::string& file) {
   }
   return OkStatus();
 }
-
-int64_t RoundUp(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
 }  // namespace
 
@@ -103,7 +102,7 @@ Status GpuLlamaRunner::ReadShape() {
   spec_.shard = shards[comm_.rank()];
   spec_.tp = tp();
   // Logits are gathered in parts of equal size: all ranks but the last ones have as many columns.
-  spec_.part_cols = static_cast<int>(RoundUp((config.vocab + tp() - 1) / tp(), kVocabUnit));
+  spec_.part_cols = static_cast<int>(RoundUp(CeilDiv(config.vocab, tp()), kVocabUnit));
   spec_.shard.vocab = {std::min(comm_.rank() * spec_.part_cols, config.vocab),
                        std::min((comm_.rank() + 1) * spec_.part_cols, config.vocab)};
   info_.architecture = config.architecture;

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "common/check.h"
+#include "common/round.h"
 #include "kernels/cuda/quant_weight.h"
 #include "kernels/dequantize.h"
 #include "worker/model/cuda/uploader.h"
@@ -138,7 +139,7 @@ class Loader {
     if (uploader_ == nullptr) return linear;
     constexpr int64_t kTile = kernels::cuda::kQuantTileRows;
     TANDEM_RETURN_IF_ERROR(uploader_->Units(
-        memory, (rows + kTile - 1) / kTile, kernels::cuda::QuantPackedBytes(type, kTile, cols),
+        memory, CeilDiv(rows, kTile), kernels::cuda::QuantPackedBytes(type, kTile, cols),
         [&](int64_t begin, int64_t end, std::byte* chunk) {
           kernels::cuda::PackQuantRows(slices, begin * kTile, std::min(end * kTile, rows), chunk);
         }));

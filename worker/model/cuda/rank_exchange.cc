@@ -7,6 +7,7 @@
 #include <span>
 
 #include "common/check.h"
+#include "common/round.h"
 
 namespace tandem::model::cuda {
 namespace {
@@ -22,8 +23,7 @@ constexpr int kTimedSums = 5;
 
 // Of memory whose handle others open: smaller allocations share a block with what is not for them.
 int64_t WholeBlocks(int64_t bytes) {
-  constexpr int64_t kBlock = 2 << 20;
-  return (bytes + kBlock - 1) / kBlock * kBlock;
+  return RoundUp(bytes, 2 << 20);
 }
 
 NcclCommunicator::Element ElementOf(kernels::cuda::ActivationType type) {
