@@ -42,6 +42,14 @@ struct alignas(16) Pack {
   T v[16 / sizeof(T)];
 };
 
+template <class T>
+__device__ inline Pack<T> Rounded(const float (&x)[8]) {
+  Pack<T> pack;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) pack.v[i] = FromFloat<T>(x[i]);
+  return pack;
+}
+
 // Eight consecutive elements; `from` and `to` aligned to 16 bytes.
 __device__ inline void Load8(float (&x)[8], const float* from) {
   const auto low = *reinterpret_cast<const Pack<float>*>(from);
@@ -70,10 +78,7 @@ __device__ inline void Store8(float* to, const float (&x)[8]) {
 }
 template <class T>
 __device__ inline void Store8(T* to, const float (&x)[8]) {
-  Pack<T> pack;
-#pragma unroll
-  for (int i = 0; i < 8; ++i) pack.v[i] = FromFloat<T>(x[i]);
-  *reinterpret_cast<Pack<T>*>(to) = pack;
+  *reinterpret_cast<Pack<T>*>(to) = Rounded<T>(x);
 }
 
 // Calls f(T{}) with the element type of `type`.

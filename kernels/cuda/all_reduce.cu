@@ -30,14 +30,6 @@ __device__ Pack<T>* PackAt(const ReduceArgs& args, uint32_t index) {
   return reinterpret_cast<Pack<T>*>(row) + index % args.row_packs;
 }
 
-template <class T>
-__device__ Pack<T> Rounded(const float (&x)[8]) {
-  Pack<T> pack;
-#pragma unroll
-  for (int i = 0; i < 8; ++i) pack.v[i] = FromFloat<T>(x[i]);
-  return pack;
-}
-
 // Every rank reads all of every peer.
 template <class T>
 __global__ void __launch_bounds__(kThreads) OneShotKernel(const __grid_constant__ ReduceArgs args) {
@@ -174,8 +166,7 @@ LaunchConfig ReduceConfig(int64_t blocks, int threads, cudaStream_t stream) {
 }  // namespace
 
 int64_t AllReduceBytes(int64_t max_elements) {
-  constexpr int64_t kRun = 2048;  // of ExchangePack
-  return RoundUp(max_elements, kRun) * 2 /* bytes */ * 2 /* copies */;
+  return RoundUp(max_elements, kExchangeRun * kPackElements) * 2 /* bytes */ * 2 /* copies */;
 }
 
 void AllReduce(const Matrix& partial, AllReduceAlgorithm algorithm, const PeerBuffers& peers,

@@ -27,22 +27,21 @@ __device__ inline float BlockSum(float x, float* shared) {
 // The same for integers, whose order does not matter.
 using Word = unsigned long long;  // what atomicAdd and shuffles take
 
-// `shared`: [kMaxWarps], may be used by the next call.
-__device__ inline Word BlockMax(Word x, Word* shared) {
+// `reduce`: of a warp. `shared`: [kMaxWarps], may be used by the next call.
+template <class Reduce>
+__device__ Word BlockReduce(Word x, Word* shared, Reduce reduce) {
   const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = threadIdx.x % kWarp;
-  x = WarpMax(x);
+  x = reduce(x);
   __syncthreads();  // of the call before
   if (lane == 0) shared[warp] = x;
   __syncthreads();
-  return WarpMax(lane < static_cast<int>(blockDim.x) / kWarp ? shared[lane] : Word{0});
+  return reduce(lane < static_cast<int>(blockDim.x) / kWarp ? shared[lane] : Word{0});
+}
+__device__ inline Word BlockMax(Word x, Word* shared) {
+  return BlockReduce(x, shared, [](Word y) { return WarpMax(y); });
 }
 __device__ inline Word BlockSum(Word x, Word* shared) {
-  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = threadIdx.x % kWarp;
-  x = WarpSum(x);
-  __syncthreads();  // of the call before
-  if (lane == 0) shared[warp] = x;
-  __syncthreads();
-  return WarpSum(lane < static_cast<int>(blockDim.x) / kWarp ? shared[lane] : Word{0});
+  return BlockReduce(x, shared, [](Word y) { return WarpSum(y); });
 }
 
 // The sum of x over the threads before this one.

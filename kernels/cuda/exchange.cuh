@@ -32,9 +32,9 @@ static_assert(sizeof(Signals) <= kAllReduceSignalBytes);
 
 // The 16 bytes of pack `index` in copy `parity`. The copies alternate every 4 KiB, so that nobody
 // needs to know how large they are.
+inline constexpr uint32_t kExchangeRun = 256;  // packs
 __device__ inline int64_t ExchangePack(uint32_t index, uint32_t parity) {
-  constexpr uint32_t kRun = 256;
-  return (int64_t{index / kRun} * 2 + parity) * kRun + index % kRun;
+  return (int64_t{index / kExchangeRun} * 2 + parity) * kExchangeRun + index % kExchangeRun;
 }
 
 // One block's view of a call. Every thread of the block calls each of these.

@@ -228,6 +228,8 @@ struct SampleRow {
   int32_t num_prompt_tokens = 0;  // and how many of its context_len tokens are no output
 };
 
+inline constexpr int32_t kMaxVocab = 1 << 18;
+
 // Logits of one step, as gathered from the ranks: part p holds columns [p * part_cols,
 // (p + 1) * part_cols) of every row, the last part fewer.
 struct Logits {
@@ -235,7 +237,7 @@ struct Logits {
   int32_t parts = 1;
   int32_t rows = 0;  // S
   int32_t part_cols = 0;
-  int32_t vocab = 0;  // V <= parts * part_cols, at most 262144
+  int32_t vocab = 0;  // V <= parts * part_cols, at most kMaxVocab
 };
 
 // Draws one token for each row; also into last_sampled. `scratch`: SampleScratchBytes(). `batch`:

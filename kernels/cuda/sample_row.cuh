@@ -11,7 +11,7 @@
 namespace tandem::kernels::cuda {
 
 inline constexpr int kIdBits = 18;
-inline constexpr int32_t kMaxVocab = 1 << kIdBits;
+static_assert(kMaxVocab == 1 << kIdBits);
 inline constexpr float kMassOfOne = 17592186044416.0f;  // 2^44: kMaxVocab of them fit a Word
 
 // Ascending with the float; -0 counts as 0. Not for NaN.

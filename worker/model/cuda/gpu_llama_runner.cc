@@ -13,8 +13,6 @@ namespace {
 // A step takes milliseconds: long enough to leave the core to others, short beside it.
 constexpr std::chrono::microseconds kPause(20);
 
-constexpr int kMostVocab = 262144;  // of kernels::cuda::Sample
-
 std::string MiB(int64_t bytes) { return fmt::format("{} MiB", (bytes + (1 << 20) - 1) >> 20); }
 
 StatusOr<kernels::cuda::ActivationType> TypeOf(const ShardOptions& options) {
@@ -33,9 +31,9 @@ Status CheckConfig(const LlamaConfig& config, const std::string& file) {
     return Unsupported("{}: a head dimension of {} is not supported on a GPU; 64, 96 and 128 are",
                        file, config.head_dim);
   }
-  if (config.vocab > kMostVocab) {
+  if (config.vocab > kernels::cuda::kMaxVocab) {
     return Unsupported("{}: a vocabulary of {} tokens is not supported on a GPU; {} is the most",
-                       file, config.vocab, kMostVocab);
+                       file, config.vocab, kernels::cuda::kMaxVocab);
   }
   if (config.heads_per_kv() > kernels::cuda::kAttentionTileRows) {
     return Unsupported("{}: {} heads share a KV head; {} is the most that is supported on a GPU",
