@@ -1,0 +1,33 @@
+// How the units that a row sees become one result in attention.cuh: whoever meets them, in a
+// block's registers or later, folds them by these, in ascending order, and so to the same bits.
+#pragma once
+
+#include <cmath>
+
+#include "kernels/cuda/device.cuh"
+
+namespace tandem::kernels::cuda::attention {
+
+// What is known of one row after some units.
+struct RowState {
+  float max = -INFINITY;
+  float sum = 0;
+};
+struct FoldFactors {
+  float keep, add;
+};
+__device__ inline FoldFactors Fold(RowState& row, float unit_max, float unit_sum) {
+  const float max = fmaxf(row.max, unit_max);
+  const float base = max == -INFINITY ? 0.0f : max;
+  const FoldFactors f = {Exp2(row.max - base), Exp2(unit_max - base)};
+  row.sum = fmaf(row.sum, f.keep, unit_sum * f.add);
+  row.max = max;
+  return f;
+}
+__device__ inline float FoldColumn(float sum, float unit_sum, const FoldFactors& f) {
+  return fmaf(sum, f.keep, unit_sum * f.add);
+}
+// Never -0, which a unit that is not seen would turn to 0.
+__device__ inline float Finish(float sum, float inverse) { return fmaf(sum, inverse, 0.0f); }
+
+}  // namespace tandem::kernels::cuda::attention
