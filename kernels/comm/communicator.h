@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <span>
+#include <vector>
 
 #include "common/status.h"
 
@@ -41,5 +42,14 @@ class Communicator {
   // Frees ranks that wait for a peer that is gone. Any thread; idempotent.
   virtual void Abort() = 0;
 };
+
+// Every rank's `own`, by rank; T is copied as bytes. Errors are AllGather's.
+template <class T>
+std::vector<T> GatherAll(Communicator& comm, const T& own) {
+  std::vector<T> all(static_cast<size_t>(comm.size()));
+  const std::vector<size_t> sizes(all.size(), sizeof(T));
+  comm.AllGather(std::as_bytes(std::span(&own, 1)), sizes, std::as_writable_bytes(std::span(all)));
+  return all;
+}
 
 }  // namespace tandem::kernels

@@ -106,10 +106,7 @@ StatusOr<std::unique_ptr<NcclCommunicator>> NcclCommunicator::Connect(
   Outcome mine;
   if (!joined.ok()) fmt::format_to_n(mine.text, sizeof(mine.text) - 1, "{}", Message(joined));
 
-  std::vector<Outcome> outcomes(link.size());
-  const std::vector<size_t> sizes(link.size(), sizeof(Outcome));
-  link.AllGather(std::as_bytes(std::span(&mine, 1)), sizes,
-                 std::as_writable_bytes(std::span(outcomes)));
+  const std::vector<Outcome> outcomes = GatherAll(link, mine);
   Status verdict = link.Poll();
   if (verdict.ok()) verdict = Verdict(outcomes);
   if (verdict.ok()) return comm;

@@ -22,21 +22,11 @@ constexpr int64_t kMostPeerBytes = 4 << 20;
 constexpr int kTimedSums = 5;
 
 // Of memory whose handle others open: smaller allocations share a block with what is not for them.
-int64_t WholeBlocks(int64_t bytes) {
-  return RoundUp(bytes, 2 << 20);
-}
+int64_t WholeBlocks(int64_t bytes) { return RoundUp(bytes, 2 << 20); }
 
 NcclCommunicator::Element ElementOf(kernels::cuda::ActivationType type) {
   return type == kernels::cuda::ActivationType::kBf16 ? NcclCommunicator::Element::kBf16
                                                       : NcclCommunicator::Element::kF16;
-}
-
-template <class T>
-std::vector<T> GatherAll(kernels::Communicator& comm, const T& own) {
-  std::vector<T> all(static_cast<size_t>(comm.size()));
-  const std::vector<size_t> sizes(all.size(), sizeof(T));
-  comm.AllGather(std::as_bytes(std::span(&own, 1)), sizes, std::as_writable_bytes(std::span(all)));
-  return all;
 }
 
 // This process's number of the GPU; -1: it is hidden from it.
