@@ -9,16 +9,10 @@
 #include "tests/kernels/cuda/rank_test_support.h"
 #include "tests/kernels/kernel_test_support.h"
 
-namespace tandem::kernels::cuda {
+namespace tandem::kernels::cuda::testing {
 namespace {
 
 using kernels::testing::Random;
-using testing::DeviceArray;
-using testing::DeviceMatrix;
-using testing::kTypes;
-using testing::Ranks;
-using testing::Rounded;
-using testing::Stream;
 
 constexpr float kEps = 1e-5f;
 
@@ -42,7 +36,7 @@ std::vector<uint16_t> Sum(ActivationType type, int64_t count, int call, int rank
     for (int64_t i = 0; i < count; ++i) sum[i] += partial[i];
   }
   std::vector<uint16_t> bits;
-  for (float value : sum) bits.push_back(testing::ToActivation(type, value));
+  for (float value : sum) bits.push_back(ToActivation(type, value));
   return bits;
 }
 
@@ -71,7 +65,7 @@ void RunCalls(const Ranks& ranks, ActivationType type, const std::vector<Call>& 
 class CudaAllReduce : public ::testing::TestWithParam<int> {
  protected:
   void SetUp() override {
-    if (!testing::HasDevices(GetParam())) GTEST_SKIP() << "needs " << GetParam() << " devices";
+    if (!HasDevices(GetParam())) GTEST_SKIP() << "needs " << GetParam() << " devices";
   }
 };
 
@@ -92,8 +86,8 @@ TEST_P(CudaAllReduce, SumsInRankOrder) {
 
 // More than a grid of 32 blocks holds at once.
 TEST(CudaAllReduceLarge, TakesSeveralRounds) {
-  if (!testing::HasDevices(2)) GTEST_SKIP() << "needs 2 devices";
-  if (testing::kSanitized) GTEST_SKIP() << "more stacks than a sanitizer leaves maps for";
+  if (!HasDevices(2)) GTEST_SKIP() << "needs 2 devices";
+  if (kSanitized) GTEST_SKIP() << "more stacks than a sanitizer leaves maps for";
   const Ranks ranks(2, 150 * 1024);  // more ranks would need more stacks than a process may map
   RunCalls(ranks, ActivationType::kBf16,
            {{80, 1024, kOneShot}, {1, 1024, kOneShot}, {150, 1024, kTwoShot}, {2, 64, kTwoShot}});
@@ -118,8 +112,8 @@ TEST_P(CudaAllReduce, CountersWrapAround) {
   ranks.Run([&](const PeerBuffers& peers) {
     const Stream stream;  // every word of the signals two calls before 2^32
     const std::vector<uint32_t> words(kAllReduceSignalBytes / 4, 0xfffffffeu);
-    testing::CheckCuda(cudaMemcpyAsync(peers.signals[peers.rank], words.data(),
-                                       kAllReduceSignalBytes, cudaMemcpyHostToDevice, stream));
+    CheckCuda(cudaMemcpyAsync(peers.signals[peers.rank], words.data(), kAllReduceSignalBytes,
+                              cudaMemcpyHostToDevice, stream));
     stream.Sync();
   });
   RunCalls(ranks, ActivationType::kBf16,
@@ -134,7 +128,7 @@ TEST_P(CudaAllReduce, FusedEqualsTheTwo) {
   const Ranks ranks(GetParam(), 1 << 17);
   for (ActivationType type : kTypes) {
     for (const Shape& shape : {Shape{1, 8}, {3, 264}, {1, 2048}, {130, 72}, {2, 8200}}) {
-      if (testing::kSanitized && shape.rows * shape.cols > 800) continue;
+      if (kSanitized && shape.rows * shape.cols > 800) continue;
       ranks.Run([&](const PeerBuffers& peers) {
         const Stream stream;
         Random random(3);
@@ -163,4 +157,4 @@ TEST_P(CudaAllReduce, FusedEqualsTheTwo) {
 INSTANTIATE_TEST_SUITE_P(Ranks, CudaAllReduce, ::testing::Values(1, 2, 3, 4));
 
 }  // namespace
-}  // namespace tandem::kernels::cuda
+}  // namespace tandem::kernels::cuda::testing

@@ -10,17 +10,8 @@
 #include "kernels/cuda/attention_plan.h"
 #include "tests/kernels/cuda/device_test_support.h"
 
-namespace tandem::kernels::cuda {
+namespace tandem::kernels::cuda::testing {
 namespace {
-
-using testing::DeviceArray;
-using testing::DeviceMatrix;
-using testing::Epsilon;
-using testing::ExpectNear;
-using testing::FromActivation;
-using testing::Rounded;
-using testing::Stream;
-using testing::ToActivation;
 
 constexpr uint16_t kNan = 0x7fffu;
 constexpr int32_t kGarbage = -100'000'000;
@@ -337,10 +328,10 @@ TEST_P(CudaAttention, APlanWithoutWindowIsRightForOne) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, CudaAttention,
-                         ::testing::Combine(::testing::ValuesIn(testing::kTypes),
+                         ::testing::Combine(::testing::ValuesIn(kTypes),
                                             ::testing::Values(64, 96, 128)),
                          [](const auto& info) {
-                           return testing::TypeName(std::get<0>(info.param)) + "Dim" +
+                           return TypeName(std::get<0>(info.param)) + "Dim" +
                                   std::to_string(std::get<1>(info.param));
                          });
 
@@ -373,4 +364,4 @@ TEST(CudaAttentionSmall, OneStep) {
 }
 
 }  // namespace
-}  // namespace tandem::kernels::cuda
+}  // namespace tandem::kernels::cuda::testing

@@ -11,17 +11,10 @@
 #include "tests/kernels/cuda/device_test_support.h"
 #include "tests/kernels/kernel_test_support.h"
 
-namespace tandem::kernels::cuda {
+namespace tandem::kernels::cuda::testing {
 namespace {
 
 using kernels::testing::Random;
-using testing::DeviceArray;
-using testing::DeviceMatrix;
-using testing::Epsilon;
-using testing::ExpectNear;
-using testing::kTypes;
-using testing::Rounded;
-using testing::Stream;
 
 struct Shape {
   int64_t rows, n, k;
@@ -66,7 +59,7 @@ TEST(CudaDenseMatMul, EqualsTheReference) {
   const auto matmul = MakeOrDie();
   for (const ActivationType type : kTypes) {
     for (const Shape& s : kShapes) {
-      SCOPED_TRACE(testing::TypeName(type) + " " + std::to_string(s.rows) + " rows");
+      SCOPED_TRACE(TypeName(type) + " " + std::to_string(s.rows) + " rows");
       const Inputs in(s, type);
       const DeviceMatrix x(stream, type, s.rows, s.k, in.x, 8);
       const DeviceMatrix weight(stream, type, s.n, s.k, in.weight);
@@ -212,4 +205,4 @@ TEST_F(CudaMatMulFile, AFolderThatIsNotThereIsSaid) {
 }
 
 }  // namespace
-}  // namespace tandem::kernels::cuda
+}  // namespace tandem::kernels::cuda::testing

@@ -8,18 +8,11 @@
 #include "tests/kernels/cuda/device_test_support.h"
 #include "tests/kernels/kernel_test_support.h"
 
-namespace tandem::kernels::cuda {
+namespace tandem::kernels::cuda::testing {
 namespace {
 
 using kernels::testing::FileMatrix;
 using kernels::testing::Random;
-using testing::DeviceArray;
-using testing::DeviceMatrix;
-using testing::Epsilon;
-using testing::ExpectNear;
-using testing::kTypes;
-using testing::Rounded;
-using testing::Stream;
 
 constexpr WeightType kWeightTypes[] = {WeightType::kF32, WeightType::kF16, WeightType::kQ4_0,
                                        WeightType::kQ4_1, WeightType::kQ8_0};
@@ -103,7 +96,7 @@ TEST(CudaSiluMul, EqualsThePlainLoop) {
   };
   for (ActivationType type : kTypes) {
     for (const Shape& shape : {Shape{1, 8}, {3, 56}, {2, 1024}, {5, 1032}, {1, 2056}, {0, 8}}) {
-      SCOPED_TRACE(testing::TypeName(type) + " " + std::to_string(shape.cols));
+      SCOPED_TRACE(TypeName(type) + " " + std::to_string(shape.cols));
       Random random(2);
       const int64_t count = shape.rows * shape.cols;
       std::vector<float> gate = random.Normals(count), up = random.Normals(count), expected(count);
@@ -145,4 +138,4 @@ TEST(CudaSiluMul, TakesViewsOfOneMatrix) {
 }
 
 }  // namespace
-}  // namespace tandem::kernels::cuda
+}  // namespace tandem::kernels::cuda::testing

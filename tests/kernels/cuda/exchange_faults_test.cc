@@ -11,12 +11,8 @@
 #include "kernels/cuda/launch.cuh"
 #include "tests/kernels/cuda/rank_test_support.h"
 
-namespace tandem::kernels::cuda {
+namespace tandem::kernels::cuda::testing {
 namespace {
-
-using testing::DeviceArray;
-using testing::Ranks;
-using testing::Stream;
 
 constexpr int kThreads = 32;  // a pack of float32 each, of which one element is used
 
@@ -184,4 +180,4 @@ TEST(ExchangeFaults, WithoutTheSecondWaitALateShareIsMissed) {
 }
 
 }  // namespace
-}  // namespace tandem::kernels::cuda
+}  // namespace tandem::kernels::cuda::testing

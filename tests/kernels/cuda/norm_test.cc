@@ -8,17 +8,10 @@
 #include "tests/kernels/cuda/device_test_support.h"
 #include "tests/kernels/kernel_test_support.h"
 
-namespace tandem::kernels::cuda {
+namespace tandem::kernels::cuda::testing {
 namespace {
 
 using kernels::testing::Random;
-using testing::DeviceArray;
-using testing::DeviceMatrix;
-using testing::Epsilon;
-using testing::ExpectNear;
-using testing::kTypes;
-using testing::Rounded;
-using testing::Stream;
 
 constexpr float kEps = 1e-5f;
 
@@ -54,7 +47,7 @@ TEST(CudaRmsNorm, EqualsTheReference) {
   const Stream stream;
   for (ActivationType type : kTypes) {
     for (const Shape& shape : kShapes) {
-      SCOPED_TRACE(testing::TypeName(type) + " " + std::to_string(shape.cols));
+      SCOPED_TRACE(TypeName(type) + " " + std::to_string(shape.cols));
       Inputs in(shape, type, 1);
       const DeviceArray<float> x(stream, in.x), weight(stream, in.weight);
       const DeviceMatrix out(stream, type, shape.rows, shape.cols, 8);
@@ -68,7 +61,7 @@ TEST(CudaAddRmsNorm, EqualsTheReference) {
   const Stream stream;
   for (ActivationType type : kTypes) {
     for (const Shape& shape : kShapes) {
-      SCOPED_TRACE(testing::TypeName(type) + " " + std::to_string(shape.cols));
+      SCOPED_TRACE(TypeName(type) + " " + std::to_string(shape.cols));
       Inputs in(shape, type, 2);
       const DeviceArray<float> x(stream, in.x), weight(stream, in.weight);
       const DeviceMatrix residual(stream, type, shape.rows, shape.cols, in.residual, 16);
@@ -133,4 +126,4 @@ TEST(CudaRmsNorm, RowsDoNotDependOnOthers) {
 }
 
 }  // namespace
-}  // namespace tandem::kernels::cuda
+}  // namespace tandem::kernels::cuda::testing

@@ -9,18 +9,11 @@
 #include "tests/kernels/cuda/device_test_support.h"
 #include "tests/kernels/kernel_test_support.h"
 
-namespace tandem::kernels::cuda {
+namespace tandem::kernels::cuda::testing {
 namespace {
 
 using kernels::testing::FileMatrix;
 using kernels::testing::Random;
-using testing::DeviceArray;
-using testing::DeviceMatrix;
-using testing::Epsilon;
-using testing::ExpectNear;
-using testing::FromActivation;
-using testing::Rounded;
-using testing::Stream;
 
 constexpr WeightType kQuantTypes[] = {WeightType::kQ4_0, WeightType::kQ4_1, WeightType::kQ8_0};
 
@@ -128,7 +121,7 @@ TEST(CudaQuantMatMul, EqualsWhatTheFileMeans) {
     int64_t tokens, rows, cols;
   } constexpr kShapes[] = {{1, 16, 32},  {1, 17, 64},   {2, 100, 96},  {8, 33, 544},
                            {9, 64, 256}, {31, 48, 160}, {33, 16, 512}, {65, 50, 1120}};
-  for (ActivationType type : testing::kTypes) {
+  for (ActivationType type : kTypes) {
     for (WeightType weight : kQuantTypes) {
       for (const auto& shape : kShapes) {
         Random random(1);
@@ -151,7 +144,7 @@ TEST(CudaQuantMatMul, SlicesStandBelowEachOther) {
 TEST(CudaQuantMatMul, ARowHasTheSameBitsInAnyCompany) {
   constexpr int64_t kTokens = 70, kRows = 48, kCols = 608;
   Random random(3);
-  for (ActivationType type : testing::kTypes) {
+  for (ActivationType type : kTypes) {
     for (WeightType weight : kQuantTypes) {
       const FileMatrix file(weight, kRows, kCols, random);
       const std::vector<float> x = Rounded(type, random.Normals(kTokens * kCols));
@@ -216,4 +209,4 @@ TEST(CudaQuantMatMulSmall, OneProduct) {
 }
 
 }  // namespace
-}  // namespace tandem::kernels::cuda
+}  // namespace tandem::kernels::cuda::testing

@@ -9,17 +9,10 @@
 #include "tests/kernels/cuda/device_test_support.h"
 #include "tests/kernels/kernel_test_support.h"
 
-namespace tandem::kernels::cuda {
+namespace tandem::kernels::cuda::testing {
 namespace {
 
 using kernels::testing::Random;
-using testing::DeviceArray;
-using testing::DeviceMatrix;
-using testing::Epsilon;
-using testing::ExpectNear;
-using testing::kTypes;
-using testing::Rounded;
-using testing::Stream;
 
 constexpr float kEps = 1e-6f;
 constexpr int kMaxPositions = 64;
@@ -124,11 +117,11 @@ class Case {
         std::copy_n(from, shape_.head_dim, to);
         Turn(to, shape_, shape_.norms ? k_norm_.data() : nullptr, turn);
         for (int d = 0; d < shape_.head_dim; ++d) {
-          expected_v[Slot(r, h) + d] = testing::ToActivation(type_, from[kv_cols_ + d]);
+          expected_v[Slot(r, h) + d] = ToActivation(type_, from[kv_cols_ + d]);
         }
       }
     }
-    for (uint16_t bits : k) actual_k.push_back(testing::FromActivation(type_, bits));
+    for (uint16_t bits : k) actual_k.push_back(FromActivation(type_, bits));
     // A rounding to the type; the parts of a pair may cancel.
     ExpectNear(qkv, expected, Epsilon(type_), 1e-5f);
     ExpectNear(actual_k, expected_k, Epsilon(type_), 1e-5f);
@@ -154,7 +147,7 @@ void RunAll(std::initializer_list<Shape> shapes) {
   const Stream stream;
   for (ActivationType type : kTypes) {
     for (const Shape& shape : shapes) {
-      SCOPED_TRACE(testing::TypeName(type) + " " + Name(shape));
+      SCOPED_TRACE(TypeName(type) + " " + Name(shape));
       Case(shape, type).Run(stream);
     }
   }
@@ -193,4 +186,4 @@ TEST(CudaRope, NoRowsIsNothing) {
 }
 
 }  // namespace
-}  // namespace tandem::kernels::cuda
+}  // namespace tandem::kernels::cuda::testing

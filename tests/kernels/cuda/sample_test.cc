@@ -15,12 +15,10 @@
 #include "tests/kernels/cuda/device_test_support.h"
 #include "tests/kernels/kernel_test_support.h"
 
-namespace tandem::kernels::cuda {
+namespace tandem::kernels::cuda::testing {
 namespace {
 
 using kernels::testing::Random;
-using testing::DeviceArray;
-using testing::Stream;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
@@ -266,10 +264,10 @@ TEST(CudaSample, DrawsWhatTheReferenceDraws) {
   Random random(11);
   int rows = 0, close = 0;
   for (int32_t vocab : {1, 2, 7, 31, 256, 1000, 4096, 4097}) {
-    const int steps = testing::kSanitized ? 1 : vocab <= 256 ? 8 : 2;
+    const int steps = kSanitized ? 1 : vocab <= 256 ? 8 : 2;
     for (int s = 0; s < steps; ++s) {
       Step step{.vocab = vocab, .parts = random.Int(1, 3), .logits = {}, .rows = {}};
-      for (int r = 0; r < (testing::kSanitized ? 12 : 40); ++r) {
+      for (int r = 0; r < (kSanitized ? 12 : 40); ++r) {
         SamplingParams params = RandomParams(random, vocab);
         if (random.Int(0, 3) == 0) params.num_logprobs = random.Int(0, kMaxTopLogprobs);
         if (random.Int(0, 9) == 0) params.forced_token = random.Int(0, vocab - 1);
@@ -293,9 +291,9 @@ TEST(CudaSample, PenaltiesLowerWhatIsInTheSequence) {
   Random random(14);
   int close = 0;
   for (int32_t vocab : {5, 300, 9000}) {
-    if (testing::kSanitized && vocab == 5) continue;
+    if (kSanitized && vocab == 5) continue;
     Step step{.vocab = vocab, .parts = 2, .logits = {}, .rows = {}};
-    const int rows = testing::kSanitized ? 10 : 40;
+    const int rows = kSanitized ? 10 : 40;
     for (int r = 0; r < rows; ++r) {
       SamplingParams params = RandomParams(random, vocab);
       const float repetitions[] = {1, 1.3f, 0.8f}, others[] = {0, 0.5f, -1, 2};
@@ -320,7 +318,7 @@ TEST(CudaSample, LargeVocabularies) {
   const Stream stream;
   Random random(12);
   int close = 0;
-  for (int32_t vocab : {33000, testing::kSanitized ? 40001 : 128256}) {
+  for (int32_t vocab : {33000, kSanitized ? 40001 : 128256}) {
     Step step{.vocab = vocab, .parts = 2, .logits = {}, .rows = {}};
     const SamplingParams kinds[] = {{},
                                     {.temperature = 1, .seed = 1},
@@ -357,7 +355,7 @@ TEST(CudaSample, TiesAtTheCut) {
   const std::vector<float> logits = {0, 1, 1, 3, 1, 1, 0, 1, 1};
   for (int kind = 0; kind < 2; ++kind) {
     Step step{.vocab = 9, .parts = 1, .logits = {}, .rows = {}};
-    for (int i = 0; i < (testing::kSanitized ? 8 : 40); ++i) {
+    for (int i = 0; i < (kSanitized ? 8 : 40); ++i) {
       SamplingParams params{.temperature = 5, .seed = static_cast<uint64_t>(i)};
       if (kind == 0) params.top_k = 3;
       if (kind == 1) params.top_p = 0.4f;
@@ -413,7 +411,7 @@ TEST(CudaSample, RowsDoNotDependOnOthers) {
   const Stream stream;
   Random random(13);
   Step all{.vocab = 5000, .parts = 3, .logits = {}, .rows = {}};
-  const int rows = testing::kSanitized ? 2 : 9;
+  const int rows = kSanitized ? 2 : 9;
   for (int r = 0; r < rows; ++r) {
     SamplingParams params = RandomParams(random, all.vocab);
     params.num_logprobs = 4;
@@ -431,4 +429,4 @@ TEST(CudaSample, RowsDoNotDependOnOthers) {
 }
 
 }  // namespace
-}  // namespace tandem::kernels::cuda
+}  // namespace tandem::kernels::cuda::testing

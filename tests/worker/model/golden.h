@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "common/ids.h"
+#include "tests/worker/model/script.h"
 
 namespace tandem::model {
 
@@ -62,6 +63,24 @@ inline Golden LoadGolden() {
     golden.reference.push_back(std::move(positions));
   }
   return golden;
+}
+
+// All prompts, the reference's tokens forced.
+inline std::vector<TestSequence> ForcedSequences(const Golden& golden) {
+  std::vector<TestSequence> sequences;
+  for (size_t i = 0; i < golden.prompts.size(); ++i) {
+    sequences.push_back({.prompt = golden.prompts[i],
+                         .num_new = static_cast<int>(golden.tokens[i].size()),
+                         .forced = golden.tokens[i]});
+  }
+  return sequences;
+}
+
+// What a pass over these fills.
+inline Positions PositionsOf(const Golden& golden) {
+  Positions positions(golden.prompts.size());
+  for (size_t i = 0; i < positions.size(); ++i) positions[i].resize(golden.tokens[i].size());
+  return positions;
 }
 
 inline Position ReadRow(const float* logits, int vocab, const std::array<TokenId, kTop>& ids) {

@@ -46,15 +46,8 @@ Positions Compute(const Golden& golden, int tp, const char* activations, const c
   options.max_seqs = 32;
   options.max_step_tokens = 1536;
   options.max_context = 1024;
-  std::vector<TestSequence> sequences;
-  for (size_t i = 0; i < golden.prompts.size(); ++i) {
-    sequences.push_back({.prompt = golden.prompts[i],
-                         .num_new = static_cast<int>(golden.tokens[i].size()),
-                         .forced = golden.tokens[i]});
-  }
-  const auto plans = MakeScript(sequences);
-  Positions positions(golden.prompts.size());
-  for (size_t i = 0; i < positions.size(); ++i) positions[i].resize(golden.tokens[i].size());
+  const auto plans = MakeScript(ForcedSequences(golden));
+  Positions positions = PositionsOf(golden);
   tandem::testing::SpawnRanks(tp, [&](kernels::Communicator& comm) {
     auto file = gguf::File::Open(options.model_path);
     TANDEM_CHECK(file.ok()) << Message(file.status());

@@ -164,14 +164,9 @@ void CheckInvariance(const ShardOptions& options, int tp, float temperature) {
     chunked.chunk = chunk;
     ExpectSameBits(run({chunked})[0], alone);
   }
-  // The second finds the first's leading blocks computed, and uses them while the first still runs.
-  TestSequence first = subject, cached = subject;
-  first.blocks = {7, 3, 200, 11, 90, 41, 8};
-  cached.blocks = {7, 3, 200, 11, 20, 21, 22};
-  cached.num_cached = 64;
-  cached.first_step = 3;
-  cached.chunk = 5;
-  const auto both = run({first, cached});
+  std::vector<TestSequence> sharing = SharingBlocks(subject);
+  sharing[1].chunk = 5;
+  const auto both = run(sharing);
   ExpectSameBits(both[0], alone);
   ExpectSameBits(both[1], alone);
 }
@@ -249,13 +244,9 @@ TEST_P(BatchInvariance, HoldsForPenalties) {
     ExpectSameBits(run({chunked})[0], alone);
 
     // Tokens that another sequence computed.
-    TestSequence first = subject, cached = subject;
-    first.sampling = {};
-    first.blocks = {7, 3, 200, 11, 90, 41, 8};
-    cached.blocks = {7, 3, 200, 11, 20, 21, 22};
-    cached.num_cached = 64;
-    cached.first_step = 3;
-    ExpectSameBits(run({first, cached})[1], alone);
+    std::vector<TestSequence> sharing = SharingBlocks(subject);
+    sharing[0].sampling = {};
+    ExpectSameBits(run(sharing)[1], alone);
 
     // Preempted after 10 tokens, then computed again up to there, in part from the cache.
     TestSequence resumed = subject;

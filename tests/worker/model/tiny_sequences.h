@@ -69,6 +69,17 @@ inline std::vector<TestSequence> AmongOthers(const TestSequence& subject, int n 
   return all;
 }
 
+// Twice the subject: the second finds the first's leading blocks computed, and uses them while the
+// first still runs.
+inline std::vector<TestSequence> SharingBlocks(const TestSequence& subject) {
+  TestSequence first = subject, cached = subject;
+  first.blocks = {7, 3, 200, 11, 90, 41, 8};
+  cached.blocks = {7, 3, 200, 11, 20, 21, 22};
+  cached.num_cached = 64;
+  cached.first_step = 3;
+  return {first, cached};
+}
+
 inline void ExpectSameBits(const std::vector<RowResult>& got,
                            const std::vector<RowResult>& expected) {
   ASSERT_EQ(got.size(), expected.size());

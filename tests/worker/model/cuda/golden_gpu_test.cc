@@ -48,21 +48,14 @@ Positions Compute(const Golden& golden, const char* activations) {
   options.device_index = 0;
   // At start-up a step of every size: the emulation's time is for what is compared.
   options.cuda_graphs = !FromEnvironment("TANDEM_GOLDEN_PROMPT");
-  std::vector<TestSequence> sequences;
-  for (size_t i = 0; i < golden.prompts.size(); ++i) {
-    sequences.push_back({.prompt = golden.prompts[i],
-                         .num_new = static_cast<int>(golden.tokens[i].size()),
-                         .forced = golden.tokens[i]});
-  }
   kernels::LocalCommunicator comm;
   auto file = gguf::File::Open(options.model_path);
   TANDEM_CHECK(file.ok()) << Message(file.status());
   auto runner = GpuLlamaRunner::Make(options, std::move(file).value(), comm);
   TANDEM_CHECK(runner.ok()) << Message(runner.status());
   TANDEM_CHECK((*runner)->Prepare(kBlocks).ok());
-  Positions positions(golden.prompts.size());
-  for (size_t i = 0; i < positions.size(); ++i) positions[i].resize(golden.tokens[i].size());
-  const auto plans = MakeScript(sequences);
+  Positions positions = PositionsOf(golden);
+  const auto plans = MakeScript(ForcedSequences(golden));
   std::vector<RowResult> results(options.max_seqs);
   for (size_t step = 0; step < plans.size(); ++step) {
     const Status status = (*runner)->Run(plans[step].View(step + 1), results);

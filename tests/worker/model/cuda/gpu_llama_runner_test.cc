@@ -175,17 +175,12 @@ TEST_F(GpuInvariance, ASequenceIsTheSameBitsInAnyBatchChunkAndGraph) {
   ExpectSameBits(Run(AmongOthers(subject, kSequences), 8)[kSequences / 2 + 1], alone);
 }
 
-// The second finds the first's leading blocks computed, and uses them while the first still runs.
 TEST_F(GpuInvariance, CachedBlocksGiveTheSameBits) {
   const TestSequence subject = ShortSubject(0);
   const std::vector<RowResult> alone = Run({subject}, 1)[0];
-  TestSequence first = subject, cached = subject;
-  first.blocks = {7, 3, 200, 11, 90, 41, 8};
-  cached.blocks = {7, 3, 200, 11, 20, 21, 22};
-  cached.num_cached = 64;
-  cached.first_step = 3;
-  cached.chunk = 5;
-  const auto both = Run({first, cached}, 2);
+  std::vector<TestSequence> sharing = SharingBlocks(subject);
+  sharing[1].chunk = 5;
+  const auto both = Run(sharing, 2);
   ExpectSameBits(both[0], alone);
   ExpectSameBits(both[1], alone);
 }
