@@ -146,8 +146,11 @@ bool IsDevice(int device) { return device >= 0 && device < GetOptions().devices;
 
 extern "C" {
 
+// Waits for kernels, also for those of other devices, as it may on GPUs that see each other's
+// memory: ranks of one process that allocate while others wait for them hang.
 cudaError_t cudaMalloc(void** address, size_t bytes) {
   if (const cudaError_t error = EnterUnsafe(); error != cudaSuccess) return Return(error);
+  WaitUntilNothingRuns();
   return Return(AllocateDevice(CurrentDevice(), bytes, address));
 }
 

@@ -31,6 +31,7 @@ struct Device {
   std::mt19937_64 random;
   cudaError_t error = cudaSuccess;
   int64_t kernels = 0;
+  bool asked = false;  // a query left work to the device's own thread
   Clock::time_point last_call;
   int progress_pid = 0;  // where the thread that runs forgotten work is
 };
@@ -206,11 +207,34 @@ void RunForgottenWork(int ordinal) {
   Lock lock(runtime.mutex);
   for (;;) {
     runtime.changed.wait(lock, [&] { return HasWork(device); });
-    if (Clock::now() - device.last_call < patience) {
+    if (!device.asked && Clock::now() - device.last_call < patience) {
       runtime.changed.wait_for(lock, patience);
-    } else if (!RunOne(lock, ordinal)) {
+      continue;
+    }
+    device.asked = false;
+    if (!RunOne(lock, ordinal)) {
       runtime.changed.wait_for(lock, std::chrono::milliseconds(1));
     }
+  }
+}
+
+// Whether a kernel comes that may wait for those of other devices.
+bool MayWait(const Device& device) {
+  return std::any_of(device.streams.begin(), device.streams.end(), [](const auto& s) {
+    return !s->items.empty() && s->items.front().work.grid &&
+           s->items.front().work.grid->cooperative;
+  });
+}
+
+// For queries, which never wait: what may is for the device's own thread.
+void RunWithoutWaiting(Lock& lock, int ordinal) {
+  Device& device = TheRuntime().devices[ordinal];
+  if (device.running) return;
+  if (MayWait(device)) {
+    device.asked = true;
+    TheRuntime().changed.notify_all();
+  } else {
+    RunOne(lock, ordinal);
   }
 }
 
@@ -349,17 +373,26 @@ cudaError_t WaitPoint(int device, const std::shared_ptr<Point>& point) {
   return RunUntil(device, [&] { return point->done; });
 }
 
+void WaitUntilNothingRuns() {
+  Lock lock(TheRuntime().mutex);
+  TheRuntime().changed.wait(lock, [] {
+    const auto& devices = TheRuntime().devices;
+    return std::none_of(std::begin(devices), std::end(devices),
+                        [](const Device& device) { return device.running; });
+  });
+}
+
 bool QueryStream(CUstream_st& stream) {
   Lock lock(TheRuntime().mutex);
   if (stream.items.empty()) return true;
-  if (!TheRuntime().devices[stream.device].running) RunOne(lock, stream.device);
+  RunWithoutWaiting(lock, stream.device);
   return false;
 }
 
 bool QueryPoint(int device, const std::shared_ptr<Point>& point) {
   Lock lock(TheRuntime().mutex);
   if (point->done) return true;
-  if (!TheRuntime().devices[device].running) RunOne(lock, device);
+  RunWithoutWaiting(lock, device);
   return false;
 }
 

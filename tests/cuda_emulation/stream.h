@@ -106,7 +106,11 @@ cudaError_t WaitDevice(int device);
 cudaError_t WaitBlockingStreams(int device);
 cudaError_t WaitPoint(int device, const std::shared_ptr<Point>& point);
 
-// Whether that is so now; if not, runs one piece of work, if there is any that can.
+// Until no work of any device is running in this process.
+void WaitUntilNothingRuns();
+
+// Whether that is so now; if not, runs one piece of work, if there is any that can, or has the
+// device's own thread run it, if it might wait.
 bool QueryStream(CUstream_st& stream);
 bool QueryPoint(int device, const std::shared_ptr<Point>& point);
 

@@ -1,4 +1,4 @@
-// All-reduce over peer memory by 1 to 4 ranks: bitwise equal to a plain sum in rank order, call
+// All-reduce over peer memory by 1 to 8 ranks: bitwise equal to a plain sum in rank order, call
 // after call on the same exchange memory.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -51,6 +51,7 @@ void RunCalls(const Ranks& ranks, ActivationType type, const std::vector<Call>& 
           stream, type, calls[i].rows, calls[i].cols,
           Partial(type, count, static_cast<int>(i), peers.rank), i % 2 * 8));
     }
+    ranks.Meet();
     for (size_t i = 0; i < calls.size(); ++i) {
       AllReduce(partials[i]->view(), calls[i].algorithm, peers, stream);
     }
@@ -142,6 +143,7 @@ TEST_P(CudaAllReduce, FusedEqualsTheTwo) {
         const DeviceMatrix same(stream, type, shape.rows, shape.cols, partial_values, 8);
         const DeviceMatrix out(stream, type, shape.rows, shape.cols);
         const DeviceMatrix out_fused(stream, type, shape.rows, shape.cols, 16);
+        ranks.Meet();
         AllReduceAddRmsNorm(out_fused.view(), x_fused.data(), same.view(), weight.data(), kEps,
                             peers, stream);
         AllReduce(partial.view(), kOneShot, peers, stream);
@@ -154,7 +156,7 @@ TEST_P(CudaAllReduce, FusedEqualsTheTwo) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Ranks, CudaAllReduce, ::testing::Values(1, 2, 3, 4));
+INSTANTIATE_TEST_SUITE_P(Ranks, CudaAllReduce, ::testing::Values(1, 2, 3, 4, 8));
 
 }  // namespace
 }  // namespace tandem::kernels::cuda::testing

@@ -103,6 +103,7 @@ bool RunOnce(bool late) {
   ranks.Run([&](const PeerBuffers& peers) {
     const Stream stream;
     const DeviceArray<float> sum(stream, kThreads, 0);
+    ranks.Meet();
     if (late && peers.rank == 1) ended.get_future().wait();
     Start<kKernel>({.peers = peers, .own = peers.rank * 100.0f, .sum = sum.data()}, stream);
     right[peers.rank] = IsSum(sum, 0, 100);
@@ -122,6 +123,7 @@ bool RunWithLateReader() {
   ranks.Run([&](const PeerBuffers& peers) {
     const Stream stream;
     const DeviceArray<float> first(stream, kThreads, 0), second(stream, kThreads, 0);
+    ranks.Meet();
     Args args{.peers = peers, .own = peers.rank * 100.0f, .sum = first.data()};
     if (peers.rank == 1) {
       args.held_by = written.data();
@@ -150,6 +152,7 @@ bool RunTwoShot(bool late) {
   ranks.Run([&](const PeerBuffers& peers) {
     const Stream stream;
     const DeviceArray<float> sum(stream, kThreads, 0);
+    ranks.Meet();
     Args args{.peers = peers, .own = peers.rank * 100.0f, .sum = sum.data()};
     if (late && peers.rank == 0) {
       args.reached = collected.data();

@@ -4,6 +4,7 @@
 #include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
 
+#include <barrier>
 #include <functional>
 #include <thread>
 #include <vector>
@@ -22,7 +23,7 @@ inline bool HasDevices(int count) {
 // The exchange memory of `size` ranks, each on the device of its number.
 class Ranks {
  public:
-  Ranks(int size, int64_t max_elements) : size_(size) {
+  Ranks(int size, int64_t max_elements) : size_(size), meeting_(size) {
     for (int rank = 0; rank < size; ++rank) {
       CheckCuda(cudaSetDevice(rank));
       for (int peer = 0; peer < size; ++peer) {
@@ -49,6 +50,10 @@ class Ranks {
 
   int size() const { return size_; }
 
+  // In Run, by all ranks: before kernels that wait for each other. What allocates or frees may wait
+  // for a peer's kernel, which would wait for this rank's.
+  void Meet() const { meeting_.arrive_and_wait(); }
+
   // Calls f(peers of the rank) in a thread for each rank, with its device current.
   void Run(const std::function<void(const PeerBuffers&)>& f) const {
     std::vector<std::thread> threads;
@@ -74,6 +79,7 @@ class Ranks {
   }
 
   int size_;
+  mutable std::barrier<> meeting_;
   PeerBuffers peers_;
 };
 
