@@ -204,6 +204,9 @@ Status GpuLlamaRunner::Prepare(int num_blocks) {
   TANDEM_ASSIGN_OR_RETURN(kv_, AllocateKv(spec_, num_blocks));
   info_.num_blocks = num_blocks;
   slots_.emplace(limits_, num_blocks, SlotTable::LastSampled::kOnDevice);
+  // No kernel waits for a rank that still allocates.
+  comm_.Barrier();
+  TANDEM_RETURN_IF_ERROR(comm_.Poll());
   return options_.cuda_graphs ? CaptureGraphs() : OkStatus();
 }
 

@@ -40,18 +40,13 @@ int DeviceAt(std::string_view bus_id) {
   return -1;
 }
 
-struct TimedEvents {
-  cudaEvent_t begin = nullptr, end = nullptr;
-  TimedEvents() {
-    static_cast<void>(cudaEventCreate(&begin));
-    // Blocking: a wait that spins looks like work to the watchdog.
-    static_cast<void>(cudaEventCreateWithFlags(&end, cudaEventBlockingSync));
-  }
-  ~TimedEvents() {
-    static_cast<void>(cudaEventDestroy(begin));
-    static_cast<void>(cudaEventDestroy(end));
-  }
-};
+StatusOr<Event> MakeTimedEvent() {
+  cudaEvent_t event = nullptr;
+  // Blocking: a wait that spins looks like work to the watchdog.
+  TANDEM_RETURN_IF_ERROR(
+      FromCuda(cudaEventCreateWithFlags(&event, cudaEventBlockingSync), "making an event"));
+  return Event(event);
+}
 
 }  // namespace
 
@@ -61,6 +56,11 @@ struct RankExchange::PeerCard {
   char bus_id[16] = {};  // of the GPU; the same name on two hosts is no peer, see host
   char host[64] = {};
   cudaIpcMemHandle_t data = {}, signals = {};
+};
+
+struct RankExchange::Trial {
+  DeviceMemory x, out, partial;
+  Event begin, end;
 };
 
 StatusOr<std::unique_ptr<RankExchange>> RankExchange::Make(const RankExchangeSpec& spec, int device,
@@ -166,28 +166,38 @@ bool RankExchange::OpenAll(std::span<const PeerCard> cards) {
   return true;
 }
 
+// All that allocates comes before the first kernel that waits for a peer, on all ranks: memory may
+// only be had when such a kernel has ended, and it waits for what this rank has yet to launch.
+Status RankExchange::MakeTrial(Trial& trial) {
+  const char* const what = "preparing to time sums";
+  const int64_t elements = int64_t{max_peer_rows_} * spec_.hidden;
+  TANDEM_ASSIGN_OR_RETURN(trial.x, AllocateDevice(4 * elements));
+  TANDEM_ASSIGN_OR_RETURN(trial.out, AllocateDevice(2 * elements));
+  TANDEM_ASSIGN_OR_RETURN(trial.partial, AllocateDevice(2 * elements));
+  TANDEM_ASSIGN_OR_RETURN(trial.begin, MakeTimedEvent());
+  TANDEM_ASSIGN_OR_RETURN(trial.end, MakeTimedEvent());
+  for (const auto& [memory, bytes] :
+       {std::pair(trial.x.get(), 4 * elements), std::pair(trial.partial.get(), 2 * elements)}) {
+    TANDEM_RETURN_IF_ERROR(
+        FromCuda(cudaMemsetAsync(memory, 0, static_cast<size_t>(bytes), stream_), what));
+  }
+  TANDEM_RETURN_IF_ERROR(FromCuda(cudaStreamSynchronize(stream_), what));
+  comm_.Barrier();
+  return comm_.Poll();
+}
+
 // Sizes are powers of two; what lies between is summed as the next one.
 Status RankExchange::Measure() {
   const int sizes = std::bit_width(static_cast<unsigned>(spec_.max_rows - 1)) + 1;
   ways_.assign(static_cast<size_t>(sizes), Way::kNccl);
   if (!has_peers_) return OkStatus();
-  const int64_t elements = int64_t{max_peer_rows_} * spec_.hidden;
-  TANDEM_ASSIGN_OR_RETURN(const DeviceMemory x, AllocateDevice(4 * elements));
-  TANDEM_ASSIGN_OR_RETURN(const DeviceMemory out, AllocateDevice(2 * elements));
-  TANDEM_ASSIGN_OR_RETURN(const DeviceMemory partial, AllocateDevice(2 * elements));
-  for (const auto& [memory, bytes] :
-       {std::pair(x.get(), 4 * elements), std::pair(partial.get(), 2 * elements)}) {
-    TANDEM_RETURN_IF_ERROR(
-        FromCuda(cudaMemsetAsync(memory, 0, static_cast<size_t>(bytes), stream_), "timing sums"));
-  }
+  Trial trial;
+  TANDEM_RETURN_IF_ERROR(MakeTrial(trial));
   int first_nccl = spec_.max_rows + 1;
   for (int i = 0; i < sizes && (1 << i) <= max_peer_rows_; ++i) {
-    const Trial trial = {{out.get(), 1 << i, spec_.hidden, spec_.hidden, spec_.type},
-                         static_cast<float*>(x.get()),
-                         {partial.get(), 1 << i, spec_.hidden, spec_.hidden, spec_.type}};
     float best = 0;
     for (const Way way : {Way::kOneKernel, Way::kTwoShot, Way::kNccl}) {
-      TANDEM_ASSIGN_OR_RETURN(const float time, Time(way, trial));
+      TANDEM_ASSIGN_OR_RETURN(const float time, Time(way, 1 << i, trial));
       if (way == Way::kOneKernel || time < best) {
         best = time;
         ways_[static_cast<size_t>(i)] = way;
@@ -206,18 +216,21 @@ Status RankExchange::Measure() {
 }
 
 // Milliseconds of one sum with the norm that follows, the mean of a few.
-StatusOr<float> RankExchange::Time(Way way, const Trial& trial) {
-  const TimedEvents events;
+StatusOr<float> RankExchange::Time(Way way, int rows, const Trial& trial) {
+  const Matrix out = {trial.out.get(), rows, spec_.hidden, spec_.hidden, spec_.type};
+  const Matrix partial = {trial.partial.get(), rows, spec_.hidden, spec_.hidden, spec_.type};
+  auto* const x = static_cast<float*>(trial.x.get());
   for (int i = 0; i <= kTimedSums; ++i) {
-    if (i == 1)
-      static_cast<void>(cudaEventRecord(events.begin, stream_));  // the first one warms up
-    SumAddRmsNormBy(way, trial.out, trial.x, trial.partial, trial.x, 1e-5f, stream_);
+    if (i == 1) {  // the first one warms up
+      static_cast<void>(cudaEventRecord(trial.begin.get(), stream_));
+    }
+    SumAddRmsNormBy(way, out, x, partial, /*weight=*/x, 1e-5f, stream_);
   }
-  static_cast<void>(cudaEventRecord(events.end, stream_));
-  TANDEM_RETURN_IF_ERROR(FromCuda(cudaEventSynchronize(events.end), "timing sums"));
+  static_cast<void>(cudaEventRecord(trial.end.get(), stream_));
+  TANDEM_RETURN_IF_ERROR(FromCuda(cudaEventSynchronize(trial.end.get()), "timing sums"));
   float time = 0;
   TANDEM_RETURN_IF_ERROR(
-      FromCuda(cudaEventElapsedTime(&time, events.begin, events.end), "timing sums"));
+      FromCuda(cudaEventElapsedTime(&time, trial.begin.get(), trial.end.get()), "timing sums"));
   return time / kTimedSums;
 }
 

@@ -56,11 +56,7 @@ class RankExchange {
  private:
   enum class Way : uint8_t { kOneKernel, kTwoShot, kNccl };
   struct PeerCard;  // what a rank tells the others of its exchange memory
-  struct Trial {
-    kernels::cuda::Matrix out;
-    float* x;
-    kernels::cuda::Matrix partial;
-  };
+  struct Trial;     // what sums are timed with
 
   RankExchange(const RankExchangeSpec& spec, kernels::Communicator& comm, cudaStream_t stream);
   Status OpenPeers(int device);
@@ -68,8 +64,9 @@ class RankExchange {
   // Empty: `device` reaches all of them.
   std::string WhyNoPeers(int device, std::span<const PeerCard> cards) const;
   bool OpenAll(std::span<const PeerCard> cards);
+  Status MakeTrial(Trial& trial);
   Status Measure();
-  StatusOr<float> Time(Way way, const Trial& trial);
+  StatusOr<float> Time(Way way, int rows, const Trial& trial);
   void SumAddRmsNormBy(Way way, const kernels::cuda::Matrix& out, float* x,
                        const kernels::cuda::Matrix& partial, const float* weight, float eps,
                        cudaStream_t stream);
