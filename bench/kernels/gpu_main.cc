@@ -195,8 +195,9 @@ class Bench {
     step.kv.num_blocks = static_cast<int32_t>(seqs * blocks);
     step.kv.k = Memory(KvBytes(step.kv));
     step.kv.v = Memory(KvBytes(step.kv));
-    std::vector<int32_t> table(static_cast<size_t>(seqs * blocks));
+    std::vector<int32_t> table(static_cast<size_t>(seqs * blocks)), first_block;
     std::iota(table.begin(), table.end(), 0);
+    for (int i = 0; i < seqs; ++i) first_block.push_back(static_cast<int32_t>(i * blocks));
     Batch& batch = step.batch;
     batch.num_tokens = spec.max_tokens;
     batch.num_seqs = seqs;
@@ -205,7 +206,7 @@ class Bench {
     batch.query_start = Upload(start);
     batch.context_len = Upload(length);
     batch.block_table = Upload(table);
-    batch.max_blocks = blocks;
+    batch.first_block = Upload(first_block);
     batch.items = Upload(std::vector<AttentionItem>(plan.items().begin(), plan.items().end()));
     const auto items = static_cast<int32_t>(plan.items().size());
     const auto merges = static_cast<int32_t>(plan.merges().size());

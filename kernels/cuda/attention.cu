@@ -30,8 +30,8 @@ void PagedAttention(const Matrix& out, const Matrix& q, const KvLayer& kv, const
   args.v = kv.v;
   args.out_stride = out.stride;
   args.q_stride = q.stride;
-  args.max_blocks = batch.max_blocks;
   args.block_table = batch.block_table;
+  args.first_block = batch.first_block;
   args.items = batch.items;
   args.num_items = batch.num_items;
   args.merges = batch.merges;

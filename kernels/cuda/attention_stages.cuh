@@ -19,8 +19,9 @@ struct Args {
   const void* q;
   const void* k;
   const void* v;
-  int64_t out_stride, q_stride, max_blocks;
+  int64_t out_stride, q_stride;
   const int32_t* block_table;
+  const int32_t* first_block;
   const AttentionItem* items;
   const int32_t* num_items;
   const AttentionMerge* merges;
@@ -83,7 +84,7 @@ __device__ void FetchQueries(const Args& args, const Work& work, int tiles, T* q
 template <class T, int D>
 __device__ void FetchUnit(const Args& args, const Work& work, int unit, T* stage) {
   constexpr int kRowPieces = D / kPackElements;
-  const int32_t* table = args.block_table + work.item.sequence * args.max_blocks;
+  const int32_t* table = args.block_table + args.first_block[work.item.sequence];
 #pragma unroll 1
   for (int piece = 0; piece < kUnit / kPiece; ++piece) {  // unrolled, it takes too many registers
     const int first = unit * kUnit + piece * kPiece;

@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(kThreads)
   if (col == 0 && token >= 0 && batch.block_tokens != nullptr) {
     const int32_t position = batch.positions[row];
     const int32_t block =
-        batch.block_table[batch.row_sequence[row] * batch.max_blocks + position / batch.block_size];
+        batch.block_table[batch.first_block[batch.row_sequence[row]] + position / batch.block_size];
     batch.block_tokens[int64_t{block} * batch.block_size + position % batch.block_size] = token;
   }
   float values[8] = {};

@@ -74,16 +74,16 @@ struct AttentionMerge {
 // num_tokens and num_seqs, which may count padding: rows with sequence -1, and sequences without
 // query tokens, compute nothing that anyone reads and write no KV.
 struct Batch {
-  int32_t num_tokens = 0;                 // T
-  int32_t num_seqs = 0;                   // S
-  const int32_t* tokens = nullptr;        // [T] ids; -1: last_sampled[slot of its sequence]
-  const int32_t* row_sequence = nullptr;  // [T] its sequence; -1: padding
-  const int32_t* positions = nullptr;     // [T]
-  const int32_t* slots = nullptr;         // [S] the slot (worker/step_plan.h) of a sequence
-  const int32_t* query_start = nullptr;   // [S + 1] first row of each sequence
-  const int32_t* context_len = nullptr;   // [S] tokens whose KV exists after this step
-  const int32_t* block_table = nullptr;   // [S, max_blocks]
-  int64_t max_blocks = 0;
+  int32_t num_tokens = 0;                  // T
+  int32_t num_seqs = 0;                    // S
+  const int32_t* tokens = nullptr;         // [T] ids; -1: last_sampled[slot of its sequence]
+  const int32_t* row_sequence = nullptr;   // [T] its sequence; -1: padding
+  const int32_t* positions = nullptr;      // [T]
+  const int32_t* slots = nullptr;          // [S] the slot (worker/step_plan.h) of a sequence
+  const int32_t* query_start = nullptr;    // [S + 1] first row of each sequence
+  const int32_t* context_len = nullptr;    // [S] tokens whose KV exists after this step
+  const int32_t* block_table = nullptr;    // the KV blocks of each sequence, in order of position;
+  const int32_t* first_block = nullptr;    // [S] where in block_table those of a sequence begin
   const AttentionItem* items = nullptr;    // [*num_items]
   const int32_t* num_items = nullptr;      // 1; in device memory
   int32_t max_items = 0;                   // bounds the grid: blocks stride over the items

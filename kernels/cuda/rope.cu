@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(kThreads) RopeKernel(const __grid_constant__ R
     return;
   }
   const int32_t block =
-      args.batch.block_table[sequence * args.batch.max_blocks + position / args.kv.block_size];
+      args.batch.block_table[args.batch.first_block[sequence] + position / args.kv.block_size];
   const int64_t slot =
       (int64_t{block} * kv_heads + head) * args.kv.block_size + position % args.kv.block_size;
   Store8(static_cast<T*>(is_k ? args.kv.k : args.kv.v) + slot * head_dim + col, x);

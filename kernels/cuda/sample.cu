@@ -91,7 +91,7 @@ __device__ void ForGreatestKeys(const Word (&keys)[kItems], int count, Word* sha
 __device__ void CountTokens(const Batch& batch, const SampleRow& row, int chunk, uint32_t* counts) {
   for (int i = static_cast<int>(threadIdx.x); i < kTopChunk; i += kTopThreads) counts[i] = 0;
   __syncthreads();
-  const int32_t* const blocks = batch.block_table + row.sequence * batch.max_blocks;
+  const int32_t* const blocks = batch.block_table + batch.first_block[row.sequence];
   const int32_t length = batch.context_len[row.sequence];
   for (int32_t i = static_cast<int32_t>(threadIdx.x); i < length; i += kTopThreads) {
     const int64_t block = blocks[i / batch.block_size];

@@ -70,10 +70,9 @@ class Step {
   }
 
   int num_tokens() const { return query_start.back(); }
-  int max_blocks() const { return kMaxContext / shape_.block_size + 1; }
   int num_blocks() const { return num_blocks_; }
 
-  std::vector<int32_t> query_start = {0}, context_len, table;
+  std::vector<int32_t> query_start = {0}, context_len, table, first_block;
   std::vector<uint16_t> k, v;
   std::vector<float> q;
 
@@ -83,22 +82,25 @@ class Step {
     return shape_.window > 0 ? std::max(0, part.begin - shape_.window + 1) : 0;
   }
   void MakeTable() {
-    table.assign(parts_.size() * max_blocks(), kGarbage);
-    for (const Part& part : parts_)
-      num_blocks_ += (part.end + shape_.block_size) / shape_.block_size;
+    for (const Part& part : parts_) {
+      first_block.push_back(static_cast<int32_t>(table.size()));
+      const int blocks = (part.end + shape_.block_size) / shape_.block_size;
+      num_blocks_ += blocks;
+      table.resize(table.size() + blocks, kGarbage);
+    }
     std::vector<int32_t> free(num_blocks_);
     std::iota(free.begin(), free.end(), 0);
     std::shuffle(free.begin(), free.end(), std::mt19937(3));
     for (size_t s = 0; s < parts_.size(); ++s) {
       const int last = (parts_[s].end - 1) / shape_.block_size;
       for (int b = FirstKept(parts_[s]) / shape_.block_size; b <= last; ++b) {
-        table[s * max_blocks() + b] = free.back();
+        table[first_block[s] + b] = free.back();
         free.pop_back();
       }
     }
   }
   void StoreToken(size_t s, int position) {
-    const int64_t block = table[s * max_blocks() + position / shape_.block_size];
+    const int64_t block = table[first_block[s] + position / shape_.block_size];
     for (int h = 0; h < shape_.kv_heads; ++h) {
       const int64_t at =
           ((block * shape_.kv_heads + h) * shape_.block_size + position % shape_.block_size) *
@@ -149,7 +151,7 @@ std::vector<uint16_t> RunStep(const Shape& shape, const Parts& parts, const Cut&
   const DeviceArray<AttentionMerge> merges(stream, {plan.merges().begin(), plan.merges().end()});
   const DeviceArray<int32_t> counts(
       stream, {static_cast<int32_t>(items.size()), static_cast<int32_t>(merges.size())});
-  const DeviceArray<int32_t> table(stream, step.table);
+  const DeviceArray<int32_t> table(stream, step.table), first_block(stream, step.first_block);
   const DeviceArray<uint16_t> k(stream, step.k), v(stream, step.v);
   const DeviceArray<float> partials(stream, plan.PartialBytes(shape.head_dim) / sizeof(float),
                                     std::nanf(""));
@@ -160,7 +162,7 @@ std::vector<uint16_t> RunStep(const Shape& shape, const Parts& parts, const Cut&
   batch.num_tokens = step.num_tokens();
   batch.num_seqs = static_cast<int32_t>(parts.size());
   batch.block_table = table.data();
-  batch.max_blocks = step.max_blocks();
+  batch.first_block = first_block.data();
   batch.items = items.data();
   batch.num_items = counts.data();
   batch.max_items = cut.max_items > 0 ? cut.max_items : static_cast<int32_t>(items.size());

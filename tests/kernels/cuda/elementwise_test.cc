@@ -60,7 +60,7 @@ TEST(CudaEmbed, NotesTokensInTheirBlocks) {
   const DeviceArray<int32_t> device_tokens(stream, tokens), device_rows(stream, row_sequence),
       device_positions(stream, positions), device_slots(stream, slots),
       device_sampled(stream, last_sampled), device_table(stream, table),
-      block_tokens(stream, 16, -7);
+      first_block(stream, {0, 2}), block_tokens(stream, 16, -7);
   Batch batch;
   batch.num_tokens = 4;
   batch.num_seqs = 2;
@@ -70,7 +70,7 @@ TEST(CudaEmbed, NotesTokensInTheirBlocks) {
   batch.slots = device_slots.data();
   batch.last_sampled = device_sampled.data();
   batch.block_table = device_table.data();
-  batch.max_blocks = 2;
+  batch.first_block = first_block.data();
   batch.block_tokens = block_tokens.data();
   batch.block_size = 4;
   const DeviceArray<float> embeddings(stream, std::vector<float>(7 * 2056, 1));

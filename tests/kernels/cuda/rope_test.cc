@@ -32,9 +32,9 @@ std::string Name(const Shape& s) {
 struct Step {
   std::vector<int32_t> row_sequence = {0, 0, 0, 2, -1, 2, -1};
   std::vector<int32_t> positions = {14, 15, 16, 40, -100000000, 41, -100000000};
-  std::vector<int32_t> block_table = {3,          0, -100000000, -100000000, -100000000,
-                                      -100000000, 5, -100000000, 1};
-  static constexpr int kMaxBlocks = 3, kBlocks = 6;
+  std::vector<int32_t> block_table = {3, 0, 5, -100000000, 1};
+  std::vector<int32_t> first_block = {0, 2, 2};
+  static constexpr int kBlocks = 6;
 };
 
 // One head, in double.
@@ -79,14 +79,15 @@ class Case {
     const KvLayer kv{k.data(),        v.data(), Step::kBlocks, shape_.kv_heads,
                      shape_.head_dim, 16,       type_};
     const DeviceArray<int32_t> row_sequence(stream, step_.row_sequence),
-        positions(stream, step_.positions), block_table(stream, step_.block_table);
+        positions(stream, step_.positions), block_table(stream, step_.block_table),
+        first_block(stream, step_.first_block);
     Batch batch;
     batch.num_tokens = static_cast<int32_t>(rows_);
     batch.num_seqs = 3;
     batch.row_sequence = row_sequence.data();
     batch.positions = positions.data();
     batch.block_table = block_table.data();
-    batch.max_blocks = Step::kMaxBlocks;
+    batch.first_block = first_block.data();
     const Matrix view = qkv.view();
     RopeAndStoreKv(view.Cols(0, q_cols_), view.Cols(q_cols_, q_cols_ + kv_cols_),
                    view.Cols(q_cols_ + kv_cols_, view.cols), shape_.norms ? q_norm.data() : nullptr,
@@ -132,7 +133,7 @@ class Case {
   int64_t Slot(int64_t row, int head) const {
     const int32_t position = step_.positions[row];
     const int32_t block =
-        step_.block_table[step_.row_sequence[row] * Step::kMaxBlocks + position / 16];
+        step_.block_table[step_.first_block[step_.row_sequence[row]] + position / 16];
     return ((int64_t{block} * shape_.kv_heads + head) * 16 + position % 16) * shape_.head_dim;
   }
 

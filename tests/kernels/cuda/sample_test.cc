@@ -38,6 +38,7 @@ class DeviceHistory {
  public:
   DeviceHistory(const Stream& stream, const std::vector<std::vector<int32_t>>& sequences)
       : length_(stream, Lengths(sequences)),
+        first_block_(stream, FirstBlocks(sequences)),
         table_(stream, Table(sequences)),
         tokens_(stream, Tokens(sequences)) {}
 
@@ -46,7 +47,7 @@ class DeviceHistory {
     batch.num_seqs = static_cast<int32_t>(length_.size());
     batch.context_len = length_.data();
     batch.block_table = table_.data();
-    batch.max_blocks = kMaxBlocks;
+    batch.first_block = first_block_.data();
     batch.block_tokens = tokens_.data();
     batch.block_size = kBlockSize;
     return batch;
@@ -66,11 +67,20 @@ class DeviceHistory {
     for (const auto& tokens : sequences) lengths.push_back(static_cast<int32_t>(tokens.size()));
     return lengths;
   }
+  static std::vector<int32_t> FirstBlocks(const Sequences& sequences) {
+    std::vector<int32_t> first;
+    int32_t blocks = 0;
+    for (const auto& tokens : sequences) {
+      first.push_back(blocks);
+      blocks += static_cast<int32_t>((tokens.size() + kBlockSize - 1) / kBlockSize);
+    }
+    return first;
+  }
   static std::vector<int32_t> Table(const Sequences& sequences) {
-    std::vector<int32_t> table(sequences.size() * kMaxBlocks, kUnused);
+    std::vector<int32_t> table;
     for (size_t s = 0; s < sequences.size(); ++s) {
       for (size_t i = 0; i < sequences[s].size(); i += kBlockSize) {
-        table[s * kMaxBlocks + i / kBlockSize] = BlockOf(sequences, s, i / kBlockSize);
+        table.push_back(BlockOf(sequences, s, i / kBlockSize));
       }
     }
     return table;
@@ -85,7 +95,7 @@ class DeviceHistory {
     return all;
   }
 
-  DeviceArray<int32_t> length_, table_, tokens_;
+  DeviceArray<int32_t> length_, first_block_, table_, tokens_;
 };
 
 std::vector<SampledToken> RunStep(const Stream& stream, const Step& step,

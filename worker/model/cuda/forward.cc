@@ -132,8 +132,7 @@ Logits Forward::logits(int rows) const {
 }
 
 void Forward::Enqueue(const StepLayout& layout, std::byte* inputs, const KvMemory& kv) {
-  const Batch batch =
-      layout.BatchAt(inputs, {At<int32_t>(kLastSampled), kv.block_tokens, spec_.block_size});
+  const Batch batch = layout.BatchAt(inputs, {At<int32_t>(kLastSampled), kv.block_tokens});
   const int tokens = batch.num_tokens;
   const float eps = spec_.config.rms_eps;
   kernels::cuda::Embed(At<float>(kX), weights_.embedding, batch, stream_);

@@ -173,15 +173,14 @@ Status GpuLlamaRunner::CountBlocks() {
 }
 
 StepLayout GpuLlamaRunner::LayoutOf(const StepShape& shape) const {
-  return {shape, limits_.max_blocks_per_seq, attention_->MaxItems(shape.tokens, shape.seqs),
+  return {shape, limits_, attention_->MaxItems(shape.tokens, shape.seqs),
           attention_->MaxMerges(shape.tokens)};
 }
 
 StepLayout GpuLlamaRunner::LargestLayout() const {
   const kernels::cuda::AttentionPlan plan(Forward::AttentionOf(spec_));
   const StepShape shape = {spec_.max_tokens, spec_.max_seqs, spec_.max_seqs};
-  return {shape, limits_.max_blocks_per_seq, plan.MaxItems(shape.tokens, shape.seqs),
-          plan.MaxMerges(shape.tokens)};
+  return {shape, limits_, plan.MaxItems(shape.tokens, shape.seqs), plan.MaxMerges(shape.tokens)};
 }
 
 Status GpuLlamaRunner::AllocateFlights() {
@@ -232,7 +231,6 @@ Status GpuLlamaRunner::EnqueuePadding(const StepLayout& layout) {
   attention_->Make(kNone, {});
   StepInputs in;
   in.batch.query_start = kNone;
-  in.batch.max_blocks = limits_.max_blocks_per_seq;
   Flight& flight = flights_[0];
   const int64_t bytes = layout.Pack(
       {}, in, *attention_,

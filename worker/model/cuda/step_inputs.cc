@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "common/check.h"
+#include "common/round.h"
 
 namespace tandem::model::cuda {
 namespace {
@@ -48,9 +49,13 @@ SampleRow SampleRowOf(const PlanRow& row, int32_t sequence, int32_t context_len)
 
 }  // namespace
 
-StepLayout::StepLayout(const StepShape& shape, int64_t max_blocks, int32_t max_items,
+StepLayout::StepLayout(const StepShape& shape, const PlanLimits& limits, int32_t max_items,
                        int32_t max_merges)
-    : shape_(shape), max_blocks_(max_blocks), max_items_(max_items), max_merges_(max_merges) {
+    : shape_(shape),
+      max_blocks_(limits.max_blocks_per_seq),
+      block_size_(limits.block_size),
+      max_items_(max_items),
+      max_merges_(max_merges) {
   constexpr int64_t kInt = sizeof(int32_t);
   tokens_ = Place(shape.tokens * kInt);
   row_sequence_ = Place(shape.tokens * kInt);
@@ -58,17 +63,18 @@ StepLayout::StepLayout(const StepShape& shape, int64_t max_blocks, int32_t max_i
   slots_ = Place(shape.seqs * kInt);
   query_start_ = Place((shape.seqs + 1) * kInt);
   context_len_ = Place(shape.seqs * kInt);
+  first_block_ = Place(shape.seqs * kInt);
   sampled_rows_ = Place(shape.sampled * kInt);
   samples_ = Place(shape.sampled * static_cast<int64_t>(sizeof(SampleRow)));
   counts_ = Place(2 * kInt);
   merges_ = Place(max_merges * static_cast<int64_t>(sizeof(AttentionMerge)));
   items_ = Place(max_items * static_cast<int64_t>(sizeof(AttentionItem)));
-  block_table_ = Place(shape.seqs * max_blocks * kInt);
+  block_table_ = Place(shape.seqs * max_blocks_ * kInt);
 }
 
 int64_t StepLayout::Place(int64_t bytes) {
   const int64_t at = bytes_;
-  bytes_ += (bytes + kAlign - 1) / kAlign * kAlign;
+  bytes_ += RoundUp(bytes, kAlign);
   return at;
 }
 
@@ -100,9 +106,6 @@ int64_t StepLayout::Pack(const StepPlan& plan, const StepInputs& in,
   Fill(At<int32_t>(base, query_start_), {in.batch.query_start, used + 1}, shape_.seqs + 1,
        in.batch.num_tokens);
   Fill(At<int32_t>(base, context_len_), {in.batch.context_len, used}, shape_.seqs, 0);
-  TANDEM_CHECK(in.batch.max_blocks == max_blocks_) << in.batch.max_blocks;
-  // Padding sequences have no keys: their block tables are not read.
-  std::copy_n(in.batch.block_table, used * max_blocks_, At<int32_t>(base, block_table_));
   Fill(At<int32_t>(base, sampled_rows_), in.sampled_row, shape_.sampled, kPadding);
   auto* const samples = At<SampleRow>(base, samples_);
   for (int32_t i = 0; i < shape_.sampled; ++i) {
@@ -123,7 +126,23 @@ int64_t StepLayout::Pack(const StepPlan& plan, const StepInputs& in,
   counts[1] = static_cast<int32_t>(merges.size());
   std::copy(merges.begin(), merges.end(), At<AttentionMerge>(base, merges_));
   std::copy(items.begin(), items.end(), At<AttentionItem>(base, items_));
-  return block_table_ + static_cast<int64_t>(used * max_blocks_ * sizeof(int32_t));
+  return PackBlocks(in.batch, base);
+}
+
+// Only the blocks that a step looks at: room for 64 sequences of 128 Ki tokens is 2 MiB.
+int64_t StepLayout::PackBlocks(const kernels::StepBatch& batch, std::byte* base) const {
+  TANDEM_CHECK(batch.max_blocks <= max_blocks_) << batch.max_blocks;
+  auto* const first_block = At<int32_t>(base, first_block_);
+  auto* const table = At<int32_t>(base, block_table_);
+  int32_t* end = table;
+  for (int32_t s = 0; s < batch.num_seqs; ++s) {
+    first_block[s] = static_cast<int32_t>(end - table);
+    end = std::copy_n(batch.block_table + s * batch.max_blocks,
+                      CeilDiv(batch.context_len[s], block_size_), end);
+  }
+  // Padding has no keys, so nothing is looked up for it.
+  std::fill(first_block + batch.num_seqs, first_block + shape_.seqs, 0);
+  return reinterpret_cast<std::byte*>(end) - base;
 }
 
 kernels::cuda::Batch StepLayout::BatchAt(std::byte* base, const DeviceState& state) const {
@@ -137,7 +156,7 @@ kernels::cuda::Batch StepLayout::BatchAt(std::byte* base, const DeviceState& sta
   batch.query_start = At<int32_t>(base, query_start_);
   batch.context_len = At<int32_t>(base, context_len_);
   batch.block_table = At<int32_t>(base, block_table_);
-  batch.max_blocks = max_blocks_;
+  batch.first_block = At<int32_t>(base, first_block_);
   batch.items = At<AttentionItem>(base, items_);
   batch.num_items = At<int32_t>(base, counts_);
   batch.max_items = max_items_;
@@ -146,7 +165,7 @@ kernels::cuda::Batch StepLayout::BatchAt(std::byte* base, const DeviceState& sta
   batch.max_merges = max_merges_;
   batch.last_sampled = state.last_sampled;
   batch.block_tokens = state.block_tokens;
-  batch.block_size = state.block_size;
+  batch.block_size = block_size_;
   return batch;
 }
 

@@ -28,13 +28,13 @@ struct StepShape {
 struct DeviceState {
   const int32_t* last_sampled = nullptr;
   int32_t* block_tokens = nullptr;
-  int32_t block_size = 16;
 };
 
 class StepLayout {
  public:
-  // max_blocks: of a sequence. max_items, max_merges: see kernels::cuda::AttentionPlan.
-  StepLayout(const StepShape& shape, int64_t max_blocks, int32_t max_items, int32_t max_merges);
+  // max_items, max_merges: see kernels::cuda::AttentionPlan.
+  StepLayout(const StepShape& shape, const PlanLimits& limits, int32_t max_items,
+             int32_t max_merges);
 
   const StepShape& shape() const { return shape_; }
   int64_t bytes() const { return bytes_; }  // at most
@@ -51,14 +51,18 @@ class StepLayout {
 
  private:
   int64_t Place(int64_t bytes);
+  // Returns the end, like Pack.
+  int64_t PackBlocks(const kernels::StepBatch& batch, std::byte* base) const;
 
   StepShape shape_;
-  int64_t max_blocks_;
+  int64_t max_blocks_;  // of a sequence
+  int32_t block_size_;
   int32_t max_items_, max_merges_;
   int64_t bytes_ = 0;
-  // Offsets. Block tables, by far the largest, are last: those of padding are not copied.
-  int64_t tokens_, row_sequence_, positions_, slots_, query_start_, context_len_, sampled_rows_,
-      samples_, counts_, merges_, items_, block_table_;
+  // Offsets. Block tables, which may be by far the largest, are last, without gaps: only what is
+  // used is copied.
+  int64_t tokens_, row_sequence_, positions_, slots_, query_start_, context_len_, first_block_,
+      sampled_rows_, samples_, counts_, merges_, items_, block_table_;
 };
 
 }  // namespace tandem::model::cuda

@@ -55,8 +55,7 @@ class Packed : public ::testing::Test {
     kernels::cuda::AttentionPlan attention(Attention());
     attention.Make({in.batch.query_start, 3}, {in.batch.context_len, 2});
     num_items_ = static_cast<int32_t>(attention.items().size());
-    layout_.emplace(StepShape{8, 4, 2}, kLimits.max_blocks_per_seq, attention.MaxItems(8, 4),
-                    attention.MaxMerges(8));
+    layout_.emplace(StepShape{8, 4, 2}, kLimits, attention.MaxItems(8, 4), attention.MaxMerges(8));
     memory_.assign(static_cast<size_t>(layout_->bytes()), std::byte{0xAB});
     used_ = layout_->Pack(plan_, in, attention, memory_);
     batch_ = layout_->BatchAt(memory_.data(), {});
@@ -90,8 +89,8 @@ TEST_F(Packed, SequencesHaveSlotsLengthsAndBlocks) {
   EXPECT_EQ(Values(batch_.slots, 4), (Ints{2, 1, -1, -1}));
   EXPECT_EQ(Values(batch_.query_start, 5), (Ints{0, 1, 6, 6, 6}));
   EXPECT_EQ(Values(batch_.context_len, 4), (Ints{4, 21, 0, 0}));
-  EXPECT_EQ(batch_.block_table[0], 9);
-  EXPECT_EQ(Values(batch_.block_table + 3, 2), (Ints{4, 8}));
+  EXPECT_EQ(Values(batch_.first_block, 4), (Ints{0, 1, 0, 0}));
+  EXPECT_EQ(Values(batch_.block_table, 3), (Ints{9, 4, 8}));
 }
 
 TEST_F(Packed, RowsThatSampleComeFirstThenPadding) {
@@ -105,11 +104,53 @@ TEST_F(Packed, RowsThatSampleComeFirstThenPadding) {
   EXPECT_EQ(samples[1].slot, -1);
 }
 
-TEST_F(Packed, BlockTablesOfPaddingAreNotCopied) {
+TEST_F(Packed, OnlyBlocksThatAreLookedAtAreCopied) {
   EXPECT_EQ(*batch_.num_items, num_items_);
-  const auto* end = reinterpret_cast<const std::byte*>(batch_.block_table + 2 * batch_.max_blocks);
+  const auto* end = reinterpret_cast<const std::byte*>(batch_.block_table + 3);
   EXPECT_EQ(used_, end - memory_.data());
   EXPECT_LT(used_, layout_->bytes());
+}
+
+// Bytes of a step of decodes, one of each context, with room for 128 Ki tokens each.
+int64_t BytesOf(const std::vector<int>& contexts) {
+  const auto seqs = static_cast<int32_t>(contexts.size());
+  const PlanLimits limits = {.max_rows = seqs,
+                             .max_step_tokens = seqs,
+                             .max_blocks_per_seq = (128 << 10) / 16 + 1,
+                             .block_size = 16};
+  kernels::cuda::AttentionPlanSpec spec = Attention();
+  spec.max_tokens = spec.max_seqs = seqs;
+  spec.max_context = 128 << 10;
+  kernels::cuda::AttentionPlan attention(spec);
+  std::vector<int32_t> query_start(contexts.size() + 1),
+      context_len(contexts.begin(), contexts.end());
+  std::iota(query_start.begin(), query_start.end(), 0);
+  attention.Make(query_start, context_len);
+  const std::vector<PlanRow> rows(contexts.size());
+  const std::vector<int32_t> tokens(contexts.size()),
+      table(contexts.size() * limits.max_blocks_per_seq);
+  StepPlan plan;
+  plan.rows = rows;
+  StepInputs in;
+  in.tokens = tokens;
+  in.batch = {.num_tokens = seqs,
+              .num_seqs = seqs,
+              .query_start = query_start.data(),
+              .context_len = context_len.data(),
+              .block_table = table.data(),
+              .max_blocks = limits.max_blocks_per_seq};
+  const StepLayout layout({seqs, seqs, seqs}, limits, attention.MaxItems(seqs, seqs),
+                          attention.MaxMerges(seqs));
+  std::vector<std::byte> memory(static_cast<size_t>(layout.bytes()));
+  return layout.Pack(plan, in, attention, memory);
+}
+
+TEST(StepBytes, GrowWithTheContextsInUse) {
+  std::vector<int> contexts(64, 1024);
+  const int64_t short_ones = BytesOf(contexts);
+  EXPECT_LT(short_ones, 32 << 10);
+  contexts.back() = 128 << 10;
+  EXPECT_EQ(BytesOf(contexts) - short_ones, (128 - 1) * 1024 / 16 * 4);
 }
 
 }  // namespace
