@@ -16,16 +16,20 @@ struct RowState {
 struct FoldFactors {
   float keep, add;
 };
-__device__ inline FoldFactors Fold(RowState& row, float unit_max, float unit_sum) {
-  const float max = fmaxf(row.max, unit_max);
+// `before`: the maximum of the units before this one.
+__device__ inline FoldFactors FactorsOf(float before, float unit_max) {
+  const float max = fmaxf(before, unit_max);
   const float base = max == -INFINITY ? 0.0f : max;
-  const FoldFactors f = {Exp2(row.max - base), Exp2(unit_max - base)};
-  row.sum = fmaf(row.sum, f.keep, unit_sum * f.add);
-  row.max = max;
-  return f;
+  return {Exp2(before - base), Exp2(unit_max - base)};
 }
 __device__ inline float FoldColumn(float sum, float unit_sum, const FoldFactors& f) {
   return fmaf(sum, f.keep, unit_sum * f.add);
+}
+__device__ inline FoldFactors Fold(RowState& row, float unit_max, float unit_sum) {
+  const FoldFactors f = FactorsOf(row.max, unit_max);
+  row.sum = FoldColumn(row.sum, unit_sum, f);
+  row.max = fmaxf(row.max, unit_max);
+  return f;
 }
 // Never -0, which a unit that is not seen would turn to 0.
 __device__ inline float Finish(float sum, float inverse) { return fmaf(sum, inverse, 0.0f); }

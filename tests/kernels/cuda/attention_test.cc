@@ -15,7 +15,7 @@ namespace {
 
 constexpr uint16_t kNan = 0x7fffu;
 constexpr int32_t kGarbage = -100'000'000;
-constexpr int kMaxContext = 1024;
+constexpr int kMaxContext = 4096;
 
 struct Shape {
   ActivationType type = ActivationType::kBf16;
@@ -284,6 +284,13 @@ TEST_P(CudaAttention, PiecesDoNotChangeABit) {
   for (int blocks : {6, 20, 64, 1000}) {
     EXPECT_EQ(RunStep(shape, parts, {blocks}), whole) << blocks << " blocks at once";
   }
+}
+
+// More units than are merged in a round.
+TEST_P(CudaAttention, ManyPiecesDoNotChangeABit) {
+  const Parts parts = {{0, 2999, 3000}, {1, 2059, 2061}};
+  const Shape shape = MakeShape(2);
+  EXPECT_EQ(RunStep(shape, parts, {200}), RunStep(shape, parts));
 }
 
 TEST_P(CudaAttention, AnyChunkingGivesTheSameBits) {
