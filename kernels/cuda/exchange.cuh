@@ -56,9 +56,7 @@ class Exchange {
       StoreRelease(
           &static_cast<Signals*>(peers_.signals[peer])->flag[phase][blockIdx.x][peers_.rank],
           number_);
-      const uint32_t* const flag = &Own()->flag[phase][blockIdx.x][peer];
-      // A peer may be one call ahead already. The difference, so that numbers may wrap around.
-      while (static_cast<int32_t>(LoadAcquire(flag) - number_) < 0) SpinPause();
+      WaitFor(&Own()->flag[phase][blockIdx.x][peer]);
     }
     __syncthreads();
   }
@@ -72,6 +70,17 @@ class Exchange {
   }
 
  private:
+  __device__ void WaitFor(const uint32_t* flag) const {
+    constexpr uint32_t kBetweenLooks = 32;  // at the flag; a look at the host goes over the bus
+    // A peer may be one call ahead already. The difference, so that numbers may wrap around.
+    for (uint32_t i = 1; static_cast<int32_t>(LoadAcquire(flag) - number_) < 0; ++i) {
+      if (i % kBetweenLooks == 0 && peers_.abandoned != nullptr &&
+          LoadAcquire(peers_.abandoned) != 0) {
+        return;
+      }
+      SpinPause();
+    }
+  }
   __device__ Signals* Own() const { return static_cast<Signals*>(peers_.signals[peers_.rank]); }
 
   const PeerBuffers& peers_;

@@ -253,10 +253,13 @@ inline constexpr int kMaxPeers = 8;
 // The exchange memory of every rank as this process sees it (CUDA IPC); `signals` are zeroed once
 // before first use. Both are opaque to callers; sizes by AllReduceBytes / kAllReduceSignalBytes.
 // All ranks make the same calls in the same order, one at a time. A rank that is gone holds up the
-// others' kernels for ever: end the process.
+// others' kernels until they are told to go on without it.
 struct PeerBuffers {
   void* data[kMaxPeers] = {};
   void* signals[kMaxPeers] = {};
+  // A word of pinned memory: once it is not 0, this rank's kernels wait for nobody any more, their
+  // results mean nothing, and no later call is right. Null: they always wait.
+  const uint32_t* abandoned = nullptr;
   int32_t rank = 0;
   int32_t size = 1;
 };

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <atomic>
 #include <vector>
 
 #include "tests/kernels/cuda/device_test_support.h"
@@ -153,6 +155,62 @@ TEST_P(CudaAllReduce, FusedEqualsTheTwo) {
         EXPECT_EQ(x_fused.Read(), x.Read());
       });
     }
+  }
+}
+
+// A word of memory that kernels see and the host writes.
+class PinnedWord {
+ public:
+  PinnedWord() {
+    CheckCuda(cudaMallocHost(reinterpret_cast<void**>(&word_), sizeof(*word_)));
+    *word_ = 0;
+  }
+  ~PinnedWord() { CheckCuda(cudaFreeHost(word_)); }
+  PinnedWord(const PinnedWord&) = delete;
+  PinnedWord& operator=(const PinnedWord&) = delete;
+  const uint32_t* get() const { return word_; }
+  void Set() { std::atomic_ref(*word_).store(1); }
+
+ private:
+  uint32_t* word_ = nullptr;
+};
+
+// Until a kernel of a peer has left a flag in this rank's signals.
+void WaitForAPeer(const PeerBuffers& peers) {
+  const Stream stream;
+  std::vector<uint32_t> words(kAllReduceSignalBytes / 4);
+  while (std::all_of(words.begin(), words.end(), [](uint32_t word) { return word == 0; })) {
+    CheckCuda(cudaMemcpyAsync(words.data(), peers.signals[peers.rank], kAllReduceSignalBytes,
+                              cudaMemcpyDeviceToHost, stream));
+    stream.Sync();
+  }
+}
+
+// Rank 1 makes no call, and tells rank 0 to go on when that waits for it.
+TEST(CudaAllReduceAbandoned, GoesOnWithoutTheOthers) {
+  if (!HasDevices(2)) GTEST_SKIP() << "needs 2 devices";
+  for (const int kind : {0, 1, 2}) {
+    const Ranks ranks(2, 1 << 12);
+    PinnedWord abandoned;
+    ranks.Run([&](PeerBuffers peers) {
+      peers.abandoned = abandoned.get();
+      const Stream stream;
+      const std::vector<float> ones(128, 1.0f);
+      const DeviceMatrix partial(stream, ActivationType::kBf16, 2, 64, ones);
+      const DeviceMatrix out(stream, ActivationType::kBf16, 2, 64);
+      const DeviceArray<float> x(stream, ones), weight(stream, ones);
+      ranks.Meet();
+      if (peers.rank == 1) {
+        WaitForAPeer(peers);
+        abandoned.Set();
+      } else if (kind == 2) {
+        AllReduceAddRmsNorm(out.view(), x.data(), partial.view(), weight.data(), kEps, peers,
+                            stream);
+      } else {
+        AllReduce(partial.view(), kind == 0 ? kOneShot : kTwoShot, peers, stream);
+      }
+      stream.Sync();
+    });
   }
 }
 

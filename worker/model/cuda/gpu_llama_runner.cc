@@ -12,6 +12,8 @@ namespace {
 
 // A step takes milliseconds: long enough to leave the core to others, short beside it.
 constexpr std::chrono::microseconds kPause(20);
+// When a runner goes, its last step is over, or waits for a rank that is gone.
+constexpr std::chrono::seconds kLastStepLimit(5);
 
 std::string MiB(int64_t bytes) { return fmt::format("{} MiB", (bytes + (1 << 20) - 1) >> 20); }
 
@@ -66,9 +68,21 @@ GpuLlamaRunner::GpuLlamaRunner(const ShardOptions& options, std::unique_ptr<gguf
                                kernels::Communicator& comm)
     : options_(options), file_(std::move(file)), comm_(comm) {}
 
-// Nothing of a step may be running when its memory goes.
+// Nothing of a step may be running when its memory goes. A step that waits for a rank that is gone
+// is told to go on without it.
 GpuLlamaRunner::~GpuLlamaRunner() {
-  if (stream_ != nullptr) static_cast<void>(cudaStreamSynchronize(stream_.get()));
+  if (stream_ == nullptr) return;
+  const auto until = std::chrono::steady_clock::now() + kLastStepLimit;
+  while (exchange_ != nullptr && cudaStreamQuery(stream_.get()) == cudaErrorNotReady) {
+    if (Poll().ok() && std::chrono::steady_clock::now() < until) {
+      std::this_thread::sleep_for(kPause);
+      continue;
+    }
+    if (options_.say) options_.say("a step does not end, and goes on without the other ranks");
+    Abort();
+    break;
+  }
+  static_cast<void>(cudaStreamSynchronize(stream_.get()));
 }
 
 Status GpuLlamaRunner::Load() {

@@ -3,8 +3,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <span>
+#include <thread>
 
 #include "common/check.h"
 #include "common/round.h"
@@ -20,6 +22,7 @@ constexpr std::chrono::seconds kConnectLimit(60);  // a large machine's links ta
 // Peer memory is for sums that are latency; NCCL is as fast long before this.
 constexpr int64_t kMostPeerBytes = 4 << 20;
 constexpr int kTimedSums = 5;
+constexpr std::chrono::microseconds kPause(100);
 
 // Of memory whose handle others open: smaller allocations share a block with what is not for them.
 int64_t WholeBlocks(int64_t bytes) { return RoundUp(bytes, 2 << 20); }
@@ -42,10 +45,12 @@ int DeviceAt(std::string_view bus_id) {
 
 StatusOr<Event> MakeTimedEvent() {
   cudaEvent_t event = nullptr;
-  // Blocking: a wait that spins looks like work to the watchdog.
-  TANDEM_RETURN_IF_ERROR(
-      FromCuda(cudaEventCreateWithFlags(&event, cudaEventBlockingSync), "making an event"));
+  TANDEM_RETURN_IF_ERROR(FromCuda(cudaEventCreate(&event), "making an event"));
   return Event(event);
+}
+
+std::atomic_ref<uint32_t> Abandoned(const PinnedMemory& word) {
+  return std::atomic_ref<uint32_t>(*static_cast<uint32_t*>(word.get()));
 }
 
 }  // namespace
@@ -67,6 +72,8 @@ StatusOr<std::unique_ptr<RankExchange>> RankExchange::Make(const RankExchangeSpe
                                                            kernels::Communicator& comm,
                                                            cudaStream_t stream) {
   std::unique_ptr<RankExchange> exchange(new RankExchange(spec, comm, stream));
+  TANDEM_ASSIGN_OR_RETURN(exchange->abandoned_, AllocatePinned(sizeof(uint32_t)));
+  Abandoned(exchange->abandoned_).store(0);
   TANDEM_ASSIGN_OR_RETURN(exchange->nccl_, NcclCommunicator::Connect(comm, kConnectLimit));
   TANDEM_RETURN_IF_ERROR(exchange->OpenPeers(device));
   TANDEM_RETURN_IF_ERROR(exchange->Measure());
@@ -97,7 +104,7 @@ Status RankExchange::OpenPeers(int device) {
   has_peers_ = std::all_of(cards.begin(), cards.end(),
                            [](const PeerCard& card) { return card.reaches_all; });
   if (has_peers_ || !spec_.say) return OkStatus();
-  spec_.say(fmt::format("the ranks' GPUs do not reach each other's memory{}; all sums go over NCCL",
+  spec_.say(fmt::format("the ranks do not use each other's GPU memory{}; all sums go over NCCL",
                         why_not.empty() ? "" : " (" + why_not + ")"));
   return OkStatus();
 }
@@ -124,6 +131,7 @@ Status RankExchange::MakeOwn(int device, PeerCard& own) {
 }
 
 std::string RankExchange::WhyNoPeers(int device, std::span<const PeerCard> cards) const {
+  if (!spec_.use_peers) return "peer_memory is false";
   if (static_cast<int>(cards.size()) > kernels::cuda::kMaxPeers) {
     return fmt::format("more than {} ranks", kernels::cuda::kMaxPeers);
   }
@@ -147,6 +155,7 @@ std::string RankExchange::WhyNoPeers(int device, std::span<const PeerCard> cards
 bool RankExchange::OpenAll(std::span<const PeerCard> cards) {
   peers_.rank = comm_.rank();
   peers_.size = comm_.size();
+  peers_.abandoned = static_cast<const uint32_t*>(abandoned_.get());
   for (int r = 0; r < comm_.size(); ++r) {
     if (r == comm_.rank()) {
       peers_.data[r] = data_.get();
@@ -227,11 +236,35 @@ StatusOr<float> RankExchange::Time(Way way, int rows, const Trial& trial) {
     SumAddRmsNormBy(way, out, x, partial, /*weight=*/x, 1e-5f, stream_);
   }
   static_cast<void>(cudaEventRecord(trial.end.get(), stream_));
-  TANDEM_RETURN_IF_ERROR(FromCuda(cudaEventSynchronize(trial.end.get()), "timing sums"));
+  TANDEM_RETURN_IF_ERROR(WaitFor(trial.end.get(), way));
   float time = 0;
   TANDEM_RETURN_IF_ERROR(
       FromCuda(cudaEventElapsedTime(&time, trial.begin.get(), trial.end.get()), "timing sums"));
   return time / kTimedSums;
+}
+
+// Where it gives up, kernels still wait: they must end, or nothing here could be freed.
+Status RankExchange::WaitFor(cudaEvent_t event, Way way) {
+  const auto until = std::chrono::steady_clock::now() + spec_.sum_limit;
+  for (;;) {
+    const cudaError_t error = cudaEventQuery(event);
+    if (error != cudaErrorNotReady) return FromCuda(error, "timing sums");
+    Status lost = comm_.Poll();
+    if (lost.ok()) lost = Poll();
+    if (lost.ok() && std::chrono::steady_clock::now() < until) {
+      std::this_thread::sleep_for(kPause);
+      continue;
+    }
+    Abort();
+    static_cast<void>(cudaStreamSynchronize(stream_));
+    TANDEM_RETURN_IF_ERROR(lost);
+    return Internal("a sum of all ranks over {} did not come back to rank {} within {} ms",
+                    way == Way::kNccl
+                        ? "NCCL"
+                        : "peer memory, which the driver says they have (is there an IOMMU, or "
+                          "ACS in a virtual machine? groups[].peer_memory: false does without),",
+                    comm_.rank(), spec_.sum_limit.count());
+  }
 }
 
 RankExchange::Way RankExchange::WayOf(int64_t rows) const {
@@ -275,8 +308,18 @@ void RankExchange::Gather(float* to, const float* from, int64_t count, cudaStrea
   nccl_->AllGather(from, to, static_cast<size_t>(count), NcclCommunicator::Element::kF32, stream);
 }
 
-Status RankExchange::Poll() { return nccl_->Poll(); }
+Status RankExchange::Poll() {
+  if (Abandoned(abandoned_).load() != 0) {
+    return Unavailable("rank {} goes on without the others", comm_.rank());
+  }
+  return nccl_->Poll();
+}
 
-void RankExchange::Abort() { nccl_->Abort(); }
+// In this order: NCCL's kernels may stand behind those over peer memory, and its abort waits for
+// them.
+void RankExchange::Abort() {
+  Abandoned(abandoned_).store(1);
+  nccl_->Abort();
+}
 
 }  // namespace tandem::model::cuda

@@ -1,13 +1,15 @@
 // What the ranks of a group do together in a step: sums of activations after O and down, and the
 // parts of the logits. Small sums go over peer memory in one kernel with the norm that follows,
 // larger ones over peer memory in two, the largest over NCCL; from which size on is measured when
-// the group starts, and all ranks take rank 0's word. Without peer access all goes over NCCL.
+// the group starts, and all ranks take rank 0's word. Without peer access, or told not to use
+// it, all goes over NCCL.
 //
 // Thread: the model thread, but Abort.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -27,13 +29,17 @@ struct RankExchangeSpec {
   int max_rows = 0;  // T
   int hidden = 0;    // H
   kernels::cuda::ActivationType type = kernels::cuda::ActivationType::kBf16;
+  bool use_peers = true;  // where there is peer access; false on one rank is false for all
+  // For a sum at start-up to come back. In a step it is the watchdog that does not wait for ever.
+  std::chrono::milliseconds sum_limit = std::chrono::seconds(60);
   std::function<void(const std::string&)> say = {};
 };
 
 class RankExchange {
  public:
   // Collective: all ranks of `comm`, which is borrowed, each with its GPU `device` current.
-  // kUnavailable: a rank is gone, or was silent for too long; the message says which.
+  // kUnavailable: a rank is gone, or was silent for too long; the message says which. kInternal:
+  // peer memory, or NCCL, does not carry what the driver says it does.
   static StatusOr<std::unique_ptr<RankExchange>> Make(const RankExchangeSpec& spec, int device,
                                                       kernels::Communicator& comm,
                                                       cudaStream_t stream);
@@ -51,7 +57,8 @@ class RankExchange {
 
   // OK, or why the group is lost; from the first error on always.
   Status Poll();
-  void Abort();  // any thread
+  // Any thread: the stream gets on without the other ranks, and what it computes means nothing.
+  void Abort();
 
  private:
   enum class Way : uint8_t { kOneKernel, kTwoShot, kNccl };
@@ -67,6 +74,7 @@ class RankExchange {
   Status MakeTrial(Trial& trial);
   Status Measure();
   StatusOr<float> Time(Way way, int rows, const Trial& trial);
+  Status WaitFor(cudaEvent_t event, Way way);
   void SumAddRmsNormBy(Way way, const kernels::cuda::Matrix& out, float* x,
                        const kernels::cuda::Matrix& partial, const float* weight, float eps,
                        cudaStream_t stream);
@@ -81,6 +89,7 @@ class RankExchange {
   bool has_peers_ = false;
   kernels::cuda::PeerBuffers peers_;
   DeviceMemory data_, signals_;  // this rank's of peers_
+  PinnedMemory abandoned_;       // of peers_; written by Abort
   std::vector<void*> opened_;    // of the others
   std::vector<Way> ways_;        // [i]: of up to 2^i rows
 };

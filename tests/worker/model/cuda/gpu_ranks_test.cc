@@ -1,7 +1,6 @@
 // Ranks on GPUs as processes, as a worker's are: sums over peer memory and NCCL, the parts of the
 // logits gathered. The parent touches no device, so that it may fork.
 #include <gtest/gtest.h>
-#include <sys/mman.h>
 
 #include <cmath>
 #include <memory>
@@ -9,6 +8,7 @@
 
 #include "tests/cuda_emulation/options.h"
 #include "tests/support/fork_rank.h"
+#include "tests/support/shared_memory.h"
 #include "tests/worker/model/tiny_sequences.h"
 #include "worker/model/cuda/backend.h"
 
@@ -16,6 +16,7 @@ namespace tandem::model::cuda {
 namespace {
 
 using tandem::testing::ForkedRank;
+using tandem::testing::SharedMemory;
 using tandem::testing::TinyFamily;
 using tandem::testing::TinyModelOptions;
 
@@ -43,21 +44,6 @@ ShardOptions Options(const ModelFile& file, bool graphs = true) {
   options.cuda_graphs = graphs;
   return options;
 }
-
-// Zeroed memory that children share with their parent.
-class SharedMemory {
- public:
-  explicit SharedMemory(size_t bytes) {
-    void* data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    TANDEM_CHECK(data != MAP_FAILED) << bytes;
-    span_ = {static_cast<std::byte*>(data), bytes};
-  }
-  ~SharedMemory() { ::munmap(span_.data(), span_.size()); }
-  std::span<std::byte> span() const { return span_; }
-
- private:
-  std::span<std::byte> span_;
-};
 
 size_t NumSampled(const std::vector<TestPlan>& plans) {
   size_t sampled = 0;
