@@ -216,6 +216,7 @@ model::ShardOptions Process::ShardOptionsOf() const {
     options.gpu = gpu_;
     options.device_index = DeviceIndex();
     options.cuda_graphs = group_.cuda_graphs;
+    options.peer_memory = group_.peer_memory;
     options.algorithms_file =
         fmt::format("{}/{}-{}.matmul", cluster_.links.runtime_dir, group_.name, rank_);
   }

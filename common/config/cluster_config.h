@@ -32,6 +32,7 @@ struct Group {
   std::string profile;         // device sim: path of a device profile; absolute
   std::vector<int> devices;    // device cuda: GPU of each rank; empty: its place on its machine
   bool cuda_graphs = true;     // device cuda
+  bool peer_memory = true;     // device cuda: where the driver says that there is some
   // Of the whole group, split over its ranks; 0 (auto): what is free, device cuda only.
   int64_t kv_memory_bytes = 256 << 20;
   int block_size = 16;        // tokens; a multiple of 16

@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::string_view kGpu = "cuda";
 constexpr std::string_view kNotOfGpus[] = {"threads", "instruction_set", "kv_cache_dtype"};
-constexpr std::string_view kOnlyOfGpus[] = {"devices", "cuda_graphs"};
+constexpr std::string_view kOnlyOfGpus[] = {"devices", "cuda_graphs", "peer_memory"};
 constexpr int kStepTokens = 2048;  // fewer leave a GPU idle
 
 bool IsOfGpus(const std::string& dtype) { return dtype == "bf16" || dtype == "f16"; }

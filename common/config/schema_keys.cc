@@ -148,6 +148,12 @@ std::vector<Key> GroupShapeKeys() {
        .help = "`device: cuda`: steps of decodes alone are launched as a whole; `false` only to "
                "look for a fault"},
       {.section = "groups",
+       .name = "peer_memory",
+       .type = KeyType::kFlag,
+       .field = [](T t) -> Field { return &t.group.peer_memory; },
+       .help = "`device: cuda`: GPUs that reach each other's memory sum over it; `false` where "
+               "they do not, whatever the driver says: all sums go over NCCL"},
+      {.section = "groups",
        .name = "profile",
        .type = KeyType::kFile,
        .field = [](T t) -> Field { return &t.group.profile; },

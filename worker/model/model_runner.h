@@ -46,6 +46,7 @@ struct ShardOptions {
   const DeviceBackend* gpu = nullptr;
   int device_index = -1;  // -1: the rank
   bool cuda_graphs = true;
+  bool peer_memory = true;
   std::string algorithms_file;  // how matrix products are computed, for the next start; empty: none
 };
 

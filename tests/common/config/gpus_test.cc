@@ -26,6 +26,7 @@ TEST(Gpus, HaveDefaultsOfTheirOwn) {
   EXPECT_EQ(g.kv_memory_bytes, 0);
   EXPECT_EQ(g.max_step_tokens, 2048);
   EXPECT_TRUE(g.cuda_graphs);
+  EXPECT_TRUE(g.peer_memory);
   EXPECT_TRUE(g.devices.empty());
   EXPECT_THAT(SettingsOf(g), HasSubstr("kv_memory: auto"));
 }
@@ -33,11 +34,12 @@ TEST(Gpus, HaveDefaultsOfTheirOwn) {
 TEST(Gpus, TakeWhatIsSaid) {
   const auto c = WithGroup(
       "device: cuda, tp: 2, devices: [3, 1], cuda_graphs: false, activation_dtype: f16, "
-      "kv_memory: 1GiB, max_step_tokens: 512");
+      "peer_memory: false, kv_memory: 1GiB, max_step_tokens: 512");
   ASSERT_TRUE(c.ok()) << Message(c.status());
   const Group& g = c->groups[0];
   EXPECT_EQ(g.devices, (std::vector<int>{3, 1}));
   EXPECT_FALSE(g.cuda_graphs);
+  EXPECT_FALSE(g.peer_memory);
   EXPECT_EQ(g.activation_dtype, "f16");
   EXPECT_EQ(g.kv_cache_dtype, "f16");
   EXPECT_EQ(g.kv_memory_bytes, 1 << 30);
@@ -71,7 +73,7 @@ TEST(Gpus, RefuseWhatOnlyCoresHave) {
 }
 
 TEST(Gpus, AloneHaveTheirKeys) {
-  for (const std::string key : {"devices: [0]", "cuda_graphs: true"}) {
+  for (const std::string key : {"devices: [0]", "cuda_graphs: true", "peer_memory: true"}) {
     EXPECT_THAT(MistakesIn(key), HasSubstr("is for 'device: cuda'")) << key;
   }
   EXPECT_THAT(MistakesIn("activation_dtype: bf16"), HasSubstr("int8 or f32"));

@@ -95,6 +95,7 @@ Status GpuLlamaRunner::Load() {
     exchange.max_rows = spec_.max_tokens;
     exchange.hidden = spec_.config.hidden;
     exchange.type = spec_.type;
+    exchange.use_peers = options_.peer_memory;
     exchange.say = options_.say;
     TANDEM_ASSIGN_OR_RETURN(exchange_,
                             RankExchange::Make(exchange, device_.index, comm_, stream_.get()));
