@@ -286,13 +286,6 @@ TEST_P(CudaAttention, PiecesDoNotChangeABit) {
   }
 }
 
-// More units than are merged in a round.
-TEST_P(CudaAttention, ManyPiecesDoNotChangeABit) {
-  const Parts parts = {{0, 2999, 3000}, {1, 2059, 2061}};
-  const Shape shape = MakeShape(2);
-  EXPECT_EQ(RunStep(shape, parts, {200}), RunStep(shape, parts));
-}
-
 TEST_P(CudaAttention, AnyChunkingGivesTheSameBits) {
   constexpr int kLength = 150;
   const Shape shape = MakeShape(3);
@@ -360,6 +353,14 @@ TEST(CudaAttentionShapes, AGridOfAnySizeDoesAllItems) {
   const std::vector<uint16_t> expected = RunStep(shape, parts);
   EXPECT_EQ(RunStep(shape, parts, {16, -1, 1}), expected);
   EXPECT_EQ(RunStep(shape, parts, {16, -1, 50}), expected);  // as a graph has it
+}
+
+// More units than are merged in a round.
+TEST(CudaAttentionShapes, ManyPiecesDoNotChangeABit) {
+  const Parts parts = {{0, 2999, 3000}, {1, 2059, 2061}};
+  Shape shape;
+  shape.kv_heads = 1;
+  EXPECT_EQ(RunStep(shape, parts, {100}), RunStep(shape, parts));
 }
 
 TEST(CudaAttentionShapes, NothingToDo) { EXPECT_TRUE(RunStep(Shape(), {{0, 20, 20}}).empty()); }
