@@ -104,7 +104,7 @@ Status RankExchange::OpenPeers(int device) {
   has_peers_ = std::all_of(cards.begin(), cards.end(),
                            [](const PeerCard& card) { return card.reaches_all; });
   if (has_peers_ || !spec_.say) return OkStatus();
-  spec_.say(fmt::format("the ranks do not use each other's GPU memory{}; all sums go over NCCL",
+  spec_.say(fmt::format("the ranks' GPUs do not reach each other's memory{}; all sums go over NCCL",
                         why_not.empty() ? "" : " (" + why_not + ")"));
   return OkStatus();
 }

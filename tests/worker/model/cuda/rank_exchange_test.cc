@@ -122,7 +122,7 @@ TEST(RankExchange, OneRankThatMayNotUsePeerMemoryIsEnough) {
     spec.use_peers = rank == 0;
     return spec;
   });
-  EXPECT_EQ(said, "the ranks do not use each other's GPU memory; all sums go over NCCL");
+  EXPECT_EQ(said, "the ranks' GPUs do not reach each other's memory; all sums go over NCCL");
 }
 
 TEST(RankExchange, ASumAtStartUpHasALimit) {
