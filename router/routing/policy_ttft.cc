@@ -45,7 +45,9 @@ class ArrivalRate {
 // fast as each other are taken together: of one alone it is noise, and who follows it herds.
 class Utilization {
  public:
-  void See(std::span<const GroupView> groups) {
+  // Of `num_groups` those that may take a request; work is counted for all.
+  void See(std::span<const GroupView> groups, int32_t num_groups) {
+    part_ = static_cast<double>(groups.size()) / std::max(1, num_groups);
     places_.clear();
     num_groups_.fill(0);
     for (const GroupView& g : groups) {
@@ -56,10 +58,12 @@ class Utilization {
   // Of the i-th of the groups last seen.
   double of(size_t i, Nanos now) const {
     if (first_ < 0) return 0;
-    const double seen = 1 - std::exp(-ToSeconds(now - first_) / kRateMemorySeconds);
     const double decay = std::exp(-ToSeconds(now - last_) / kRateMemorySeconds);
-    const double work = At(work_, places_[i]) * decay;
-    return seen > 0 ? work / (seen * kRateMemorySeconds * At(num_groups_, places_[i])) : 0;
+    const double work = At(work_, places_[i]) * decay * part_;
+    // One prompt after the first moment is no sign of a full group.
+    const double since = std::max(kLeastSeconds, ToSeconds(now - first_));
+    const double seen = 1 - std::exp(-since / kRateMemorySeconds);
+    return work / (seen * kRateMemorySeconds * At(num_groups_, places_[i]));
   }
   void Sent(size_t i, double seconds, Nanos now) {
     if (first_ < 0) first_ = last_ = now;
@@ -73,12 +77,14 @@ class Utilization {
   // A place lies between two counters, so that a speed that is fitted anew does not jump.
   static constexpr size_t kCounters = 32;
   static constexpr double kCountersPerDoubling = 3;
+  static constexpr double kLeastSeconds = 3;
   using Counters = std::array<double, kCounters>;
   static double PlaceOf(double speed) {
     int exponent = 0;
     const double fraction = std::frexp(speed, &exponent);      // [0.5, 1)
     const double doublings = exponent - 1 + 2 * fraction - 1;  // near enough, and no logarithm
-    return std::clamp(kCounters / 2 + kCountersPerDoubling * doublings, 0.0, kCounters - 1.001);
+    const double place = kCounters / 2 + kCountersPerDoubling * doublings;
+    return std::min(std::max(0.0, place), kCounters - 1.001);  // a NaN is 0
   }
   static void Add(Counters& counters, double place, double value) {
     const auto below = static_cast<size_t>(place);
@@ -94,6 +100,7 @@ class Utilization {
 
   Counters work_{}, num_groups_{};
   std::vector<double> places_;
+  double part_ = 1;
   Nanos first_ = -1, last_ = 0;
 };
 
@@ -101,7 +108,7 @@ class Ttft : public Policy {
  public:
   Pick Select(const RouteQuery& query, std::span<const GroupView> groups, Rng& rng) override {
     rate_.Arrived(query.now);
-    utilization_.See(groups);
+    utilization_.See(groups, query.num_groups);
     hot_.Arrived(query.chain, query.block_size, query.now);
     depths_.clear();
     for (const GroupView& g : groups) depths_.push_back(HeldBlocks(g, query));
