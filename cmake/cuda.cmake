@@ -7,6 +7,17 @@
 #   tandem::kernels_cuda_emulated  kernels by the host's compiler on tandem::cuda_emulation
 include(cmake/find_nvcc.cmake)
 
+# A toolkit without NCCL does not stop those who serve on CPUs.
+if(NOT TANDEM_CUDA_MISSING)
+  get_filename_component(toolkit ${TANDEM_CUDA_COMPILER} REALPATH)
+  get_filename_component(toolkit ${toolkit}/../.. ABSOLUTE)
+  find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${toolkit}/include)
+  find_library(NCCL_LIBRARY nccl HINTS ${toolkit}/lib64 ${toolkit}/lib)
+  if(NOT NCCL_INCLUDE_DIR OR NOT NCCL_LIBRARY)
+    set(TANDEM_CUDA_MISSING "there is no NCCL beside ${TANDEM_CUDA_COMPILER} (packages libnccl2, libnccl-dev)")
+  endif()
+endif()
+
 if(TANDEM_CUDA_MISSING)
   set(found OFF)
 else()
@@ -28,8 +39,6 @@ endif()
 
 set(CUDAToolkit_NVCC_EXECUTABLE ${TANDEM_CUDA_COMPILER})
 find_package(CUDAToolkit ${TANDEM_NVCC_WANTED} REQUIRED)
-find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS} REQUIRED)
-find_library(NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR} REQUIRED)
 
 add_library(tandem_cuda_headers INTERFACE)
 target_include_directories(tandem_cuda_headers SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS}

@@ -34,6 +34,7 @@ fi
 
 bin=build/release/bin work=$(mktemp -d)
 trap 'kill $(jobs -p) 2>/dev/null || true; wait; rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
 mkdir -p build "$(dirname "$report")"
 failed=()
 
@@ -51,7 +52,8 @@ part() {
 }
 
 # A part that hangs fails: peer memory that the driver promises and the machine does not have.
-within() { timeout --kill-after=10 "$@"; }
+# In the background, for `timeout` takes it out of the terminal's group, where ^C does not reach it.
+within() { timeout --kill-after=10 "$@" & wait $!; }
 
 machine() {
   uname -sr
@@ -78,7 +80,8 @@ build() {
   echo "as they are: ${programs[*]}"
 }
 
-# Every memory access and barrier of a test of each kernel, by CUDA's own tool where it is there.
+# Every memory access and barrier of a small test of each kernel but sums between GPUs and products
+# by cuBLASLt, by CUDA's own tool where it is there.
 sanitizer() {
   local tool tests='CudaAddRmsNormRows.*:CudaAttentionSmall.*:CudaEmbed.Notes*'
   tests+=':CudaQuantMatMulSmall.*:CudaRope.SmallHeads:CudaSample.RowsDoNotDependOnOthers'
@@ -112,10 +115,11 @@ kernels() {
 
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
-# Random weights that all GPUs can share: a KV head and a part of the feed-forward for each.
+# Random weights that all GPUs can share: a KV head and a part of the feed-forward for each. Its
+# tokenizer knows little but letters, so that 800 words are some thousands of tokens.
 random_model() {
   "$bin/tandem-make-tiny-model" "$1" family=llama3 head_dim=64 hidden=128 "heads=$((2 * gpus))" \
-    "kv_heads=$gpus" "ffn=$((64 * gpus))"
+    "kv_heads=$gpus" "ffn=$((64 * gpus))" context=8192
 }
 
 # On the emulation a real model takes minutes.
@@ -151,7 +155,7 @@ YAML
   "$bin/tandem" up --bin-dir "$work/bin" "$work/cluster.yaml" >"$work/up.log" 2>&1 &
   local up=$! status=0
   for _ in $(seq 1200); do
-    curl -sf "http://127.0.0.1:$port/ready" >/dev/null && ready=yes && break
+    curl -sf -m 5 "http://127.0.0.1:$port/ready" >/dev/null && ready=yes && break
     kill -0 "$up" 2>/dev/null || { cat "$work/up.log"; return 1; }
     sleep 0.5
   done
@@ -163,6 +167,8 @@ YAML
     status=1
   fi
   kill "$up"
+  for _ in $(seq 600); do kill -0 "$up" 2>/dev/null || break; sleep 0.1; done
+  kill -9 "$up" 2>/dev/null || true
   wait "$up" || true
   cat "$work/up.log"
   return "$status"
