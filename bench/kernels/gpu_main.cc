@@ -5,10 +5,14 @@
 // whose times mean nothing.
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <functional>
 #include <numeric>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -61,6 +65,7 @@ class Bench {
   void Run() {
     Limits();
     std::printf("\n%-34s %10s %9s %7s %9s %7s\n", "kernel", "us", "GB/s", "of", "TFLOP/s", "of");
+    for (const int batch : s_.batches) Enter(batch);
     for (const int batch : s_.batches) Rows(batch);
     for (const int batch : s_.batches) Decode(batch);
     Prefill();
@@ -75,8 +80,27 @@ class Bench {
     memory_.push_back(std::move(memory).value());
     return memory_.back().get();
   }
+  // Not zeros, at which a GPU draws less and so runs faster: a mebibyte of bf16 (two of them are a
+  // float as well), over and over.
+  void* Random(int64_t bytes) {
+    constexpr int64_t kBytes = int64_t{1} << 20;
+    if (random_.empty()) {
+      std::mt19937 rng(1);
+      for (int64_t i = 0; i < kBytes / 2; ++i) {
+        const auto bits = static_cast<uint32_t>(rng());  // of either sign, 1/16 to 1
+        random_.push_back(static_cast<uint16_t>((bits & 0x81ff) + 0x3d80));
+      }
+    }
+    auto* const memory = static_cast<std::byte*>(Memory(bytes));
+    for (int64_t at = 0; at < bytes; at += kBytes) {
+      Check(cudaMemcpyAsync(memory + at, random_.data(),
+                            static_cast<size_t>(std::min(kBytes, bytes - at)),
+                            cudaMemcpyHostToDevice, stream_));
+    }
+    return memory;
+  }
   Matrix Values(int64_t rows, int64_t cols) {
-    return {Memory(2 * rows * cols), rows, cols, cols, ActivationType::kBf16};
+    return {Random(2 * rows * cols), rows, cols, cols, ActivationType::kBf16};
   }
   template <class T>
   T* Upload(const std::vector<T>& values) {
@@ -107,12 +131,15 @@ class Bench {
   double Report(const std::string& name, double bytes, double flops,
                 const std::function<void()>& call) {
     const double seconds = Time(call);
+    Print(name, seconds, bytes, flops);
+    memory_.clear();
+    return seconds;
+  }
+  void Print(const std::string& name, double seconds, double bytes, double flops) const {
     std::printf("%-34s %10.1f %9.0f %6.0f%% %9.1f %6.0f%%\n", name.c_str(), seconds * 1e6,
                 bytes / seconds / 1e9, 100 * bytes / seconds / copy_rate_, flops / seconds / 1e12,
                 100 * flops / seconds / product_rate_);
     std::fflush(stdout);
-    memory_.clear();
-    return seconds;
   }
 
   // What the device does at its best: the yardstick of all that follows.
@@ -125,7 +152,7 @@ class Bench {
     copy_rate_ = 2.0 * static_cast<double>(s_.copy_bytes) / copy;
     const int64_t n = s_.square;
     const Matrix x = Values(n, n), out = Values(n, n);
-    const DenseWeight weight = {Memory(2 * n * n), n, n, ActivationType::kBf16, nullptr};
+    const DenseWeight weight = {Random(2 * n * n), n, n, ActivationType::kBf16, nullptr};
     const double product = Time([&] { dense_->MatMul(out, x, weight, stream_); });
     product_rate_ = 2.0 * static_cast<double>(n * n * n) / product;
     memory_.clear();
@@ -136,15 +163,15 @@ class Bench {
   void Rows(int t) {
     const auto of = [t](const char* name) { return fmt::format("{}, {} rows", name, t); };
     const int64_t h = s_.hidden, f = s_.ffn;
-    auto* const x = static_cast<float*>(Memory(4 * t * h));
+    auto* const x = static_cast<float*>(Random(4 * t * h));
     const Matrix out = Values(t, h), residual = Values(t, h);
-    auto* const weight = static_cast<float*>(Memory(4 * h));
+    auto* const weight = static_cast<float*>(Random(4 * h));
     Report(of("add + RMSNorm"), static_cast<double>(t * h * (4 + 4 + 2 + 2) + 4 * h), 0,
            [&] { AddRmsNorm(out, x, residual, weight, 1e-5f, stream_); });
     const Matrix gate_up = Values(t, 2 * f), act = Values(t, f);
     Report(of("SiLU-mul"), static_cast<double>(t * f * 6), 0,
            [&] { SiluMul(act, gate_up.Cols(0, f), gate_up.Cols(f, 2 * f), stream_); });
-    auto* const logits = static_cast<float*>(Memory(4 * t * s_.vocab));
+    auto* const logits = static_cast<float*>(Random(4 * t * s_.vocab));
     std::vector<SampleRow> rows(static_cast<size_t>(t));
     for (int i = 0; i < t; ++i) {
       rows[i].slot = i;
@@ -193,8 +220,8 @@ class Bench {
     step.kv.head_dim = static_cast<int32_t>(s_.dim);
     const int64_t blocks = (s_.context + 15) / 16;
     step.kv.num_blocks = static_cast<int32_t>(seqs * blocks);
-    step.kv.k = Memory(KvBytes(step.kv));
-    step.kv.v = Memory(KvBytes(step.kv));
+    step.kv.k = Random(KvBytes(step.kv));
+    step.kv.v = Random(KvBytes(step.kv));
     std::vector<int32_t> table(static_cast<size_t>(seqs * blocks)), first_block;
     std::iota(table.begin(), table.end(), 0);
     for (int i = 0; i < seqs; ++i) first_block.push_back(static_cast<int32_t>(i * blocks));
@@ -233,6 +260,30 @@ class Bench {
            [&] { PagedAttention(out, q, step.kv, step.batch, 0.1f, 0, step.partials, stream_); });
   }
 
+  // Before attention: the lookup of tokens, and rotation with the write of K and V.
+  void Enter(int seqs) {
+    AttentionStep step = Step(seqs, 1);
+    const double t = seqs, h = static_cast<double>(s_.hidden);
+    std::vector<int32_t> tokens;
+    for (int i = 0; i < seqs; ++i) tokens.push_back(static_cast<int32_t>(i * 977 % s_.vocab));
+    step.batch.tokens = Upload(tokens);
+    auto* const x = static_cast<float*>(Random(4 * seqs * s_.hidden));
+    const EmbeddingTable table = {Random(2 * s_.vocab * s_.hidden), WeightType::kF16, s_.vocab,
+                                  s_.hidden};
+    const Matrix q = Values(seqs, s_.heads * s_.dim), k = Values(seqs, s_.kv_heads * s_.dim);
+    const Matrix v = Values(seqs, s_.kv_heads * s_.dim);
+    Rope rope;
+    rope.max_positions = static_cast<int32_t>(s_.context);
+    rope.dims = static_cast<int32_t>(s_.dim);
+    rope.cos_sin = static_cast<const float*>(Random(4 * s_.context * s_.dim));
+    const double lookup = Time([&] { Embed(x, table, step.batch, stream_); });
+    Print(fmt::format("embed, {} rows", seqs), lookup, 6 * t * h, 0);
+    Report(fmt::format("RoPE and K, V written, {} rows", seqs),
+           4 * t * static_cast<double>((s_.heads + 2 * s_.kv_heads) * s_.dim), 0, [&] {
+             RopeAndStoreKv(q, k, v, nullptr, nullptr, 1e-5f, rope, step.kv, step.batch, stream_);
+           });
+  }
+
   void Decode(int seqs) {
     Attend(fmt::format("attention, {} decodes of {}", seqs, s_.context), seqs, 1,
            static_cast<double>(seqs * s_.context));
@@ -250,7 +301,7 @@ class Bench {
     const double moved = 2.0 * static_cast<double>(t * (n + k));
     const auto run = [&](const char* name, double weight_bytes, auto multiply) {
       const Matrix x = Values(t, k), out = Values(t, n);
-      void* const weight = Memory(static_cast<int64_t>(weight_bytes));
+      void* const weight = Random(static_cast<int64_t>(weight_bytes));
       return Report(fmt::format("gate/up {}, {} rows", name, t), moved + weight_bytes, flops,
                     [&] { multiply(out, x, weight); });
     };
@@ -260,7 +311,8 @@ class Bench {
               dense_->MatMul(out, x, {weight, n, k, ActivationType::kBf16, nullptr}, stream_);
             });
     for (const auto& [name, type] :
-         {std::pair("Q4_0", WeightType::kQ4_0), std::pair("Q8_0", WeightType::kQ8_0)}) {
+         {std::pair("Q4_0", WeightType::kQ4_0), std::pair("Q4_1", WeightType::kQ4_1),
+          std::pair("Q8_0", WeightType::kQ8_0)}) {
       const double quant = run(name, static_cast<double>(QuantPackedBytes(type, n, k)),
                                [&, type = type](const Matrix& out, const Matrix& x, void* weight) {
                                  QuantMatMul(out, x, {weight, type, n, k}, nullptr, stream_);
@@ -274,6 +326,7 @@ class Bench {
   cudaEvent_t begin_ = nullptr, end_ = nullptr;
   std::unique_ptr<DenseMatMul> dense_;
   std::vector<DeviceMemory> memory_;
+  std::vector<uint16_t> random_;
   double copy_rate_ = 1, product_rate_ = 1;
 };
 
