@@ -2,12 +2,13 @@
 
 #include <nccl.h>
 
-#include <condition_variable>
 #include <cstring>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "common/alarm.h"
 #include "common/check.h"
 
 namespace tandem::kernels {
@@ -63,37 +64,12 @@ Status Verdict(std::span<const Outcome> outcomes) {
   return text.empty() ? OkStatus() : Unavailable("NCCL does not connect the ranks{}", text);
 }
 
-// Aborts `link` if this lives longer than the limit: what waits for a silent rank ends then.
-class Alarm {
- public:
-  Alarm(Communicator& link, std::chrono::milliseconds limit)
-      : thread_([&link, limit, this] {
-          std::unique_lock lock(mutex_);
-          if (!done_.wait_for(lock, limit, [&] { return is_done_; })) link.Abort();
-        }) {}
-  ~Alarm() {
-    {
-      const std::lock_guard lock(mutex_);
-      is_done_ = true;
-    }
-    done_.notify_all();
-    thread_.join();
-  }
-  Alarm(const Alarm&) = delete;
-  Alarm& operator=(const Alarm&) = delete;
-
- private:
-  std::mutex mutex_;
-  std::condition_variable done_;
-  bool is_done_ = false;
-  std::thread thread_;  // the last member: it uses the others
-};
-
 }  // namespace
 
 StatusOr<std::unique_ptr<NcclCommunicator>> NcclCommunicator::Connect(
-    Communicator& link, std::chrono::milliseconds limit) {
-  const Alarm alarm(link, 3 * limit);
+    Communicator& link, std::chrono::milliseconds limit, std::function<void()> before_abort) {
+  // What waits for a silent rank ends then.
+  const Alarm alarm(3 * limit, [&link] { link.Abort(); });
   Invitation invitation;
   if (link.rank() == 0) invitation.result = ncclGetUniqueId(&invitation.id);
   link.Broadcast(BytesOf(invitation), 0);
@@ -101,7 +77,8 @@ StatusOr<std::unique_ptr<NcclCommunicator>> NcclCommunicator::Connect(
   if (invitation.result != ncclSuccess) {
     return Unavailable("NCCL makes no id on rank 0: {}", ncclGetErrorString(invitation.result));
   }
-  std::unique_ptr<NcclCommunicator> comm(new NcclCommunicator(link.rank(), link.size(), limit));
+  std::unique_ptr<NcclCommunicator> comm(
+      new NcclCommunicator(link.rank(), link.size(), limit, std::move(before_abort)));
   const Status joined = comm->Join(std::as_bytes(std::span(&invitation.id, 1)));
   Outcome mine;
   if (!joined.ok()) fmt::format_to_n(mine.text, sizeof(mine.text) - 1, "{}", Message(joined));
@@ -114,8 +91,9 @@ StatusOr<std::unique_ptr<NcclCommunicator>> NcclCommunicator::Connect(
   return verdict;
 }
 
-NcclCommunicator::NcclCommunicator(int rank, int size, std::chrono::milliseconds limit)
-    : rank_(rank), size_(size), limit_(limit) {}
+NcclCommunicator::NcclCommunicator(int rank, int size, std::chrono::milliseconds limit,
+                                   std::function<void()> before_abort)
+    : rank_(rank), size_(size), limit_(limit), before_abort_(std::move(before_abort)) {}
 
 NcclCommunicator::~NcclCommunicator() {
   Enqueue("ncclCommFinalize", [&] { return ncclCommFinalize(comm_); });
@@ -186,6 +164,7 @@ void NcclCommunicator::Settle(const char* what) {
 void NcclCommunicator::Lose(Status why) {
   if (comm_ == nullptr) return;
   lost_ = std::move(why);
+  if (before_abort_) before_abort_();
   static_cast<void>(ncclCommAbort(comm_));
   comm_ = nullptr;
 }
@@ -223,7 +202,9 @@ Status NcclCommunicator::Poll() {
   return comm_ == nullptr ? lost_ : OkStatus();
 }
 
+// Not only in Lose: a call of NCCL that holds the mutex may itself be held up by such a kernel.
 void NcclCommunicator::Abort() {
+  if (before_abort_) before_abort_();
   const std::lock_guard lock(mutex_);
   Lose(Unavailable("NCCL: rank {} ended the group", rank_));
 }

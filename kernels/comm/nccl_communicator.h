@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -31,8 +32,12 @@ class NcclCommunicator {
   // `link`, which also tells all of them how it went: either all connect, or all have the same
   // error. kUnavailable: a rank did not connect within `limit`, or failed; it is named. For a rank
   // that is silent altogether the others wait 3 * limit and then abort `link`, whose error this is.
-  static StatusOr<std::unique_ptr<NcclCommunicator>> Connect(Communicator& link,
-                                                             std::chrono::milliseconds limit);
+  //
+  // `before_abort` is for kernels of this rank that wait for others without NCCL: its abort waits
+  // for what stands before its own kernels, so they are told first. Called by any thread, maybe
+  // more than once, as long as this lives; it calls nothing of this.
+  static StatusOr<std::unique_ptr<NcclCommunicator>> Connect(
+      Communicator& link, std::chrono::milliseconds limit, std::function<void()> before_abort = {});
   ~NcclCommunicator();
   NcclCommunicator(const NcclCommunicator&) = delete;
   NcclCommunicator& operator=(const NcclCommunicator&) = delete;
@@ -61,7 +66,8 @@ class NcclCommunicator {
   void Abort();
 
  private:
-  NcclCommunicator(int rank, int size, std::chrono::milliseconds limit);
+  NcclCommunicator(int rank, int size, std::chrono::milliseconds limit,
+                   std::function<void()> before_abort);
 
   // Begins to join the group of `id`, then waits for it. Errors end the group.
   Status Join(std::span<const std::byte> id);
@@ -77,6 +83,7 @@ class NcclCommunicator {
   const int rank_;
   const int size_;
   const std::chrono::milliseconds limit_;
+  const std::function<void()> before_abort_;  // may be empty
   std::mutex mutex_;          // of the two below; held for calls of NCCL, none of which waits
   ncclComm* comm_ = nullptr;  // null: lost
   Status lost_;

@@ -25,7 +25,9 @@ class Rank {
     EXPECT_EQ(cudaSetDevice(link.rank()), cudaSuccess);
     EXPECT_EQ(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), cudaSuccess);
     EXPECT_EQ(cudaMalloc(&memory, bytes), cudaSuccess);
-    auto connected = NcclCommunicator::Connect(link, kLimit);
+    auto connected = NcclCommunicator::Connect(link, kLimit, [this] {
+      if (before_abort) before_abort();
+    });
     EXPECT_TRUE(connected.ok()) << Message(connected.status());
     if (connected.ok()) nccl = std::move(connected).value();
   }
@@ -54,6 +56,7 @@ class Rank {
   Communicator& link;
   cudaStream_t stream = nullptr;
   void* memory = nullptr;
+  std::function<void()> before_abort;
   std::unique_ptr<NcclCommunicator> nccl;
 };
 
@@ -155,6 +158,23 @@ TEST(NcclCommunicator, AbortFreesTheStreamAndEndsTheGroup) {
   });
 }
 
+// As long as it is told, the stream waits for rank 1.
+TEST(NcclCommunicator, WhatElseWaitsIsToldBeforeAnAbort) {
+  OnRanks(2, 4, [](Rank& rank) {
+    std::vector<cudaError_t> told;
+    rank.before_abort = [&] { told.push_back(cudaStreamQuery(rank.stream)); };
+    if (rank.link.rank() == 0) {
+      rank.nccl->AllReduceSum(rank.memory, 1, Element::kF32, rank.stream);
+      rank.nccl->Abort();
+      EXPECT_EQ(told.empty() ? cudaSuccess : told.front(), cudaErrorNotReady);
+      EXPECT_EQ(cudaStreamSynchronize(rank.stream), cudaSuccess);
+    }
+    rank.link.Barrier();
+    rank.nccl->Abort();
+    rank.before_abort = nullptr;
+  });
+}
+
 // All ranks hear of the one that fails, in the same words.
 TEST(NcclCommunicator, EveryRankHearsWhyTheyDoNotConnect) {
   int devices = 0;
@@ -175,8 +195,8 @@ TEST(NcclCommunicator, EveryRankHearsWhyTheyDoNotConnect) {
 TEST(NcclCommunicator, ConnectingHasALimit) {
   std::vector<Status> statuses(2);
   testing::SpawnRanks(2, [&](Communicator& link) {
-    EXPECT_EQ(cudaSetDevice(link.rank()), cudaSuccess);
     if (link.rank() == 0) {
+      EXPECT_EQ(cudaSetDevice(0), cudaSuccess);
       statuses[0] = NcclCommunicator::Connect(link, std::chrono::milliseconds(100)).status();
       return;
     }
