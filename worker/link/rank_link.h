@@ -9,14 +9,14 @@
 //   rank                                leader
 //   Join{rank, tp, build, settings} ->  checks, remembers the process
 //                                   <-  Joined + first memory, or Refused{one line}
-//   Address                         ->  several hosts only: waits for all
+//   Address                         ->  several hosts, and Meet: waits for all
 //                                   <-  Address of every rank
 //   Loaded{fingerprint, blocks, ..} ->  waits for all, compares
 //                                   <-  Go{blocks} + plan ring, or Refused{one line}
 //
 // Thread: Open, WaitForRanks and what follows on one thread; Publish on the engine's. Once the
 // ranks have met PollPeers, LivePeers and Kill belong to the watchdog's, also while the first
-// thread is in ExchangeAddresses or Agree.
+// thread is in ExchangeAddresses, Meet or Agree.
 #pragma once
 
 #include <atomic>
@@ -86,6 +86,10 @@ class RankLink {
   // All ranks, once they have met: what each calls its address, by rank.
   // kUnavailable: a rank is gone.
   StatusOr<std::vector<std::string>> ExchangeAddresses(const std::string& own);
+
+  // All ranks, while they load: returns when all have called it, however long that takes.
+  // kUnavailable: a rank is gone.
+  Status Meet() { return ExchangeAddresses("").status(); }
 
   // All ranks, after loading: the group's number of blocks, the least of all. ring() is ready then;
   // its size is the leader's word, other ranks' `limits` are not read.

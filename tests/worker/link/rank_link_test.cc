@@ -224,6 +224,41 @@ TEST_P(Ranks, AddressesReachEveryRank) {
   EXPECT_EQ(leader->address(), tcp() ? "127.0.0.1" : "");
 }
 
+// The watchdog does not take a rank that waits for one that stands still while it loads.
+TEST_P(Ranks, WhoeverMeetsWaitsForAllAndSaysSo) {
+  int go[2];
+  ASSERT_EQ(::pipe(go), 0);
+  ForkedRank rank([&] {
+    auto link = RankLink::Open(Options(1, 2));
+    char any;
+    return link.ok() && ::read(go[0], &any, 1) == 1 && (*link)->Meet().ok() ? 0 : 1;
+  });
+  auto leader = OpenLeader(2);
+  ASSERT_TRUE(leader->WaitForRanks().ok());
+  EXPECT_FALSE(leader->waits_for_ranks());
+  std::thread other([&] {
+    while (!leader->waits_for_ranks()) std::this_thread::yield();
+    EXPECT_EQ(::write(go[1], "x", 1), 1);
+  });
+  EXPECT_TRUE(leader->Meet().ok());
+  other.join();
+  EXPECT_FALSE(leader->waits_for_ranks());
+  EXPECT_EQ(rank.Wait(), 0);
+  ::close(go[0]);
+  ::close(go[1]);
+}
+
+TEST_P(Ranks, ARankThatDiesEndsTheMeeting) {
+  ForkedRank rank([&] {
+    auto link = RankLink::Open(Options(1, 2));
+    return link.ok() ? 9 : 1;  // joined, and gone
+  });
+  auto leader = OpenLeader(2);
+  ASSERT_TRUE(leader->WaitForRanks().ok());
+  EXPECT_EQ(leader->Meet().code(), StatusCode::kUnavailable);
+  EXPECT_EQ(rank.Wait(), 9);
+}
+
 TEST_P(Ranks, ADrainThatARankAsksForReachesTheLeader) {
   ForkedRank rank([&] {
     auto link = RankLink::Open(Options(1, 2));
