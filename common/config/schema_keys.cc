@@ -152,7 +152,8 @@ std::vector<Key> GroupShapeKeys() {
        .type = KeyType::kFlag,
        .field = [](T t) -> Field { return &t.group.peer_memory; },
        .help = "`device: cuda`: GPUs that reach each other's memory sum over it; `false` where "
-               "they do not, whatever the driver says: all sums go over NCCL"},
+               "they do not, whatever the driver says: all sums go over NCCL, which uses the same "
+               "path unless `NCCL_P2P_DISABLE=1` is in the worker's environment"},
       {.section = "groups",
        .name = "profile",
        .type = KeyType::kFile,

@@ -6,6 +6,7 @@
 // Thread: one at a time, the rank's model thread (it owns device state).
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <span>
@@ -47,6 +48,7 @@ struct ShardOptions {
   int device_index = -1;  // -1: the rank
   bool cuda_graphs = true;
   bool peer_memory = true;
+  std::chrono::milliseconds sum_limit = std::chrono::seconds(60);  // for sums at start-up
   std::string algorithms_file;  // how matrix products are computed, for the next start; empty: none
 };
 

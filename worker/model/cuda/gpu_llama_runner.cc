@@ -96,6 +96,7 @@ Status GpuLlamaRunner::Load() {
     exchange.hidden = spec_.config.hidden;
     exchange.type = spec_.type;
     exchange.use_peers = options_.peer_memory;
+    exchange.sum_limit = options_.sum_limit;
     exchange.say = options_.say;
     TANDEM_ASSIGN_OR_RETURN(exchange_,
                             RankExchange::Make(exchange, device_.index, comm_, stream_.get()));
@@ -229,7 +230,7 @@ Status GpuLlamaRunner::Prepare(int num_blocks) {
 Status GpuLlamaRunner::CaptureGraphs() {
   for (int size = 1;; size = std::min(2 * size, spec_.max_seqs)) {
     StepLayout layout = LayoutOf({size, size, size});
-    TANDEM_RETURN_IF_ERROR(EnqueuePadding(layout));
+    TANDEM_RETURN_IF_ERROR(RunPadding(layout));
     TANDEM_ASSIGN_OR_RETURN(Graph graph, Capture(layout));
     graphs_.push_back({layout, std::move(graph)});
     if (size == spec_.max_seqs) break;
@@ -239,6 +240,13 @@ Status GpuLlamaRunner::CaptureGraphs() {
                              graphs_.size(), spec_.max_seqs));
   }
   return Poll();
+}
+
+// Not only its Wait may wait for the other ranks: what chooses how to multiply waits, too, behind
+// the sums of the layers before.
+Status GpuLlamaRunner::RunPadding(const StepLayout& layout) {
+  const auto run = [&] { return EnqueuePadding(layout); };
+  return exchange_ == nullptr ? run() : exchange_->WithinLimit(run);
 }
 
 Status GpuLlamaRunner::EnqueuePadding(const StepLayout& layout) {

@@ -79,6 +79,7 @@ class GpuLlamaRunner final : public ModelRunner {
   const DecodeGraph* GraphFor(const StepPlan& plan, const StepInputs& in) const;
   Status CheckTokens(const StepInputs& in) const;
   Status Enqueue(const StepPlan& plan, const StepInputs& in, Flight& flight);
+  Status RunPadding(const StepLayout& layout);
   Status EnqueuePadding(const StepLayout& layout);
   Status CopyUp(const Flight& flight, int64_t bytes);
   Status Wait(const Flight& flight);

@@ -8,6 +8,7 @@
 #include <span>
 #include <thread>
 
+#include "common/alarm.h"
 #include "common/check.h"
 #include "common/round.h"
 
@@ -74,7 +75,10 @@ StatusOr<std::unique_ptr<RankExchange>> RankExchange::Make(const RankExchangeSpe
   std::unique_ptr<RankExchange> exchange(new RankExchange(spec, comm, stream));
   TANDEM_ASSIGN_OR_RETURN(exchange->abandoned_, AllocatePinned(sizeof(uint32_t)));
   Abandoned(exchange->abandoned_).store(0);
-  TANDEM_ASSIGN_OR_RETURN(exchange->nccl_, NcclCommunicator::Connect(comm, kConnectLimit));
+  TANDEM_ASSIGN_OR_RETURN(exchange->nccl_,
+                          NcclCommunicator::Connect(comm, kConnectLimit, [self = exchange.get()] {
+                            Abandoned(self->abandoned_).store(1);
+                          }));
   TANDEM_RETURN_IF_ERROR(exchange->OpenPeers(device));
   TANDEM_RETURN_IF_ERROR(exchange->Measure());
   return exchange;
@@ -195,13 +199,14 @@ Status RankExchange::MakeTrial(Trial& trial) {
   return comm_.Poll();
 }
 
-// Sizes are powers of two; what lies between is summed as the next one.
+// Sizes are powers of two; what lies between is summed as the next one. Where there is no choice
+// one sum finds out whether NCCL works.
 Status RankExchange::Measure() {
   const int sizes = std::bit_width(static_cast<unsigned>(spec_.max_rows - 1)) + 1;
   ways_.assign(static_cast<size_t>(sizes), Way::kNccl);
-  if (!has_peers_) return OkStatus();
   Trial trial;
   TANDEM_RETURN_IF_ERROR(MakeTrial(trial));
+  if (!has_peers_) return Time(Way::kNccl, 1, trial).status();
   int first_nccl = spec_.max_rows + 1;
   for (int i = 0; i < sizes && (1 << i) <= max_peer_rows_; ++i) {
     float best = 0;
@@ -258,13 +263,24 @@ Status RankExchange::WaitFor(cudaEvent_t event, Way way) {
     Abort();
     static_cast<void>(cudaStreamSynchronize(stream_));
     TANDEM_RETURN_IF_ERROR(lost);
-    return Internal("a sum of all ranks over {} did not come back to rank {} within {} ms",
-                    way == Way::kNccl
-                        ? "NCCL"
-                        : "peer memory, which the driver says they have (is there an IOMMU, or "
-                          "ACS in a virtual machine? groups[].peer_memory: false does without),",
-                    comm_.rank(), spec_.sum_limit.count());
+    return Late(way == Way::kNccl ? "NCCL" : "peer memory");
   }
+}
+
+// From a thread of its own: `steps` may stand in a call that waits for the stream.
+Status RankExchange::WithinLimit(const std::function<Status()>& steps) {
+  Alarm alarm(spec_.sum_limit, [this] { Abort(); });
+  const Status ended = steps();
+  return alarm.Stop() ? Late(has_peers_ ? "peer memory or NCCL" : "NCCL") : ended;
+}
+
+Status RankExchange::Late(std::string_view over) const {
+  return Internal(
+      "a sum of all ranks over {} did not come back to rank {} within {} ms; if GPUs do not reach "
+      "each other's memory although the driver says so (is there an IOMMU, or ACS in a virtual "
+      "machine?), groups[].peer_memory: false does without it, and NCCL_P2P_DISABLE=1 in the "
+      "worker's environment makes NCCL do so, too",
+      over, comm_.rank(), spec_.sum_limit.count());
 }
 
 RankExchange::Way RankExchange::WayOf(int64_t rows) const {
@@ -308,18 +324,13 @@ void RankExchange::Gather(float* to, const float* from, int64_t count, cudaStrea
   nccl_->AllGather(from, to, static_cast<size_t>(count), NcclCommunicator::Element::kF32, stream);
 }
 
+// NCCL says why; in the middle of an abort it does not yet, and sums mean nothing already.
 Status RankExchange::Poll() {
-  if (Abandoned(abandoned_).load() != 0) {
-    return Unavailable("rank {} goes on without the others", comm_.rank());
-  }
-  return nccl_->Poll();
+  TANDEM_RETURN_IF_ERROR(nccl_->Poll());
+  if (Abandoned(abandoned_).load() == 0) return OkStatus();
+  return Unavailable("rank {} goes on without the others", comm_.rank());
 }
 
-// In this order: NCCL's kernels may stand behind those over peer memory, and its abort waits for
-// them.
-void RankExchange::Abort() {
-  Abandoned(abandoned_).store(1);
-  nccl_->Abort();
-}
+void RankExchange::Abort() { nccl_->Abort(); }
 
 }  // namespace tandem::model::cuda

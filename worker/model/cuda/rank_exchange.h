@@ -15,6 +15,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/status.h"
@@ -30,7 +31,9 @@ struct RankExchangeSpec {
   int hidden = 0;    // H
   kernels::cuda::ActivationType type = kernels::cuda::ActivationType::kBf16;
   bool use_peers = true;  // where there is peer access; false on one rank is false for all
-  // For a sum at start-up to come back. In a step it is the watchdog that does not wait for ever.
+  // For sums at start-up to come back. There the watchdog sees nothing amiss: no step has begun,
+  // and to ask whether a sum has come back is work. In a step it is the watchdog that ends the
+  // wait.
   std::chrono::milliseconds sum_limit = std::chrono::seconds(60);
   std::function<void(const std::string&)> say = {};
 };
@@ -55,6 +58,10 @@ class RankExchange {
   // to = each rank's `count` values, in rank order.
   void Gather(float* to, const float* from, int64_t count, cudaStream_t stream);
 
+  // At start-up: runs `steps`, which waits for sums of all ranks, and ends them if they are not
+  // back within sum_limit, so that it gets on. Its status, or kInternal, which says what to set.
+  Status WithinLimit(const std::function<Status()>& steps);
+
   // OK, or why the group is lost; from the first error on always.
   Status Poll();
   // Any thread: the stream gets on without the other ranks, and what it computes means nothing.
@@ -75,6 +82,7 @@ class RankExchange {
   Status Measure();
   StatusOr<float> Time(Way way, int rows, const Trial& trial);
   Status WaitFor(cudaEvent_t event, Way way);
+  Status Late(std::string_view over) const;
   void SumAddRmsNormBy(Way way, const kernels::cuda::Matrix& out, float* x,
                        const kernels::cuda::Matrix& partial, const float* weight, float eps,
                        cudaStream_t stream);
@@ -84,12 +92,12 @@ class RankExchange {
   const RankExchangeSpec spec_;
   kernels::Communicator& comm_;
   const cudaStream_t stream_;
-  int max_peer_rows_ = 0;  // larger sums go over NCCL
+  int max_peer_rows_ = 0;   // larger sums go over NCCL
+  PinnedMemory abandoned_;  // of peers_; written before an abort of nccl_, which it must outlive
   std::unique_ptr<kernels::NcclCommunicator> nccl_;
   bool has_peers_ = false;
   kernels::cuda::PeerBuffers peers_;
   DeviceMemory data_, signals_;  // this rank's of peers_
-  PinnedMemory abandoned_;       // of peers_; written by Abort
   std::vector<void*> opened_;    // of the others
   std::vector<Way> ways_;        // [i]: of up to 2^i rows
 };

@@ -3,10 +3,14 @@
 // waits for ever ends the process.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <new>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "kernels/comm/shm_communicator.h"
 #include "tests/support/fork_rank.h"
@@ -24,11 +28,17 @@ using tandem::testing::TinyModelOptions;
 
 constexpr size_t kCommBytes = 256 << 10;
 
-// Ends the process once all ranks have come to its barrier number `last`.
+constexpr int kNever = 1 << 30;
+struct Leaving {
+  int at_barrier = kNever;                // of rank 1, from 1
+  std::atomic<int>* aborts_at = nullptr;  // it waits until this is not 0, and ends the group
+};
+
+// Ends the process once all ranks have come to its barrier.
 class LeavesAtBarrier : public kernels::Communicator {
  public:
-  LeavesAtBarrier(kernels::Communicator& comm, int last, bool aborts)
-      : comm_(comm), left_(last), aborts_(aborts) {}
+  LeavesAtBarrier(kernels::Communicator& comm, const Leaving& leaving)
+      : comm_(comm), leaving_(leaving) {}
   int rank() const override { return comm_.rank(); }
   int size() const override { return comm_.size(); }
   void AllReduceSum(std::span<float> data) override { comm_.AllReduceSum(data); }
@@ -39,8 +49,11 @@ class LeavesAtBarrier : public kernels::Communicator {
   void Broadcast(std::span<std::byte> data, int root) override { comm_.Broadcast(data, root); }
   void Barrier() override {
     comm_.Barrier();
-    if (--left_ > 0) return;
-    if (aborts_) comm_.Abort();  // as its watchdog would
+    if (++barriers_ < leaving_.at_barrier) return;
+    if (leaving_.aborts_at != nullptr) {
+      while (leaving_.aborts_at->load() == 0) std::this_thread::yield();
+      comm_.Abort();  // as its watchdog would
+    }
     std::_Exit(0);
   }
   Status Poll() override { return comm_.Poll(); }
@@ -48,14 +61,8 @@ class LeavesAtBarrier : public kernels::Communicator {
 
  private:
   kernels::Communicator& comm_;
-  int left_;
-  const bool aborts_;
-};
-
-constexpr int kNever = 1 << 30;
-struct Leaving {
-  int at_barrier = kNever;  // of rank 1
-  bool aborts = false;      // the group, before it goes
+  const Leaving leaving_;
+  int barriers_ = 0;
 };
 
 RankExchangeSpec SmallSpec() {
@@ -85,7 +92,7 @@ std::string Rank0Says(const Leaving& leaving,
   };
   ForkedRank leaves([&] {
     const auto comm = attach(1);
-    LeavesAtBarrier leaver(*comm, leaving.at_barrier, leaving.aborts);
+    LeavesAtBarrier leaver(*comm, leaving);
     static_cast<void>(run(leaver));
     return leaving.at_barrier == kNever ? 0 : 1;
   });
@@ -125,24 +132,38 @@ TEST(RankExchange, OneRankThatMayNotUsePeerMemoryIsEnough) {
   EXPECT_EQ(said, "the ranks' GPUs do not reach each other's memory; all sums go over NCCL");
 }
 
-TEST(RankExchange, ASumAtStartUpHasALimit) {
-  const auto run = [](kernels::Communicator& comm) {
-    RankExchangeSpec spec = SmallSpec();
-    spec.sum_limit = std::chrono::milliseconds(300);
-    return MakeExchange(spec, comm);
-  };
-  const std::string said = Rank0Says({.at_barrier = 1}, run);
-  EXPECT_EQ(said.substr(0, said.find(',')), "a sum of all ranks over peer memory") << said;
-  EXPECT_NE(said.find("did not come back to rank 0 within 300 ms"), std::string::npos) << said;
+// What is said of a sum that does not come back over `over`, and what to do about it.
+void ExpectLate(const std::string& said, const std::string& over, std::chrono::milliseconds limit) {
+  const std::string begin = fmt::format(
+      "a sum of all ranks over {} did not come back to rank 0 within {} ms; ", over, limit.count());
+  EXPECT_EQ(said.substr(0, begin.size()), begin);
+  EXPECT_NE(said.find("groups[].peer_memory: false"), std::string::npos) << said;
+  EXPECT_NE(said.find("NCCL_P2P_DISABLE=1"), std::string::npos) << said;
 }
 
-TEST(RankExchange, AStepThatWaitsForItIsEnded) {
+class RankExchangeSums : public ::testing::TestWithParam<bool> {};
+
+TEST_P(RankExchangeSums, HaveALimitAtStartUp) {
+  constexpr std::chrono::milliseconds kLimit(300);
+  const auto run = [&](kernels::Communicator& comm) {
+    RankExchangeSpec spec = SmallSpec();
+    spec.use_peers = GetParam();
+    spec.sum_limit = kLimit;
+    return MakeExchange(spec, comm);
+  };
+  ExpectLate(Rank0Says({.at_barrier = 1}, run), GetParam() ? "peer memory" : "NCCL", kLimit);
+}
+
+TinyModelOptions Tiny() {
   TinyModelOptions tiny;
   tiny.head_dim = 64;
   tiny.num_heads = 4;
   tiny.num_kv_heads = 2;
   tiny.hidden = 128;
-  const ModelFile model(tiny);
+  return tiny;
+}
+
+ShardOptions Options(const ModelFile& model) {
   ShardOptions options;
   options.model_path = model.path();
   options.activation_dtype = options.kv_cache_dtype = "bf16";
@@ -150,12 +171,70 @@ TEST(RankExchange, AStepThatWaitsForItIsEnded) {
   options.max_seqs = 4;
   options.max_step_tokens = 16;
   options.gpu = &Backend();
-  const std::string said =
-      Rank0Says({.at_barrier = 2, .aborts = true}, [&](kernels::Communicator& comm) -> Status {
-        TANDEM_ASSIGN_OR_RETURN(const auto runner, ModelRunner::Load(options, comm));
-        return runner->Prepare(8);
-      });
-  EXPECT_NE(said, "");
+  return options;
+}
+
+// Rank 1 is there until all have made their exchange, and prepares no step.
+TEST_P(RankExchangeSums, HaveALimitInStepsOfPadding) {
+  constexpr std::chrono::milliseconds kLimit(3000);  // the sums before come back well within it
+  const ModelFile model(Tiny());
+  ShardOptions options = Options(model);
+  options.peer_memory = GetParam();
+  options.sum_limit = kLimit;
+  const auto run = [&](kernels::Communicator& comm) -> Status {
+    TANDEM_ASSIGN_OR_RETURN(const auto runner, ModelRunner::Load(options, comm));
+    return runner->Prepare(8);
+  };
+  ExpectLate(Rank0Says({.at_barrier = 2}, run), GetParam() ? "peer memory or NCCL" : "NCCL",
+             kLimit);
+}
+INSTANTIATE_TEST_SUITE_P(, RankExchangeSums, ::testing::Bool(),
+                         [](const auto& info) { return info.param ? "OverPeers" : "OverNccl"; });
+
+TEST(RankExchange, AStepThatWaitsForItIsEnded) {
+  const ModelFile model(Tiny());
+  ShardOptions options = Options(model);
+  options.cuda_graphs = false;  // or steps of padding wait for it first
+  const SharedMemory memory(sizeof(std::atomic<int>));
+  auto* const launched = new (memory.span().data()) std::atomic<int>(0);
+  const auto run = [&](kernels::Communicator& comm) -> Status {
+    TANDEM_ASSIGN_OR_RETURN(const auto runner, ModelRunner::Load(options, comm));
+    TANDEM_RETURN_IF_ERROR(runner->Prepare(8));
+    // It samples nothing: to choose a product for the logits waits, too.
+    const std::vector<TestPlan> plans =
+        MakeScript({{.prompt = RandomTokens(6, 1), .num_new = 1, .chunk = 3}});
+    TANDEM_RETURN_IF_ERROR(runner->Begin(plans[0].View(1)));
+    if (runner->Finished()) return Internal("the step did not wait");
+    launched->store(1);
+    std::vector<RowResult> results(4);
+    return runner->Finish(results);
+  };
+  EXPECT_EQ(Rank0Says({.at_barrier = 2, .aborts_at = launched}, run), "rank 1 aborted the group");
+}
+
+// NCCL's own error is an abort, too, and of what waits without NCCL nobody else would know.
+TEST(RankExchange, AnErrorOfNcclTellsWhatElseWaitsBeforeItAborts) {
+  const auto run = [](kernels::Communicator& comm) -> Status {
+    TANDEM_RETURN_IF_ERROR(UseDevice(comm.rank()).status());
+    TANDEM_ASSIGN_OR_RETURN(const Stream stream, MakeStream());
+    TANDEM_ASSIGN_OR_RETURN(const DeviceMemory memory, AllocateDevice(4));
+    cudaError_t told = cudaSuccess;
+    TANDEM_ASSIGN_OR_RETURN(const auto nccl,
+                            kernels::NcclCommunicator::Connect(comm, std::chrono::seconds(60), [&] {
+                              if (told == cudaSuccess) told = cudaStreamQuery(stream.get());
+                            }));
+    if (comm.rank() == 0) {
+      float host = 0;
+      using Element = kernels::NcclCommunicator::Element;
+      nccl->AllReduceSum(memory.get(), 1, Element::kF32, stream.get());  // waits for rank 1
+      nccl->AllReduceSum(&host, 1, Element::kF32, stream.get());         // is refused
+    }
+    static_cast<void>(cudaStreamSynchronize(stream.get()));
+    comm.Barrier();
+    return Internal("{}; {}", cudaGetErrorName(told), Message(nccl->Poll()));
+  };
+  const std::string said = Rank0Says({}, run);
+  EXPECT_EQ(said.substr(0, said.find(": ")), "cudaErrorNotReady; NCCL") << said;
 }
 
 }  // namespace
