@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <string>
 #include <vector>
 
 #include "tests/kernels/cuda/device_test_support.h"
@@ -68,7 +69,8 @@ void RunCalls(const Ranks& ranks, ActivationType type, const std::vector<Call>& 
 class CudaAllReduce : public ::testing::TestWithParam<int> {
  protected:
   void SetUp() override {
-    if (!HasDevices(GetParam())) GTEST_SKIP() << "needs " << GetParam() << " devices";
+    const std::string why_not = WhyNoRanks(GetParam());
+    if (!why_not.empty()) GTEST_SKIP() << why_not;
   }
 };
 
@@ -89,7 +91,7 @@ TEST_P(CudaAllReduce, SumsInRankOrder) {
 
 // More than a grid of 32 blocks holds at once.
 TEST(CudaAllReduceLarge, TakesSeveralRounds) {
-  if (!HasDevices(2)) GTEST_SKIP() << "needs 2 devices";
+  if (const std::string why_not = WhyNoRanks(2); !why_not.empty()) GTEST_SKIP() << why_not;
   if (kSanitized) GTEST_SKIP() << "more stacks than a sanitizer leaves maps for";
   const Ranks ranks(2, 150 * 1024);  // more ranks would need more stacks than a process may map
   RunCalls(ranks, ActivationType::kBf16,
@@ -188,7 +190,7 @@ void WaitForAPeer(const PeerBuffers& peers) {
 
 // Rank 1 makes no call, and tells rank 0 to go on when that waits for it.
 TEST(CudaAllReduceAbandoned, GoesOnWithoutTheOthers) {
-  if (!HasDevices(2)) GTEST_SKIP() << "needs 2 devices";
+  if (const std::string why_not = WhyNoRanks(2); !why_not.empty()) GTEST_SKIP() << why_not;
   for (const int kind : {0, 1, 2}) {
     const Ranks ranks(2, 1 << 12);
     PinnedWord abandoned;

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cuda_runtime_api.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <barrier>
 #include <functional>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -14,10 +16,19 @@
 
 namespace tandem::kernels::cuda::testing {
 
-inline bool HasDevices(int count) {
+// Why the first `count` devices cannot be ranks; empty: they can.
+inline std::string WhyNoRanks(int count) {
   int devices = 0;
   CheckCuda(cudaGetDeviceCount(&devices));
-  return devices >= count;
+  if (devices < count) return fmt::format("needs {} devices, there are {}", count, devices);
+  for (int device = 0; device < count; ++device) {
+    for (int peer = 0; peer < count; ++peer) {
+      int can = 1;
+      if (peer != device) CheckCuda(cudaDeviceCanAccessPeer(&can, device, peer));
+      if (can == 0) return fmt::format("device {} has no peer access to {}", device, peer);
+    }
+  }
+  return "";
 }
 
 // The exchange memory of `size` ranks, each on the device of its number.
