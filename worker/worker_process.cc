@@ -217,6 +217,7 @@ model::ShardOptions Process::ShardOptionsOf() const {
     options.device_index = DeviceIndex();
     options.cuda_graphs = group_.cuda_graphs;
     options.peer_memory = group_.peer_memory;
+    options.meet = [this] { return ranks_->Meet(); };
     options.algorithms_file =
         fmt::format("{}/{}-{}.matmul", cluster_.links.runtime_dir, group_.name, rank_);
   }

@@ -49,6 +49,10 @@ struct ShardOptions {
   bool cuda_graphs = true;
   bool peer_memory = true;
   std::chrono::milliseconds sum_limit = std::chrono::seconds(60);  // for sums at start-up
+  // Several ranks: called once by each when its weights are there, which may be minutes after
+  // another's, and returns when all have called it; then they connect, which has a limit. Its error
+  // is Load's. Empty: weights take no time.
+  std::function<Status()> meet = {};
   std::string algorithms_file;  // how matrix products are computed, for the next start; empty: none
 };
 

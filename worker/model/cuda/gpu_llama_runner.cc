@@ -91,6 +91,7 @@ Status GpuLlamaRunner::Load() {
   TANDEM_ASSIGN_OR_RETURN(stream_, MakeStream());
   TANDEM_RETURN_IF_ERROR(LoadWeights());
   if (tp() > 1) {
+    if (options_.meet) TANDEM_RETURN_IF_ERROR(options_.meet());
     RankExchangeSpec exchange;
     exchange.max_rows = spec_.max_tokens;
     exchange.hidden = spec_.config.hidden;

@@ -237,5 +237,19 @@ TEST(RankExchange, AnErrorOfNcclTellsWhatElseWaitsBeforeItAborts) {
   EXPECT_EQ(said.substr(0, said.find(": ")), "cudaErrorNotReady; NCCL") << said;
 }
 
+// All weights are there before the first word to another rank that has a limit.
+TEST(RankExchange, RanksThatHaveLoadedMeetBeforeTheyConnect) {
+  const ModelFile model(Tiny());
+  const auto run = [&](kernels::Communicator& comm) -> Status {
+    ShardOptions options = Options(model);
+    std::string loaded;
+    options.say = [&](const std::string& line) { loaded = line; };
+    options.meet = [&] { return Unavailable("rank 1 is gone, after {}", loaded); };
+    return ModelRunner::Load(options, comm).status();
+  };
+  const std::string said = Rank0Says({}, run);
+  EXPECT_EQ(said.substr(0, said.find(':')), "rank 1 is gone, after weights") << said;
+}
+
 }  // namespace
 }  // namespace tandem::model::cuda
