@@ -138,6 +138,8 @@ void Supervisor::Reload() {
     return;
   }
   LogInfo("the cluster file was read again");
+  Reap();  // who drains a group and then has the file read means one that has ended
+  if (phase_ != Phase::kServing) return;
   Merge(*specs);
   Signal(SIGHUP, true, false);
 }
@@ -158,6 +160,8 @@ void Supervisor::Merge(const std::vector<UnitSpec>& specs) {
     unit->spec = spec;
     if (unit->leaving && !Runs(*unit)) {
       StartUnit(*unit);
+    } else if (unit->leaving) {
+      unit->comes_back = true;
     } else if (unit->settings != spec.settings) {
       LogWarn(
           "{} differs from the cluster file; it takes over the new settings when it starts "
@@ -169,6 +173,7 @@ void Supervisor::Merge(const std::vector<UnitSpec>& specs) {
     if (!unit.removed || unit.leaving) continue;
     LogInfo("{} is not in the cluster file any more: draining it", unit.spec.name);
     unit.leaving = true;
+    unit.comes_back = false;
     unit.start_at = 0;
     for (const Process& process : unit.processes) {
       if (process.pid != 0) kill(process.pid, SIGTERM);
@@ -246,6 +251,7 @@ void Supervisor::StartUnit(Unit& unit) {
   unit.start_at = 0;
   unit.failing = false;
   unit.leaving = false;
+  unit.comes_back = false;
   unit.settings = unit.spec.settings;
   unit.processes.clear();
   for (const ProcessSpec& process : unit.spec.processes) unit.processes.push_back({process});
@@ -273,7 +279,10 @@ void Supervisor::FailUnit(Unit& unit) {
 void Supervisor::RestartWhenEmpty(Unit& unit) {
   if (Runs(unit)) return;
   unit.kill_at = 0;
-  if (unit.leaving) return;
+  if (unit.leaving) {
+    if (unit.comes_back) StartUnit(unit);
+    return;
+  }
   unit.start_at = MonotonicNow() + unit.pause;
   LogInfo("starting {} again in {} ms", unit.spec.name, unit.pause / kMillisecond);
 }

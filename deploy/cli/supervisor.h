@@ -80,8 +80,9 @@ class Supervisor {
     std::string settings;  // of what runs
     std::vector<Process> processes;
     RestartPolicy policy;
-    bool leaving = false;  // told to leave, or left: not started again
-    bool removed = false;  // the cluster file has it no more
+    bool leaving = false;     // told to leave, or left: not started again
+    bool comes_back = false;  // but wanted again since: started once all of it has ended
+    bool removed = false;     // the cluster file has it no more
     Nanos started = 0;
     Nanos pause = 0;       // before the next start, decided when the first process died
     bool failing = false;  // a process died, the others are on their way out

@@ -228,6 +228,20 @@ TEST_F(Supervision, AGroupThatWasToldToLeaveStaysAwayUntilTheNextHangup) {
   EXPECT_THAT(Log(), testing::Not(HasSubstr("starting group g0 again")));
 }
 
+TEST_F(Supervision, AHangupBeforeAllOfAGroupHasLeftBringsItBackToo) {
+  StartUp();
+  WaitForAll();
+  kill(LastPid("g0.0"), SIGTERM);
+  ASSERT_TRUE(
+      WaitFor([&] { return Log().find("worker g0/0 exited with 0") != std::string::npos; }));
+  kill(up_, SIGHUP);
+  ASSERT_TRUE(WaitFor([&] { return Log().find("was read again") != std::string::npos; }));
+  kill(LastPid("g0.1"), SIGTERM);
+  EXPECT_TRUE(WaitForStarts("g0.0", 2));
+  EXPECT_TRUE(WaitForStarts("g0.1", 2));
+  EXPECT_EQ(Stop(SIGTERM), 0);
+}
+
 TEST_F(Supervision, AHangupTakesOverTheClusterFile) {
   StartUp();
   WaitForAll();
