@@ -83,7 +83,7 @@ class Utilization {
     int exponent = 0;
     const double fraction = std::frexp(speed, &exponent);      // [0.5, 1)
     const double doublings = exponent - 1 + 2 * fraction - 1;  // near enough, and no logarithm
-    const double place = kCounters / 2 + kCountersPerDoubling * doublings;
+    const double place = kCounters / 2.0 + kCountersPerDoubling * doublings;
     return std::min(std::max(0.0, place), kCounters - 1.001);  // a NaN is 0
   }
   static void Add(Counters& counters, double place, double value) {
