@@ -91,9 +91,7 @@ class Loop {
 }  // namespace
 
 Status RunRank(model::ModelRunner& model, link::PlanRing& ring, int rank, StepResults* results) {
-  // Linux adds up to 50 us to a thread's sleeps, so that those of kPause, here and in the model,
-  // would take 70: of a decode's step of a few milliseconds, a hundredth each time it is waited
-  // for.
+  // Linux adds up to 50 us to a thread's sleeps: more than kPause, here and in the model.
   if (model.max_in_flight() > 1) ::prctl(PR_SET_TIMERSLACK, 1);
   return Loop(model, ring, rank, results).Run();
 }

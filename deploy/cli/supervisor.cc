@@ -145,7 +145,10 @@ void Supervisor::Reload() {
 }
 
 void Supervisor::Merge(const std::vector<UnitSpec>& specs) {
-  for (Unit& unit : units_) unit.removed = true;
+  for (Unit& unit : units_) {
+    unit.removed = true;
+    unit.comes_back = false;
+  }
   for (const UnitSpec& spec : specs) {
     Unit* unit = FindUnit(spec.name);
     if (unit == nullptr) {
@@ -173,7 +176,6 @@ void Supervisor::Merge(const std::vector<UnitSpec>& specs) {
     if (!unit.removed || unit.leaving) continue;
     LogInfo("{} is not in the cluster file any more: draining it", unit.spec.name);
     unit.leaving = true;
-    unit.comes_back = false;
     unit.start_at = 0;
     for (const Process& process : unit.processes) {
       if (process.pid != 0) kill(process.pid, SIGTERM);

@@ -46,24 +46,22 @@ class ArrivalRate {
 class Utilization {
  public:
   // Of `num_groups` those that may take a request; work is counted for all.
-  void See(std::span<const GroupView> groups, int32_t num_groups) {
-    part_ = static_cast<double>(groups.size()) / std::max(1, num_groups);
+  void See(std::span<const GroupView> groups, int32_t num_groups, Nanos now) {
     places_.clear();
     num_groups_.fill(0);
     for (const GroupView& g : groups) {
       places_.push_back(PlaceOf(g.state.speed));
       Add(num_groups_, places_.back(), 1);
     }
-  }
-  // Of the i-th of the groups last seen.
-  double of(size_t i, Nanos now) const {
-    if (first_ < 0) return 0;
-    const double decay = std::exp(-ToSeconds(now - last_) / kRateMemorySeconds);
-    const double work = At(work_, places_[i]) * decay * part_;
     // One prompt after the first moment is no sign of a full group.
     const double since = std::max(kLeastSeconds, ToSeconds(now - first_));
-    const double seen = 1 - std::exp(-since / kRateMemorySeconds);
-    return work / (seen * kRateMemorySeconds * At(num_groups_, places_[i]));
+    const double seen = kRateMemorySeconds * (1 - std::exp(-since / kRateMemorySeconds));
+    const double decay = std::exp(-ToSeconds(now - last_) / kRateMemorySeconds);
+    per_work_ = decay / seen * static_cast<double>(groups.size()) / std::max(1, num_groups);
+  }
+  // Of the i-th of the groups last seen.
+  double of(size_t i) const {
+    return per_work_ * At(work_, places_[i]) / At(num_groups_, places_[i]);
   }
   void Sent(size_t i, double seconds, Nanos now) {
     if (first_ < 0) first_ = last_ = now;
@@ -100,7 +98,7 @@ class Utilization {
 
   Counters work_{}, num_groups_{};
   std::vector<double> places_;
-  double part_ = 1;
+  double per_work_ = 0;  // of a second of work
   Nanos first_ = -1, last_ = 0;
 };
 
@@ -108,7 +106,7 @@ class Ttft : public Policy {
  public:
   Pick Select(const RouteQuery& query, std::span<const GroupView> groups, Rng& rng) override {
     rate_.Arrived(query.now);
-    utilization_.See(groups, query.num_groups);
+    utilization_.See(groups, query.num_groups, query.now);
     hot_.Arrived(query.chain, query.block_size, query.now);
     depths_.clear();
     for (const GroupView& g : groups) depths_.push_back(HeldBlocks(g, query));
@@ -141,7 +139,7 @@ class Ttft : public Policy {
       const double ttft = p.wait + own, added = p.added * cold;
       // Who comes while the group is busy is served later. It is for longer than until our first
       // token: what comes meanwhile keeps it busy in turn.
-      const double idle = std::max(kLeastIdle, 1 - utilization_.of(i, query.now));
+      const double idle = std::max(kLeastIdle, 1 - utilization_.of(i));
       const double arrivals = rate / groups[i].state.speed * ttft / idle;
       costs_.push_back(ttft + added * (kBehindWeight * p.num_behind + arrivals));
     }

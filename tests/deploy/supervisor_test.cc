@@ -242,6 +242,29 @@ TEST_F(Supervision, AHangupBeforeAllOfAGroupHasLeftBringsItBackToo) {
   EXPECT_EQ(Stop(SIGTERM), 0);
 }
 
+TEST_F(Supervision, AGroupThatWasToComeBackAndIsRemovedStaysAway) {
+  StartUp();
+  WaitForAll();
+  kill(LastPid("g0.0"), SIGTERM);
+  ASSERT_TRUE(
+      WaitFor([&] { return Log().find("worker g0/0 exited with 0") != std::string::npos; }));
+  kill(up_, SIGHUP);
+  ASSERT_TRUE(WaitForEvent("hup router"));
+  Write("cluster.yaml",
+        "model: {path: model.gguf}\n"
+        "groups:\n"
+        "  - {name: g1, tp: 1}\n"
+        "  - {name: g2, tp: 1}\n"
+        "router: {listen: 127.0.0.1:0, limits: {drain_timeout: 60s}}\n");
+  kill(up_, SIGHUP);
+  ASSERT_TRUE(WaitForStarts("g2.0", 1));
+  kill(LastPid("g0.1"), SIGTERM);
+  ASSERT_TRUE(
+      WaitFor([&] { return Log().find("worker g0/1 exited with 0") != std::string::npos; }));
+  EXPECT_EQ(Stop(SIGTERM), 0);
+  EXPECT_EQ(CountStarts("g0.0") + CountStarts("g0.1"), 2);
+}
+
 TEST_F(Supervision, AHangupTakesOverTheClusterFile) {
   StartUp();
   WaitForAll();

@@ -9,9 +9,9 @@
 
 #include "kernels/comm/local_communicator.h"
 #include "kernels/rng.h"
+#include "tests/worker/model/cuda/gpu_options.h"
 #include "tests/worker/model/plain_llama.h"
 #include "tests/worker/model/tiny_sequences.h"
-#include "worker/model/cuda/backend.h"
 
 namespace tandem::model::cuda {
 namespace {
@@ -26,21 +26,9 @@ constexpr double kBf16Distance = 0.12;
 constexpr double kF16Distance = 0.02;
 
 ShardOptions CpuOptions(const ModelFile& file) {
-  ShardOptions options;
-  options.model_path = file.path();
-  options.activation_dtype = "f32";
-  options.kv_cache_dtype = "f32";
-  options.kv_memory_bytes = 16 << 20;
-  options.max_seqs = 4;  // as many sizes of graphs as are needed: each runs at start-up
-  options.max_step_tokens = 128;
-  return options;
-}
-
-ShardOptions GpuOptions(const ModelFile& file, bool graphs = true) {
-  ShardOptions options = CpuOptions(file);
-  options.activation_dtype = options.kv_cache_dtype = "bf16";
-  options.gpu = &Backend();
-  options.cuda_graphs = graphs;
+  ShardOptions options = GpuOptions(file);
+  options.activation_dtype = options.kv_cache_dtype = "f32";
+  options.gpu = nullptr;
   return options;
 }
 

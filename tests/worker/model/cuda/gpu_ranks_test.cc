@@ -9,8 +9,8 @@
 #include "tests/cuda_emulation/options.h"
 #include "tests/support/fork_rank.h"
 #include "tests/support/shared_memory.h"
+#include "tests/worker/model/cuda/gpu_options.h"
 #include "tests/worker/model/tiny_sequences.h"
-#include "worker/model/cuda/backend.h"
 
 namespace tandem::model::cuda {
 namespace {
@@ -30,18 +30,6 @@ TinyModelOptions ThreeHeads(const std::string& name) {
   options.num_heads = 6;
   options.num_kv_heads = 3;
   options.hidden = 128;
-  return options;
-}
-
-ShardOptions Options(const ModelFile& file, bool graphs = true) {
-  ShardOptions options;
-  options.model_path = file.path();
-  options.activation_dtype = options.kv_cache_dtype = "bf16";
-  options.kv_memory_bytes = 16 << 20;
-  options.max_seqs = 4;
-  options.max_step_tokens = 128;
-  options.gpu = &Backend();
-  options.cuda_graphs = graphs;
   return options;
 }
 
@@ -120,10 +108,10 @@ TEST_P(GpuRanks, AreWithinTheRoundingOfActivationsOfTheCpu) {
                                                 .num_new = 6,
                                                 .sampling = WithLogprobs(),
                                                 .forced = RandomTokens(6, 4)}};
-  ShardOptions gpu_options = Options(model);
+  ShardOptions gpu_options = GpuOptions(model);
   gpu_options.activation_dtype = "f16";
   const ScriptResults gpu = RunForked(gpu_options, {.tp = 2}, sequences);
-  ShardOptions cpu_options = Options(model);
+  ShardOptions cpu_options = GpuOptions(model);
   cpu_options.gpu = nullptr;
   cpu_options.activation_dtype = cpu_options.kv_cache_dtype = "f32";
   const ScriptResults cpu = RunForked(cpu_options, {.tp = 1}, sequences);
@@ -163,7 +151,7 @@ TEST_P(GpuSchedules, GiveTheSameBits) {
   run.schedule.policy = Policy::kInOrder;
   run.schedule.cp_async = AsyncCopies::kLazy;
   run.schedule.streams = Streams::kSync;
-  const std::vector<RowResult> alone = RunForked(Options(model), run, {subject})[0];
+  const std::vector<RowResult> alone = RunForked(GpuOptions(model), run, {subject})[0];
   run.ahead = true;
   run.schedule.streams = Streams::kDeferred;
   for (const auto& [policy, cp_async, seed, graphs] :
@@ -174,7 +162,7 @@ TEST_P(GpuSchedules, GiveTheSameBits) {
     run.schedule.policy = policy;
     run.schedule.cp_async = cp_async;
     run.schedule.seed = static_cast<uint64_t>(seed);
-    ExpectSameBits(RunForked(Options(model, graphs), run, AmongTwo(subject))[1], alone);
+    ExpectSameBits(RunForked(GpuOptions(model, graphs), run, AmongTwo(subject))[1], alone);
   }
 }
 INSTANTIATE_TEST_SUITE_P(Ranks, GpuSchedules, ::testing::Values(1, 2),

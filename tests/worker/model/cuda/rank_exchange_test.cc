@@ -15,8 +15,8 @@
 #include "kernels/comm/shm_communicator.h"
 #include "tests/support/fork_rank.h"
 #include "tests/support/shared_memory.h"
+#include "tests/worker/model/cuda/gpu_options.h"
 #include "tests/worker/model/tiny_sequences.h"
-#include "worker/model/cuda/backend.h"
 #include "worker/model/cuda/rank_exchange.h"
 
 namespace tandem::model::cuda {
@@ -163,22 +163,12 @@ TinyModelOptions Tiny() {
   return tiny;
 }
 
-ShardOptions Options(const ModelFile& model) {
-  ShardOptions options;
-  options.model_path = model.path();
-  options.activation_dtype = options.kv_cache_dtype = "bf16";
-  options.kv_memory_bytes = 16 << 20;
-  options.max_seqs = 4;
-  options.max_step_tokens = 16;
-  options.gpu = &Backend();
-  return options;
-}
-
 // Rank 1 is there until all have made their exchange, and prepares no step.
 TEST_P(RankExchangeSums, HaveALimitInStepsOfPadding) {
   constexpr std::chrono::milliseconds kLimit(3000);  // the sums before come back well within it
   const ModelFile model(Tiny());
-  ShardOptions options = Options(model);
+  ShardOptions options = GpuOptions(model);
+  options.max_step_tokens = 16;
   options.peer_memory = GetParam();
   options.sum_limit = kLimit;
   const auto run = [&](kernels::Communicator& comm) -> Status {
@@ -193,7 +183,7 @@ INSTANTIATE_TEST_SUITE_P(, RankExchangeSums, ::testing::Bool(),
 
 TEST(RankExchange, AStepThatWaitsForItIsEnded) {
   const ModelFile model(Tiny());
-  ShardOptions options = Options(model);
+  ShardOptions options = GpuOptions(model);
   options.cuda_graphs = false;  // or steps of padding wait for it first
   const SharedMemory memory(sizeof(std::atomic<int>));
   auto* const launched = new (memory.span().data()) std::atomic<int>(0);
@@ -241,7 +231,7 @@ TEST(RankExchange, AnErrorOfNcclTellsWhatElseWaitsBeforeItAborts) {
 TEST(RankExchange, RanksThatHaveLoadedMeetBeforeTheyConnect) {
   const ModelFile model(Tiny());
   const auto run = [&](kernels::Communicator& comm) -> Status {
-    ShardOptions options = Options(model);
+    ShardOptions options = GpuOptions(model);
     std::string loaded;
     options.say = [&](const std::string& line) { loaded = line; };
     options.meet = [&] { return Unavailable("rank 1 is gone, after {}", loaded); };
