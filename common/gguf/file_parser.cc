@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "common/gguf/value_type.h"
+#include "common/quoted.h"
 
 namespace tandem::gguf {
 namespace {
@@ -21,13 +22,6 @@ constexpr int kMaxArrayDepth = 4;  // nested arrays are legal; nothing we read u
 // (length, one byte of name, number of dimensions, one dimension, type, offset).
 constexpr uint64_t kMinEntryBytes = 8 + 1 + 4 + 1;
 constexpr uint64_t kMinTensorBytes = 8 + 1 + 4 + 8 + 4 + 8;
-
-// Names come from the file: what an error quotes is short and printable.
-std::string Quoted(std::string_view text) {
-  std::string quoted = "'";
-  for (const char c : text.substr(0, 80)) quoted += c >= ' ' && c <= '~' ? c : '?';
-  return quoted + (text.size() > 80 ? "...'" : "'");
-}
 
 }  // namespace
 

@@ -1,13 +1,6 @@
 #include "common/gguf/gguf_file.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <limits>
 #include <optional>
 #include <utility>
@@ -71,52 +64,18 @@ double LoadFloat(std::span<const std::byte> bytes, uint32_t type, uint64_t at) {
   return Load<double>(bytes, at);
 }
 
-Status SystemError(const std::string& path, const char* what) {
-  return NotFound("{}: {}: {}", path, what, std::strerror(errno));
-}
-
-// The whole file, mapped for reading. The mapping outlives the descriptor.
-StatusOr<std::span<const std::byte>> MapFile(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return SystemError(path, "cannot open");
-  struct stat info = {};
-  if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size == 0) {
-    ::close(fd);
-    return InvalidArgument("{}: not a regular file with something in it", path);
-  }
-  const auto size = static_cast<size_t>(info.st_size);
-  void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
-  const int error = errno;
-  ::close(fd);
-  if (address == MAP_FAILED) {
-    errno = error;
-    return SystemError(path, "cannot map");
-  }
-  return std::span(static_cast<const std::byte*>(address), size);
-}
-
-void Unmap(std::span<const std::byte> mapping) {
-  if (!mapping.empty()) ::munmap(const_cast<std::byte*>(mapping.data()), mapping.size());
-}
-
 }  // namespace
 
 StatusOr<std::unique_ptr<File>> File::Open(const std::string& path) {
-  TANDEM_ASSIGN_OR_RETURN(const std::span<const std::byte> mapping, MapFile(path));
-  StatusOr<std::unique_ptr<File>> file = FileParser(mapping, path).Parse();
-  if (file.ok()) {
-    (*file)->mapping_ = mapping;
-  } else {
-    Unmap(mapping);
-  }
+  TANDEM_ASSIGN_OR_RETURN(MappedFile mapping, MappedFile::Open(path));
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<File> file, FileParser(mapping.bytes(), path).Parse());
+  file->mapping_ = std::move(mapping);
   return file;
 }
 
 StatusOr<std::unique_ptr<File>> File::Parse(std::span<const std::byte> bytes, std::string name) {
   return FileParser(bytes, std::move(name)).Parse();
 }
-
-File::~File() { Unmap(mapping_); }
 
 const File::Entry* File::FindEntry(std::string_view key) const {
   const auto it = std::lower_bound(entries_.begin(), entries_.end(), key,

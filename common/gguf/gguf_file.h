@@ -19,6 +19,7 @@
 #include <string_view>
 #include <vector>
 
+#include "common/mapped_file.h"
 #include "common/status.h"
 
 namespace tandem::gguf {
@@ -56,7 +57,6 @@ class File {
   // Borrows `bytes`; `name` is used in errors. For tests and fuzzing.
   // REQUIRES: bytes.data() is aligned as malloc aligns.
   static StatusOr<std::unique_ptr<File>> Parse(std::span<const std::byte> bytes, std::string name);
-  ~File();
   File(const File&) = delete;
   File& operator=(const File&) = delete;
 
@@ -98,7 +98,7 @@ class File {
 
   std::string name_;
   std::span<const std::byte> bytes_;
-  std::span<const std::byte> mapping_;  // what to unmap; empty for Parse()
+  MappedFile mapping_;  // of bytes_; nothing for Parse()
   uint64_t directory_end_ = 0;
   std::vector<Entry> entries_;  // by key
   std::vector<Tensor> tensors_;

@@ -4,6 +4,7 @@
 Usage: tests/fuzz/make_corpus.py [FOLDER]   (default: corpus/ beside this script)
 """
 
+import json
 import pathlib
 import struct
 import sys
@@ -74,6 +75,28 @@ SEEDS = {
 }
 
 
+def safetensors(header, data=b""):
+    text = header if isinstance(header, str) else json.dumps(header)
+    return struct.pack("<Q", len(text)) + text.encode() + data
+
+
+def entry(dtype, shape, begin, end):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+SAFETENSORS = {
+    "empty": safetensors({}),
+    "two": safetensors({"__metadata__": {"format": "pt"}, "b": entry("BF16", [2], 16, 20),
+                        "a": entry("F32", [2, 2], 0, 16)}, bytes(20)),
+    "scalar": safetensors({"a": entry("F64", [], 0, 8)}, bytes(8)),
+    "overlap": safetensors({"a": entry("U8", [4], 0, 4), "b": entry("U8", [4], 2, 6)}, bytes(6)),
+    "gap": safetensors({"a": entry("U8", [4], 2, 6)}, bytes(6)),
+    "huge_shape": safetensors({"a": entry("F16", [2**40, 2**40], 0, 2)}, bytes(2)),
+    "huge_header": struct.pack("<Q", 2**64 - 1) + b"{}",
+    "unclosed": safetensors('{"a":{"dtype":"F32","shape":['),
+}
+
+
 CHATML = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
     "{{ '<|im_start|>system\\nYou are helpful<|im_end|>\\n' }}{% endif %}"
@@ -99,6 +122,7 @@ def main():
     folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parent / "corpus"
     write(folder / "gguf", SEEDS)
     write(folder / "jinja", {name: template.encode() for name, template in TEMPLATES.items()})
+    write(folder / "safetensors", SAFETENSORS)
 
 
 def write(folder, seeds):

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds a fuzz target with clang and runs it from its seed corpus:
-#   tests/fuzz/run.sh [SECONDS [NAME]]     (default: 60 gguf; the other NAME is jinja)
+#   tests/fuzz/run.sh [SECONDS [NAME]]     (default: 60 gguf; other NAMEs: jinja safetensors)
 # Exit code 0: nothing found. What it finds stays in build/tidy/fuzz/NAME/.
 set -eu
 seconds=${1:-60}

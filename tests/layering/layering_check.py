@@ -12,12 +12,13 @@ import tempfile
 
 # Room -> what its files may include beside their own room. A room is a folder; the longest one that
 # matches a path decides, so "common" names the files of common/ itself and not common/gguf.
-ALL_COMMON = ["common", "common/gguf", "common/config", "common/observe"]
+ALL_COMMON = ["common", "common/gguf", "common/huggingface", "common/config", "common/observe"]
 ALL_KERNELS = ["kernels", "kernels/reference", "kernels/cpu", "kernels/cuda",
                "kernels/comm"]
 ROOMS = {
     "common": [],
     "common/gguf": ["common"],
+    "common/huggingface": ["common"],
     "common/config": ["common"],
     "common/observe": ["common"],
     "proto": [],
@@ -27,9 +28,10 @@ ROOMS = {
     "kernels/cuda": ["common", "kernels"],
     "kernels/comm": ["common", "kernels"],
     "worker/engine": ["common", "worker/step_plan.h"],
-    "worker/model": ["common", "common/gguf", "worker/step_plan.h", "kernels", "kernels/comm"],
-    "worker/model/cuda": ["common", "common/gguf", "worker/step_plan.h", "kernels", "kernels/comm",
-                          "kernels/cuda", "worker/model"],
+    "worker/model": ["common", "common/gguf", "common/huggingface", "worker/step_plan.h", "kernels",
+                     "kernels/comm"],
+    "worker/model/cuda": ["common", "common/gguf", "common/huggingface", "worker/step_plan.h",
+                          "kernels", "kernels/comm", "kernels/cuda", "worker/model"],
     "worker/link": ["common", "common/observe", "proto", "worker/step_plan.h",
                     "worker/engine/inbox.h"],
     "worker/sim": ["common", "common/gguf", "worker/step_plan.h", "worker/ranks.h"],
@@ -37,7 +39,7 @@ ROOMS = {
     "worker": [*ALL_COMMON, *ALL_KERNELS, "worker/engine", "worker/model", "worker/model/cuda",
                "worker/link", "worker/sim"],
     "router/routing": ["common"],
-    "router/text": ["common", "common/gguf"],
+    "router/text": ["common", "common/gguf", "common/huggingface"],
     "router/link": ["common", "common/observe", "proto", "router/routing"],
     "router/http": ["common", "common/config", "common/observe", "router/routing", "router/text"],
     "router": [*ALL_COMMON, "router/routing", "router/text", "router/link", "router/http"],
