@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Tests that are gone are found: tests/EXPECTED lists, for each preset, every ctest entry and how
-many cases it passed. One that is missing, skipped or passed fewer cases is a failure. `NEED:N` at
-the end of a line: N of the cases need something of the machine, and are not expected where it is
-absent: a flag of /proc/cpuinfo, or `namespaces`, the right to make network namespaces.
+many cases it passed. One that is missing, skipped or passed fewer cases is a failure, and so is one
+that is not listed or passed more: what nobody listed could go unseen. `NEED:N` at the end of a
+line: N of the cases need something of the machine, and are not expected where it is absent: a flag
+of /proc/cpuinfo, or `namespaces`, the right to make network namespaces.
 
   expected.py check PRESET JUNIT_FILE   against tests/EXPECTED
   expected.py write PRESET JUNIT_FILE   after adding tests: takes over what ran
@@ -53,19 +54,21 @@ def read_run(junit):
 
 
 def check(preset, ran):
-    problems = []
-    for name, (cases, needs) in read_expected().get(preset, {}).items():
+    expected = read_expected().get(preset, {})
+    problems = [f"{preset}: {name} is not in tests/EXPECTED" for name in ran if name not in expected]
+    for name, (cases, needs) in expected.items():
         cases -= num_not_here(needs)
         if cases == 0:
             print(f"{preset}: {name} is not for this machine")
         elif name not in ran:
             problems.append(f"{preset}: {name} did not run")
-        elif ran[name] < cases:
+        elif ran[name] != cases:
             problems.append(f"{preset}: {name} passed {ran[name]} cases, not {cases}")
-    if preset not in read_expected():
-        problems.append(f"tests/EXPECTED has nothing for {preset}")
     for problem in problems:
-        print(f"{problem}; a test that is meant to go is taken out of tests/EXPECTED")
+        print(problem)
+    if problems:
+        print("`tests/expected.py write` lists what ran; a test that is meant to go is taken out of "
+              "tests/EXPECTED by hand")
     return 1 if problems else 0
 
 
