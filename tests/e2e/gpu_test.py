@@ -1,5 +1,6 @@
 """`device: cuda` from the cluster file to the reply: the real worker, whose kernels run on the
-emulation (tandem-worker-emulated), as one and as two processes, with a tiny model of each family.
+emulation (tandem-worker-emulated), as one and as two processes, with a tiny model of each family,
+and beside a group on the CPU that serves the same model.
 
 Environment: as cluster.py; TANDEM_MODEL is not used.
 """
@@ -20,7 +21,7 @@ from cluster import BIN, NAME, SLOW, Cluster, wait_until
 FAMILIES = ("llama3", "qwen2", "qwen3")
 PROMPT = "the other of a thing in an hour and all the while on"
 SHAPE = ("head_dim=64", "heads=4", "kv_heads=2", "hidden=128")
-CLUSTER = """model: {{name: %s, path: {model}}}
+CLUSTER = """models: [%s]
 groups: [%s]
 router: {{listen: "127.0.0.1:{port}"}}
 links: {{routers: ["tcp://127.0.0.1:{link}"], runtime_dir: {dir}/run}}
@@ -49,10 +50,18 @@ def model(family):
     return pathlib.Path(folder.name) / f"{family}.gguf"
 
 
-def gpu_cluster(family, settings=", max_seqs: 4", tp=1, watchdog="30s"):
-    group = (f"{{{{name: g0, device: cuda, tp: {tp}, kv_memory: 1MiB, max_step_tokens: 64, "
-             f"min_watchdog: {watchdog}{settings}}}}}")
-    return Cluster(text=CLUSTER % (NAME, group), bin_dir=bin_dir, model=model(family))
+def gpu_cluster(family, settings=", max_seqs: 4", tp=1, watchdog="30s", beside_cpu=False):
+    """`beside_cpu`: the model is also served by a group of its own on the CPU, as `on-cpu`."""
+    names = [NAME]
+    groups = [f"{{{{name: g0, model: {NAME}, device: cuda, tp: {tp}, kv_memory: 1MiB, "
+              f"max_step_tokens: 64, min_watchdog: {watchdog}{settings}}}}}"]
+    if beside_cpu:
+        names.append("on-cpu")
+        groups.append("{{name: c0, model: on-cpu, threads: 1, activation_dtype: f32, "
+                      "kv_cache_dtype: f32, kv_memory: 2MiB, max_step_tokens: 64}}")
+    models = [f"{{{{name: {name}, path: {{model}}}}}}" for name in names]
+    return Cluster(text=CLUSTER % (", ".join(models), ", ".join(groups)), bin_dir=bin_dir,
+                   model=model(family))
 
 
 def emulation(options):
@@ -97,19 +106,51 @@ def texts(cluster):
             complete(cluster, temperature=1, seed=5)["choices"][0]["text"]]
 
 
+def streamed(client, name, request):
+    """(text, usage) of a streamed reply."""
+    text, usage = "", None
+    for chunk in client.completions.create(model=name, stream=True,
+                                           stream_options={"include_usage": True}, **request):
+        text += "".join(choice.text for choice in chunk.choices)
+        usage = chunk.usage or usage
+    return text, usage
+
+
 class Gpu(unittest.TestCase):
+    def beside_cpu(self, cluster, requests):
+        """Replies of the GPU, all at once, after those of the CPU were found to be the same."""
+        client = cluster.client()
+        with concurrent.futures.ThreadPoolExecutor(2 * len(requests)) as pool:
+            gpu, cpu = ([pool.submit(streamed, client, name, request) for request in requests]
+                        for name in (NAME, "on-cpu"))
+            for request, ours, other in zip(requests, gpu, cpu):
+                (text, usage), (expected, cpu_usage) = ours.result(), other.result()
+                self.assertEqual(text, expected, request)
+                self.assertEqual(usage.completion_tokens, cpu_usage.completion_tokens)
+                self.assertEqual(usage.prompt_tokens, cpu_usage.prompt_tokens)
+            return [run.result() for run in gpu]
+
     def test_families_by_one_and_two_ranks(self):
+        greedy = {"prompt": PROMPT, "max_tokens": 12, "temperature": 0}
+        seeded = {"prompt": PROMPT, "max_tokens": 12, "temperature": 1, "seed": 5}
+        long = {"prompt": PROMPT * 4, "max_tokens": 6}  # several chunks
+        settings = ", max_seqs: 4, activation_dtype: f16"
         for family in FAMILIES:
             for tp in (1, 2):
-                with self.subTest(family=family, tp=tp), gpu_cluster(family, tp=tp) as cluster:
-                    alone = texts(cluster)
-                    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-                        runs = [pool.submit(complete, cluster, temperature=0),
-                                pool.submit(complete, cluster, temperature=1, seed=5),
-                                pool.submit(complete, cluster, "in a word", temperature=1, seed=6)]
-                        together = [r.result()["choices"][0]["text"] for r in runs]
-                    self.assertEqual(together[:2], alone)
-                    self.assertIn("group g0 is complete", cluster.log())
+                with self.subTest(family=family, tp=tp), \
+                        gpu_cluster(family, settings, tp, beside_cpu=True) as cluster:
+                    wait_until(lambda: cluster.metric("tandem_router_group_up") == 2, 60, "both")
+                    first = self.beside_cpu(
+                        cluster, [greedy, seeded, {**long, "temperature": 0},
+                                  {"prompt": "in a word", "max_tokens": 12, "seed": 16}])
+                    self.assertGreater(first[2][1].prompt_tokens, 2 * 64)
+                    second = self.beside_cpu(
+                        cluster, [{**long, "prompt": long["prompt"] + ending, "seed": i}
+                                  for i, ending in enumerate(("", " in", " the other"))])
+                    for _, usage in second:
+                        self.assertGreater(usage.prompt_tokens_details.cached_tokens, 64)
+                    alone = [streamed(cluster.client(), NAME, r)[0] for r in (greedy, seeded)]
+                    self.assertEqual(alone, [text for text, _ in first[:2]])
 
     def test_graphs_change_no_bit(self):
         replies = []
