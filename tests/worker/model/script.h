@@ -27,6 +27,7 @@ struct TestSequence {
   int chunk = 1 << 20;               // most prompt tokens a step
   std::vector<int32_t> blocks = {};  // of all its tokens; filled by MakeScript if empty
   int num_cached = 0;                // leading tokens that `blocks` hold already
+  int slot = -1;                     // -1: its number; else nobody else's at that time
 };
 
 // One step of one sequence.
@@ -66,7 +67,7 @@ struct TestPlan {
   }
 };
 
-// The rows of one sequence, in order; slot == its index.
+// The rows of one sequence, in order.
 inline std::vector<TestRow> RowsOf(const TestSequence& s, int index) {
   std::vector<TestRow> rows;
   const int prompt = static_cast<int>(s.prompt.size());
@@ -75,7 +76,7 @@ inline std::vector<TestRow> RowsOf(const TestSequence& s, int index) {
   const auto add = [&](std::vector<TokenId> tokens, bool samples) {
     TestRow r;
     r.sequence = index;
-    r.row.slot = index;
+    r.row.slot = s.slot >= 0 ? s.slot : index;
     if (rows.empty()) r.row.flags |= kRowStart;
     if (samples) r.row.flags |= kRowSample;
     r.row.start = rows.empty() ? s.num_cached : 0;

@@ -9,6 +9,7 @@
 
 #include "kernels/comm/local_communicator.h"
 #include "kernels/rng.h"
+#include "tests/worker/model/cuda/compare_rows.h"
 #include "tests/worker/model/cuda/gpu_options.h"
 #include "tests/worker/model/plain_llama.h"
 #include "tests/worker/model/tiny_sequences.h"
@@ -21,16 +22,6 @@ using tandem::testing::TinyModelOptions;
 using ::testing::HasSubstr;
 
 constexpr int kBlocks = 96;
-// Of a logprob, with activations in bf16 (8 bits) or f16 (11 bits), over models of two layers.
-constexpr double kBf16Distance = 0.12;
-constexpr double kF16Distance = 0.02;
-
-ShardOptions CpuOptions(const ModelFile& file) {
-  ShardOptions options = GpuOptions(file);
-  options.activation_dtype = options.kv_cache_dtype = "f32";
-  options.gpu = nullptr;
-  return options;
-}
 
 TinyModelOptions GpuFamily(const std::string& name, gguf::TensorType type) {
   TinyModelOptions options = TinyFamily(name);
@@ -58,26 +49,6 @@ std::vector<TestSequence> Forced(float temperature = 0) {
   return all;
 }
 
-// The most that a logprob differs; the likeliest token is the same unless two are nearly as likely.
-double Distance(const ScriptResults& got, const ScriptResults& expected, double tolerance) {
-  double most = 0;
-  EXPECT_EQ(got.size(), expected.size());
-  for (size_t s = 0; s < expected.size(); ++s) {
-    EXPECT_EQ(got[s].size(), expected[s].size());
-    for (size_t i = 0; i < expected[s].size(); ++i) {
-      const RowResult &a = got[s][i], &b = expected[s][i];
-      EXPECT_EQ(a.token, b.token);
-      EXPECT_EQ(a.num_top, 20);
-      most = std::max(most, std::abs(double{a.logprob} - b.logprob));
-      most = std::max(most, std::abs(double{a.top_logprobs[0]} - b.top_logprobs[0]));
-      if (b.top_logprobs[0] - b.top_logprobs[1] > 2 * tolerance) {
-        EXPECT_EQ(a.top_ids[0], b.top_ids[0]) << "sequence " << s << " token " << i;
-      }
-    }
-  }
-  return most;
-}
-
 struct Case {
   const char* family;
   gguf::TensorType type;
@@ -90,10 +61,10 @@ TEST_P(BesideCpu, LogprobsAreWithinTheRoundingOfActivations) {
   const auto script = MakeScript(Forced());
   const ScriptResults cpu = RunScript(CpuOptions(model), 1, script, kBlocks);
   ShardOptions gpu = GpuOptions(model);
-  const double bf16 = Distance(RunScript(gpu, 1, script, kBlocks), cpu, kBf16Distance);
+  const double bf16 = Distance(RunScript(gpu, 1, script, kBlocks), cpu);
   EXPECT_LT(bf16, kBf16Distance);
   gpu.activation_dtype = "f16";
-  const double f16 = Distance(RunScript(gpu, 1, script, kBlocks), cpu, kF16Distance);
+  const double f16 = Distance(RunScript(gpu, 1, script, kBlocks), cpu);
   EXPECT_LT(f16, kF16Distance);
   std::printf("largest difference of a logprob: bf16 %.4f, f16 %.4f\n", bf16, f16);
 }

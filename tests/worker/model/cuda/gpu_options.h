@@ -1,4 +1,4 @@
-// A small shard on the emulation's GPUs.
+// A small shard on the emulation's GPUs, and what it is compared with.
 #pragma once
 
 #include "tests/worker/model/tiny_sequences.h"
@@ -16,6 +16,14 @@ inline ShardOptions GpuOptions(const ModelFile& file, bool graphs = true) {
   options.max_step_tokens = 128;
   options.gpu = &Backend();
   options.cuda_graphs = graphs;
+  return options;
+}
+
+// In float32, on the CPU.
+inline ShardOptions CpuOptions(const ModelFile& file) {
+  ShardOptions options = GpuOptions(file);
+  options.activation_dtype = options.kv_cache_dtype = "f32";
+  options.gpu = nullptr;
   return options;
 }
 
