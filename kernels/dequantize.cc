@@ -36,6 +36,7 @@ void DequantizeBlock(WeightType type, const uint8_t* block, float* out) {
       return;
     case WeightType::kF32:
     case WeightType::kF16:
+    case WeightType::kBf16:
       break;
   }
 }
@@ -71,6 +72,10 @@ void DequantizeRow(const MatrixSlice& slice, int64_t row, std::span<float> out) 
   }
   if (slice.type == WeightType::kF16) {
     for (size_t i = 0; i < out.size(); ++i) out[i] = HalfToFloat(LoadU16(source + 2 * i));
+    return;
+  }
+  if (slice.type == WeightType::kBf16) {
+    for (size_t i = 0; i < out.size(); ++i) out[i] = Bf16ToFloat(LoadU16(source + 2 * i));
     return;
   }
   for (size_t i = 0; i < out.size(); i += 32) {

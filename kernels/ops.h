@@ -74,6 +74,17 @@ struct HeadNorms {
   float eps = 0;
 };
 
+// What the gate goes through: a / (1 + exp(-a)), or
+// a / 2 (1 + tanh(sqrt(2 / pi) (a + 0.044715 a^3))).
+enum class Activation : uint8_t { kSilu, kGeluTanh };
+
+// How a layer looks at what came before.
+struct AttentionSpec {
+  float scale = 1;    // of the scores
+  int window = 0;     // position p sees (p - window, p]; 0: all of [0, p]
+  float softcap = 0;  // scores become softcap * tanh(score / softcap); 0: they stay
+};
+
 enum class KvType : uint8_t { kF32, kBf16 };
 
 struct KvCacheSpec {
@@ -117,7 +128,7 @@ class Ops {
   // multiple of 32). Several slices make a fused weight (q, k, v).
   virtual std::unique_ptr<Weight> Pack(std::span<const MatrixSlice> slices) = 0;
 
-  // The weight of GateUpSilu: rows() == 2 F. REQUIRES: equal shapes and types, F % 16 == 0.
+  // The weight of GateUp: rows() == 2 F. REQUIRES: equal shapes and types, F % 16 == 0.
   virtual std::unique_ptr<Weight> PackGateUp(const MatrixSlice& gate, const MatrixSlice& up) = 0;
 
   virtual std::unique_ptr<RopeTable> MakeRopeTable(const RopeSpec& spec) = 0;
@@ -129,10 +140,12 @@ class Ops {
 
   // ---- In a step.
 
-  // out[t] = row tokens[t] of the table, as the file has it (unpacked: a lookup touches T rows).
-  virtual void Embed(TensorView out,                        // [T, H]
-                     const MatrixSlice& table,              // [V, H]
-                     std::span<const int32_t> tokens) = 0;  // [T]
+  // out[t] = scale * row tokens[t] of the table, as the file has it (unpacked: a lookup touches T
+  // rows).
+  virtual void Embed(TensorView out,                   // [T, H]
+                     const MatrixSlice& table,         // [V, H]
+                     std::span<const int32_t> tokens,  // [T]
+                     float scale) = 0;
 
   // out = x / sqrt(mean(x^2) + eps) * weight. `out` may be `x`.
   virtual void RmsNorm(TensorView out,                                 // [T, H]
@@ -152,10 +165,10 @@ class Ops {
                       const Weight& weight,
                       std::span<const float> bias) = 0;  // [N]; empty: none
 
-  // out = silu(x · Gᵀ) * (x · Uᵀ), silu(a) = a / (1 + exp(-a)).
-  virtual void GateUpSilu(TensorView out,  // [T, F]
-                          TensorView x,    // [T, K]
-                          const Weight& gate_up) = 0;
+  // out = activation(x · Gᵀ) * (x · Uᵀ).
+  virtual void GateUp(TensorView out,  // [T, F]
+                      TensorView x,    // [T, K]
+                      const Weight& gate_up, Activation activation) = 0;
 
   // Norms each head of q and k if `norms` says so, rotates q in place and k on its way into the
   // cache, and stores k and v at their tokens' positions.
@@ -165,14 +178,16 @@ class Ops {
                               const HeadNorms& norms, const RopeTable& rope, KvCache& kv, int layer,
                               const StepBatch& batch) = 0;
 
-  // Causal attention of mixed decodes and chunks: the token at position p sees (p - window, p], all
-  // of [0, p] with window 0. Query heads
+  // Causal attention of mixed decodes and chunks. Query heads
   // [g * Nq / Nkv, (g + 1) * Nq / Nkv) share KV head g. Softmax in splits of fixed length counted
   // from position 0, merged in ascending order. Slots that hold no token are never used.
   virtual void PagedAttention(TensorView out,  // [T, Nq * D]
                               TensorView q,    // [T, Nq * D]
-                              const KvCache& kv, int layer, const StepBatch& batch, float scale,
-                              int window) = 0;
+                              const KvCache& kv, int layer, const StepBatch& batch,
+                              const AttentionSpec& spec) = 0;
+
+  // x = cap * tanh(x / cap).
+  virtual void SoftCap(TensorView x, float cap) = 0;
 
   // Draws one token for each row of logits; see sampling.h. Logits are left as they are.
   virtual void Sample(TensorView logits,                        // [S, V]

@@ -71,7 +71,7 @@ void CheckKvSpec(const KvCacheSpec& spec) {
 }
 
 void CheckRopeSpec(const RopeSpec& spec) {
-  TANDEM_CHECK(spec.dims > 0 && spec.dims % 2 == 0) << spec.dims;
+  TANDEM_CHECK(spec.dims >= 0 && spec.dims % 2 == 0) << spec.dims;
   TANDEM_CHECK(spec.max_positions > 0) << spec.max_positions;
   TANDEM_CHECK(spec.freq_factors.empty() ||
                static_cast<int>(spec.freq_factors.size()) == spec.dims / 2)
@@ -104,8 +104,8 @@ void CheckMatMul(const OpsOptions& options, TensorView out, TensorView x, const 
       << bias.size() << " " << weight.rows();
 }
 
-void CheckGateUpSilu(const OpsOptions& options, TensorView out, TensorView x,
-                     const Weight& weight) {
+void CheckGateUpProduct(const OpsOptions& options, TensorView out, TensorView x,
+                        const Weight& weight) {
   CheckProduct(options, x, weight);
   TANDEM_CHECK(out.rows == x.rows && out.cols * 2 == weight.rows())
       << out.rows << "x" << out.cols << " from " << x.rows << " rows, 2 F " << weight.rows();
@@ -126,9 +126,10 @@ void CheckRopeAndStoreKv(TensorView q, TensorView k, TensorView v, const HeadNor
 }
 
 void CheckAttention(TensorView out, TensorView q, const KvCacheSpec& spec, int layer,
-                    const StepBatch& batch, int window) {
+                    const StepBatch& batch, const AttentionSpec& attention) {
   TANDEM_CHECK(layer >= 0 && layer < spec.num_layers) << layer;
-  TANDEM_CHECK(window >= 0) << window;
+  TANDEM_CHECK(attention.window >= 0 && attention.softcap >= 0)
+      << attention.window << " " << attention.softcap;
   const int64_t kv_cols = int64_t{spec.num_kv_heads} * spec.head_dim;
   TANDEM_CHECK(q.rows == batch.num_tokens && q.cols % kv_cols == 0) << q.rows << "x" << q.cols;
   TANDEM_CHECK(out.rows == q.rows && out.cols == q.cols) << out.rows << "x" << out.cols;

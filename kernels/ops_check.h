@@ -14,11 +14,12 @@ void CheckEmbed(TensorView out, const MatrixSlice& table, std::span<const int32_
 void CheckNorm(TensorView out, TensorView x, std::span<const float> weight);
 void CheckMatMul(const OpsOptions& options, TensorView out, TensorView x, const Weight& weight,
                  std::span<const float> bias);
-void CheckGateUpSilu(const OpsOptions& options, TensorView out, TensorView x, const Weight& weight);
+void CheckGateUpProduct(const OpsOptions& options, TensorView out, TensorView x,
+                        const Weight& weight);
 void CheckRopeAndStoreKv(TensorView q, TensorView k, TensorView v, const HeadNorms& norms,
                          const KvCacheSpec& spec, int layer, const StepBatch& batch);
 void CheckAttention(TensorView out, TensorView q, const KvCacheSpec& spec, int layer,
-                    const StepBatch& batch, int window);
+                    const StepBatch& batch, const AttentionSpec& attention);
 void CheckSample(const OpsOptions& options, TensorView logits,
                  std::span<const SamplingParams> params, std::span<const TokenHistory> histories,
                  std::span<SampledToken> out);

@@ -12,17 +12,16 @@ namespace tandem::kernels {
 //   kQ4_1  f16 d, f16 m, 16 bytes of nibbles:  w = d * q + m
 //   kQ8_0  f16 d, 32 int8:                     w = d * q
 // Nibbles: the low half of byte i is element i, the high half element 16 + i.
-enum class WeightType : uint8_t { kF32, kF16, kQ4_0, kQ4_1, kQ8_0 };
+enum class WeightType : uint8_t { kF32, kF16, kBf16, kQ4_0, kQ4_1, kQ8_0 };
 
 // Elements a block and bytes a block; 1 element for the float types.
-constexpr int BlockElements(WeightType type) {
-  return type == WeightType::kF32 || type == WeightType::kF16 ? 1 : 32;
-}
+constexpr int BlockElements(WeightType type) { return type <= WeightType::kBf16 ? 1 : 32; }
 constexpr int BlockBytes(WeightType type) {
   switch (type) {
     case WeightType::kF32:
       return 4;
     case WeightType::kF16:
+    case WeightType::kBf16:
       return 2;
     case WeightType::kQ4_0:
       return 18;

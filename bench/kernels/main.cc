@@ -93,7 +93,7 @@ void RunCase(Ops& ops, const MatMulCase& c, const Weight& weight, std::vector<fl
              std::vector<float>& out, int64_t rows) {
   const TensorView in(x.data(), rows, c.k);
   if (c.gate_up) {
-    ops.GateUpSilu({out.data(), rows, c.n / 2}, in, weight);
+    ops.GateUp({out.data(), rows, c.n / 2}, in, weight, Activation::kSilu);
   } else {
     ops.MatMul({out.data(), rows, c.n}, in, weight, {});
   }
@@ -175,7 +175,7 @@ void AttentionBench(benchmark::State& state, KvType type) {
   const StepBatch batch{rows, sequences, query_start.data(), lengths.data(), table.data(), blocks};
   for (auto _ : state) {
     ops->PagedAttention({out.data(), rows, kHidden}, {q.data(), rows, kHidden}, *kv, 0, batch,
-                        0.125f, 0);
+                        {.scale = 0.125f});
   }
   const double pairs = static_cast<double>(sequences) * queries * (context - 0.5 * queries);
   state.counters["of_peak"] =

@@ -39,7 +39,7 @@ StatusOr<Cluster> Read(const std::string& yaml, const std::string& path, const O
   Status model = OkStatus();
   if (!overrides.model_path.empty()) {
     model_path = std::filesystem::absolute(overrides.model_path).lexically_normal();
-    if (check_files) model = CheckFile(model_path);
+    if (check_files) model = CheckModel(model_path);
     if (!model.ok()) model = InvalidArgument("--model {}", Message(model));
   }
   Reader reader(&cluster, check_files, model_path);

@@ -63,6 +63,12 @@ Status CheckFile(const std::string& path) {
   return OkStatus();
 }
 
+Status CheckModel(const std::string& path) {
+  struct stat info = {};
+  if (stat(path.c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) return CheckFile(path);
+  return CheckFile(path + "/config.json");
+}
+
 Reader::Reader(Cluster* cluster, bool check_files, const std::string& model_given)
     : cluster_(cluster), check_files_(check_files), model_given_(model_given) {}
 
@@ -317,7 +323,8 @@ Status Reader::SetFile(const Key& key, const std::string& text, std::string* fie
   }
   if (key.type == KeyType::kNewFile) return OkStatus();
   const bool replaced = key.section == "models" && !model_given_.empty();
-  return check_files_ && !replaced ? CheckFile(*field) : OkStatus();
+  if (!check_files_ || replaced) return OkStatus();
+  return key.section == "models" ? CheckModel(*field) : CheckFile(*field);
 }
 
 void Reader::SetEndpoints(const YamlNode& node, const std::string& path,

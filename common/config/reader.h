@@ -82,4 +82,7 @@ std::string ResolvePath(const std::string& file, const std::string& path);
 // OK when `path` is a file that can be read; otherwise what is wrong with it.
 Status CheckFile(const std::string& path);
 
+// The same of a model: a file, or a folder with a config.json.
+Status CheckModel(const std::string& path);
+
 }  // namespace tandem::config

@@ -30,11 +30,13 @@ enum class TensorType : uint32_t {  // ggml's numbers
   kQ4_0 = 2,
   kQ4_1 = 3,
   kQ8_0 = 8,
+  kBf16 = 30,
   // Types that exist but are not supported are kept by number, so that errors can name them.
 };
 
 const char* TypeName(TensorType type);  // "Q4_1"; "Q4_K" too; "unknown" for numbers never heard of
 bool IsSupported(TensorType type);
+std::string SupportedTypes();        // "F32, F16, ...": for errors
 int BlockElements(TensorType type);  // REQUIRES: IsSupported
 int BlockBytes(TensorType type);     // REQUIRES: IsSupported
 

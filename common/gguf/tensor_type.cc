@@ -22,7 +22,7 @@ constexpr std::array<TypeInfo, 40> kTypes = {{
     {"IQ2_XXS", 0, 0},    {"IQ2_XS", 0, 0},     {"IQ3_XXS", 0, 0},    {"IQ1_S", 0, 0},
     {"IQ4_NL", 0, 0},     {"IQ3_S", 0, 0},      {"IQ2_S", 0, 0},      {"IQ4_XS", 0, 0},
     {"I8", 0, 0},         {"I16", 0, 0},        {"I32", 0, 0},        {"I64", 0, 0},
-    {"F64", 0, 0},        {"IQ1_M", 0, 0},      {"BF16", 0, 0},       {"Q4_0_4_4", 0, 0},
+    {"F64", 0, 0},        {"IQ1_M", 0, 0},      {"BF16", 1, 2},       {"Q4_0_4_4", 0, 0},
     {"Q4_0_4_8", 0, 0},   {"Q4_0_8_8", 0, 0},   {"TQ1_0", 0, 0},      {"TQ2_0", 0, 0},
     {"IQ4_NL_4_4", 0, 0}, {"IQ4_NL_4_8", 0, 0}, {"IQ4_NL_8_8", 0, 0}, {"MXFP4", 0, 0},
 }};
@@ -38,6 +38,14 @@ const TypeInfo& Info(TensorType type) {
 const char* TypeName(TensorType type) { return Info(type).name; }
 
 bool IsSupported(TensorType type) { return Info(type).block_elements > 0; }
+
+std::string SupportedTypes() {
+  std::string names;
+  for (const TypeInfo& info : kTypes) {
+    if (info.block_elements > 0) names += (names.empty() ? "" : ", ") + std::string(info.name);
+  }
+  return names;
+}
 
 int BlockElements(TensorType type) {
   TANDEM_CHECK(IsSupported(type)) << TypeName(type);

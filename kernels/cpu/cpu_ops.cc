@@ -37,13 +37,20 @@ Range Part(int64_t count, int index, int parts) {
   return {count * index / parts, count * (index + 1) / parts};
 }
 
+bool IsFloat(PanelFormat format) {
+  return format == PanelFormat::kF16 || format == PanelFormat::kBf16 || format == PanelFormat::kF32;
+}
+
+// What happens to a product.
+enum class Epilogue : uint8_t { kStore, kSilu, kGelu };
+
 struct CpuRopeTable : RopeTable {
   explicit CpuRopeTable(const RopeSpec& spec)
       : dims(spec.dims),
         max_positions(spec.max_positions),
         pairs(spec.pairs),
         cos_sin(RopeCosSin(spec)) {
-    if (pairs == RopePairs::kAdjacent) return;
+    if (pairs == RopePairs::kAdjacent || dims == 0) return;
     // As rotate_halves wants a row: cosines, then sines.
     std::vector<float> row(dims);
     for (size_t begin = 0; begin < cos_sin.size(); begin += dims) {
@@ -109,11 +116,14 @@ class CpuOps : public Ops {
     return cache;
   }
 
-  void Embed(TensorView out, const MatrixSlice& table, std::span<const int32_t> tokens) override {
+  void Embed(TensorView out, const MatrixSlice& table, std::span<const int32_t> tokens,
+             float scale) override {
     CheckEmbed(out, table, tokens);
     for (int64_t t = 0; t < out.rows; ++t) {
       DequantizeRow(table, table.row_begin + tokens[t],
                     {out.row(t), static_cast<size_t>(out.cols)});
+      if (scale == 1) continue;
+      for (int64_t i = 0; i < out.cols; ++i) out.row(t)[i] *= scale;
     }
   }
 
@@ -136,12 +146,13 @@ class CpuOps : public Ops {
   void MatMul(TensorView out, TensorView x, const Weight& weight,
               std::span<const float> bias) override {
     CheckMatMul(options_, out, x, weight, bias);
-    Multiply(out, x, static_cast<const PackedWeight&>(weight), bias, false);
+    Multiply(out, x, static_cast<const PackedWeight&>(weight), bias, Epilogue::kStore);
   }
 
-  void GateUpSilu(TensorView out, TensorView x, const Weight& gate_up) override {
-    CheckGateUpSilu(options_, out, x, gate_up);
-    Multiply(out, x, static_cast<const PackedWeight&>(gate_up), {}, true);
+  void GateUp(TensorView out, TensorView x, const Weight& gate_up, Activation activation) override {
+    CheckGateUpProduct(options_, out, x, gate_up);
+    Multiply(out, x, static_cast<const PackedWeight&>(gate_up), {},
+             activation == Activation::kSilu ? Epilogue::kSilu : Epilogue::kGelu);
   }
 
   void RopeAndStoreKv(TensorView q, TensorView k, TensorView v, const HeadNorms& norms,
@@ -160,7 +171,7 @@ class CpuOps : public Ops {
         for (int t = begin; t < end; ++t) {
           const int position = PositionOfRow(batch, s, t);
           TANDEM_CHECK(position < table.max_positions) << position << " " << table.max_positions;
-          const float* cos_sin = &table.cos_sin[int64_t{position} * table.dims];
+          const float* cos_sin = table.cos_sin.data() + int64_t{position} * table.dims;
           for (int64_t c = 0; c < q.cols; c += head_dim) {
             TurnHead(q.row(t) + c, norms.q, norms.eps, table.pairs, cos_sin, table.dims);
           }
@@ -178,10 +189,14 @@ class CpuOps : public Ops {
   }
 
   void PagedAttention(TensorView out, TensorView q, const KvCache& kv, int layer,
-                      const StepBatch& batch, float scale, int window) override {
-    CheckAttention(out, q, kv.spec(), layer, batch, window);
+                      const StepBatch& batch, const AttentionSpec& spec) override {
+    CheckAttention(out, q, kv.spec(), layer, batch, spec);
     const auto& cache = static_cast<const PagedKvCache&>(kv);
-    pool_.Run([&](int thread) { AttendPart(out, q, cache, layer, batch, scale, window, thread); });
+    pool_.Run([&](int thread) { AttendPart(out, q, cache, layer, batch, spec, thread); });
+  }
+
+  void SoftCap(TensorView x, float cap) override {
+    ForRows(x.rows, [&](int64_t t) { kernels_.soft_cap(x.row(t), x.cols, cap); });
   }
 
   void Sample(TensorView logits, std::span<const SamplingParams> params,
@@ -211,11 +226,11 @@ class CpuOps : public Ops {
   }
 
   void Multiply(TensorView out, TensorView x, const PackedWeight& weight,
-                std::span<const float> bias, bool gate_up) {
+                std::span<const float> bias, Epilogue epilogue) {
+    const bool gate_up = epilogue != Epilogue::kStore;
     TANDEM_CHECK(weight.gate_up() == gate_up) << "a weight of the other kind";
     const auto is_int8 = [&](const PackedWeight::Segment& s) {
-      return options_.activations == ActivationType::kInt8 && s.format != PanelFormat::kF16 &&
-             s.format != PanelFormat::kF32;
+      return options_.activations == ActivationType::kInt8 && !IsFloat(s.format);
     };
     for (const PackedWeight::Segment& s : weight.segments()) {
       if (!is_int8(s)) continue;
@@ -233,6 +248,7 @@ class CpuOps : public Ops {
         MatMulJob job;
         job.format = s.format;
         job.gate_up = gate_up;
+        job.gelu = epilogue == Epilogue::kGelu;
         job.panels = s.panels.data();
         job.panel_bytes = s.panel_bytes;
         job.panel_begin = panels.begin * step;
@@ -262,7 +278,7 @@ class CpuOps : public Ops {
 
   // Chunks of tokens of one sequence and KV head, dealt out to threads in turn.
   void AttendPart(TensorView out, TensorView q, const PagedKvCache& cache, int layer,
-                  const StepBatch& batch, float scale, int window, int thread) {
+                  const StepBatch& batch, const AttentionSpec& attention, int thread) {
     const KvCacheSpec& spec = cache.spec();
     AttentionJob job;
     job.head_dim = spec.head_dim;
@@ -274,8 +290,9 @@ class CpuOps : public Ops {
     job.bf16 = cache.bf16();
     job.block_stride = cache.block_bytes();
     job.block_size = spec.block_size;
-    job.scale = scale;
-    job.window = window;
+    job.scale = attention.scale;
+    job.window = attention.window;
+    job.softcap = attention.softcap;
     job.scratch = ScratchOf(attention_scratch_, AttentionScratchBytes(), thread);
     int turn = 0;
     for (int s = 0; s < batch.num_seqs; ++s) {

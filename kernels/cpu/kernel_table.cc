@@ -11,6 +11,7 @@ namespace tandem::kernels::cpu {
   extern const decltype(KernelTable::rotate_adjacent) kRotateAdjacent; \
   extern const decltype(KernelTable::rotate_halves) kRotateHalves;     \
   extern const decltype(KernelTable::attention) kAttention;            \
+  extern const decltype(KernelTable::soft_cap) kSoftCap;               \
   }
 
 TANDEM_DECLARE_KERNELS(avx2)
@@ -18,12 +19,12 @@ TANDEM_DECLARE_KERNELS(avx512)
 
 KernelTable Avx2Kernels() {
   return {avx2::kQuantize,       avx2::kMatMulInt8,   avx2::kMatMulF32, avx2::kRmsNorm,
-          avx2::kRotateAdjacent, avx2::kRotateHalves, avx2::kAttention};
+          avx2::kRotateAdjacent, avx2::kRotateHalves, avx2::kAttention, avx2::kSoftCap};
 }
 
 KernelTable Avx512Kernels() {
   return {avx512::kQuantize,       avx512::kMatMulInt8,   avx512::kMatMulF32, avx512::kRmsNorm,
-          avx512::kRotateAdjacent, avx512::kRotateHalves, avx512::kAttention};
+          avx512::kRotateAdjacent, avx512::kRotateHalves, avx512::kAttention, avx512::kSoftCap};
 }
 
 }  // namespace tandem::kernels::cpu

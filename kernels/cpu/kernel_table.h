@@ -23,13 +23,14 @@ static_assert(sizeof(QuantizedBlock) == 48);
 // of 32-column blocks, [d of block 0][d of block 1] ([m 0][m 1]) [q 0][q 1], d and m 16 halfs each.
 // A step of 4 columns is 64 bytes, 4 for each row. Nibbles: byte 4 * row + i of step j holds column
 // 4 j + i (low) and 16 + 4 j + i (high). Q8: w + 128. Floats: [cols][16].
-enum class PanelFormat : uint8_t { kQ4_0, kQ4_1, kQ8_0, kF16, kF32 };
+enum class PanelFormat : uint8_t { kQ4_0, kQ4_1, kQ8_0, kF16, kBf16, kF32 };
 
 // out[rows][...] = x · panelsᵀ for panels [panel_begin, panel_end). With gate_up, panels 2 i and
 // 2 i + 1 are gate and up of output panel i, panel bounds are even, and silu(gate) * up is stored.
 struct MatMulJob {
   PanelFormat format;
   bool gate_up;
+  bool gelu;              // with gate_up: gelu(gate) * up instead
   const uint8_t* panels;  // 64-byte aligned
   int64_t panel_bytes;
   int64_t panel_begin, panel_end;
@@ -61,6 +62,7 @@ struct AttentionJob {
   const int32_t* blocks;
   int block_size;
   float scale;
+  float softcap;   // scores become softcap * tanh(score / softcap); 0: they stay
   float* scratch;  // TANDEM_ATTENTION_SCRATCH_FLOATS(group, head_dim)
 };
 
@@ -86,6 +88,8 @@ struct KernelTable {
   // head[i], head[i + dims / 2] turned by cosine cos_sin[i], sine cos_sin[i + dims / 2].
   void (*rotate_halves)(float* head, const float* cos_sin, int dims);
   void (*attention)(const AttentionJob& job);
+  // x = cap * tanh(x / cap)
+  void (*soft_cap)(float* x, int64_t count, float cap);
 };
 
 KernelTable Avx2Kernels();

@@ -20,6 +20,8 @@ PanelFormat FormatOf(WeightType type) {
       return PanelFormat::kQ8_0;
     case WeightType::kF16:
       return PanelFormat::kF16;
+    case WeightType::kBf16:
+      return PanelFormat::kBf16;
     case WeightType::kF32:
       return PanelFormat::kF32;
   }
@@ -40,7 +42,8 @@ BlockLayout LayoutOf(PanelFormat format) {
 
 int64_t PanelBytes(PanelFormat format, int64_t cols) {
   if (format == PanelFormat::kF32) return cols * kPanelRows * 4;
-  if (format == PanelFormat::kF16) return (cols * kPanelRows * 2 + 63) / 64 * 64;
+  if (format == PanelFormat::kF16 || format == PanelFormat::kBf16)
+    return (cols * kPanelRows * 2 + 63) / 64 * 64;
   return (cols + 63) / 64 * LayoutOf(format).pair_bytes();
 }
 

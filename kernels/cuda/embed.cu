@@ -29,6 +29,8 @@ __device__ void Dequantize8(float (&x)[8], const unsigned char* row, int col) {
     Load8(x, reinterpret_cast<const float*>(row) + col);
   } else if constexpr (kType == WeightType::kF16) {
     Load8(x, reinterpret_cast<const F16*>(row) + col);
+  } else if constexpr (kType == WeightType::kBf16) {
+    Load8(x, reinterpret_cast<const Bf16*>(row) + col);
   } else {
     const unsigned char* const block = row + int64_t{col / 32} * BlockBytes(kType);
     const int within = col % 32;
@@ -109,6 +111,8 @@ void Embed(float* x, const EmbeddingTable& table, const Batch& batch, cudaStream
       return LaunchEmbed<WeightType::kF32>(x, table, batch, stream);
     case WeightType::kF16:
       return LaunchEmbed<WeightType::kF16>(x, table, batch, stream);
+    case WeightType::kBf16:
+      return LaunchEmbed<WeightType::kBf16>(x, table, batch, stream);
     case WeightType::kQ4_0:
       return LaunchEmbed<WeightType::kQ4_0>(x, table, batch, stream);
     case WeightType::kQ4_1:

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numbers>
 #include <vector>
 
 #include "common/check.h"
@@ -96,6 +97,13 @@ double Dot(const float* a, const float* b, int64_t n) {
   return sum;
 }
 
+double Capped(double x, double cap) { return cap * std::tanh(x / cap); }
+
+double Activate(double a, Activation activation) {
+  if (activation == Activation::kSilu) return a / (1 + std::exp(-a));
+  return a / 2 * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (a + 0.044715 * a * a * a)));
+}
+
 class ReferenceOps : public Ops {
  public:
   explicit ReferenceOps(const OpsOptions& options) : options_(options) {}
@@ -123,11 +131,13 @@ class ReferenceOps : public Ops {
     return std::make_unique<ReferenceKvCache>(spec);
   }
 
-  void Embed(TensorView out, const MatrixSlice& table, std::span<const int32_t> tokens) override {
+  void Embed(TensorView out, const MatrixSlice& table, std::span<const int32_t> tokens,
+             float scale) override {
     CheckEmbed(out, table, tokens);
     for (size_t t = 0; t < tokens.size(); ++t) {
       DequantizeRow(table, table.row_begin + tokens[t],
                     {out.row(static_cast<int64_t>(t)), static_cast<size_t>(out.cols)});
+      for (int64_t i = 0; i < out.cols; ++i) out.row(static_cast<int64_t>(t))[i] *= scale;
     }
   }
 
@@ -166,15 +176,14 @@ class ReferenceOps : public Ops {
     }
   }
 
-  void GateUpSilu(TensorView out, TensorView x, const Weight& gate_up) override {
-    CheckGateUpSilu(options_, out, x, gate_up);
+  void GateUp(TensorView out, TensorView x, const Weight& gate_up, Activation activation) override {
+    CheckGateUpProduct(options_, out, x, gate_up);
     std::vector<float> both(x.rows * gate_up.rows());
     MatMul({both.data(), x.rows, gate_up.rows()}, x, gate_up, {});
     for (int64_t t = 0; t < x.rows; ++t) {
       const float* row = &both[t * gate_up.rows()];
       for (int64_t i = 0; i < out.cols; ++i) {
-        const double gate = row[i];
-        out.row(t)[i] = static_cast<float>(gate / (1 + std::exp(-gate)) * row[out.cols + i]);
+        out.row(t)[i] = static_cast<float>(Activate(row[i], activation) * row[out.cols + i]);
       }
     }
   }
@@ -209,8 +218,8 @@ class ReferenceOps : public Ops {
   }
 
   void PagedAttention(TensorView out, TensorView q, const KvCache& kv, int layer,
-                      const StepBatch& batch, float scale, int window) override {
-    CheckAttention(out, q, kv.spec(), layer, batch, window);
+                      const StepBatch& batch, const AttentionSpec& spec) override {
+    CheckAttention(out, q, kv.spec(), layer, batch, spec);
     const auto& cache = static_cast<const ReferenceKvCache&>(kv);
     const int head_dim = cache.spec().head_dim;
     for (int s = 0; s < batch.num_seqs; ++s) {
@@ -220,10 +229,18 @@ class ReferenceOps : public Ops {
         for (int64_t h = 0; h < num_heads; ++h) {
           const int kv_head = static_cast<int>(h * cache.spec().num_kv_heads / num_heads);
           const int last = PositionOfRow(batch, s, t);
-          const int first = window == 0 ? 0 : std::max(0, last - window + 1);
+          const int first = spec.window == 0 ? 0 : std::max(0, last - spec.window + 1);
           Attend(out.row(t) + h * head_dim, q.row(t) + h * head_dim, cache, layer, kv_head, blocks,
-                 first, last, scale);
+                 first, last, spec);
         }
+      }
+    }
+  }
+
+  void SoftCap(TensorView x, float cap) override {
+    for (int64_t t = 0; t < x.rows; ++t) {
+      for (int64_t i = 0; i < x.cols; ++i) {
+        x.row(t)[i] = static_cast<float>(Capped(x.row(t)[i], cap));
       }
     }
   }
@@ -260,12 +277,14 @@ class ReferenceOps : public Ops {
 
   // One head of one token over positions [first, last].
   static void Attend(float* out, const float* q, const ReferenceKvCache& cache, int layer,
-                     int kv_head, const int32_t* blocks, int first, int last, float scale) {
+                     int kv_head, const int32_t* blocks, int first, int last,
+                     const AttentionSpec& spec) {
     const int head_dim = cache.spec().head_dim, block_size = cache.spec().block_size;
     std::vector<double> p(last - first + 1);
     for (int i = first; i <= last; ++i) {
       const float* k = cache.At(layer, blocks[i / block_size], i % block_size, false, kv_head);
-      p[i - first] = Dot(q, k, head_dim) * scale;
+      p[i - first] = Dot(q, k, head_dim) * spec.scale;
+      if (spec.softcap > 0) p[i - first] = Capped(p[i - first], spec.softcap);
     }
     const double max = *std::max_element(p.begin(), p.end());
     double sum = 0;

@@ -22,6 +22,7 @@ struct Variant {
   int window = 0;
   RopePairs pairs = RopePairs::kAdjacent;
   bool head_norms = false;
+  float softcap = 0;
 };
 
 // One KV cache and the sequences in it. Every slot is poisoned with NaN before use, blocks are
@@ -30,7 +31,10 @@ class World {
  public:
   World(InstructionSet set, KvType type, int head_dim, int block_size, int threads = 1,
         Variant variant = {})
-      : head_dim_(head_dim), block_size_(block_size), window_(variant.window) {
+      : head_dim_(head_dim),
+        block_size_(block_size),
+        window_(variant.window),
+        softcap_(variant.softcap) {
     OpsOptions options;
     options.threads = threads;
     options.max_tokens = 512;
@@ -103,7 +107,8 @@ class World {
     const int64_t rows = batch.num_tokens;
     std::vector<float> out(rows * row_floats());
     ops_->PagedAttention({out.data(), rows, row_floats()}, {q.data(), rows, row_floats()}, *kv_,
-                         layer, batch, 1 / std::sqrt(static_cast<float>(head_dim_)), window_);
+                         layer, batch,
+                         {1 / std::sqrt(static_cast<float>(head_dim_)), window_, softcap_});
     return out;
   }
 
@@ -128,6 +133,7 @@ class World {
   }
 
   int head_dim_, block_size_, window_;
+  float softcap_;
   std::vector<float> q_norm_, k_norm_;
   std::unique_ptr<Ops> ops_;
   std::unique_ptr<KvCache> kv_;
@@ -171,11 +177,11 @@ TEST_P(AttentionTest, MixedDecodesAndChunksAgreeWithReference) {
                       });
 }
 
-TEST_P(AttentionTest, HalvesHeadNormsAndWindowsAgreeWithReference) {
+TEST_P(AttentionTest, WhatModelsDifferInAgreesWithReference) {
   // The last token of sequence 0 sees from inside a split, from a split's start, and itself alone.
   for (const int window : {1, 17, 67, 72, 399}) {
     SCOPED_TRACE(window);
-    ExpectAgreement({window, RopePairs::kHalves, true},
+    ExpectAgreement({window, RopePairs::kHalves, true, window % 2 == 0 ? 2.0f : 0},
                     {{{0, 0, 150}, {1, 0, 7}}, {{0, 150, 199}, {1, 7, 8}}, {{0, 199, 200}}});
   }
 }
@@ -183,7 +189,7 @@ TEST_P(AttentionTest, HalvesHeadNormsAndWindowsAgreeWithReference) {
 // A window's rows start their sums at positions of their own, inside splits that others read whole.
 TEST_P(AttentionTest, AnyChunkingOfAWindowGivesTheSameBits) {
   constexpr int kLength = 290;
-  for (const Variant variant : {Variant{33, RopePairs::kHalves, true}, Variant{.window = 150}}) {
+  for (const Variant variant : {Variant{33, RopePairs::kHalves, true, 3}, Variant{.window = 150}}) {
     World alone = Make(1, variant);
     std::vector<float> want;
     for (int i = 0; i < kLength; ++i) {
@@ -267,7 +273,7 @@ TEST(ReferenceAttention, UniformScoresAverageValues) {
   const TensorView queries(q.data(), kTokens, 16);
   ops->RopeAndStoreKv(queries, {k.data(), kTokens, 16}, {v.data(), kTokens, 16}, {}, *rope, *kv, 0,
                       batch);
-  ops->PagedAttention({out.data(), kTokens, 16}, queries, *kv, 0, batch, 1, 0);
+  ops->PagedAttention({out.data(), kTokens, 16}, queries, *kv, 0, batch, {});
   for (int t = 0; t < kTokens; ++t) {
     EXPECT_NEAR(out[t * 16], static_cast<float>(t) / 2, 1e-5) << t;  // the mean of 0 ... t
   }

@@ -51,17 +51,29 @@ TEST_P(ElementwiseTest, AddRmsNormMatchesItsDefinition) {
 TEST_P(ElementwiseTest, EmbedReadsTheFilesRows) {
   Random random(2);
   const auto ops = OpsFor(GetParam());
-  for (WeightType type : {WeightType::kF32, WeightType::kF16, WeightType::kQ4_0, WeightType::kQ4_1,
-                          WeightType::kQ8_0}) {
+  for (WeightType type : {WeightType::kF32, WeightType::kF16, WeightType::kBf16, WeightType::kQ4_0,
+                          WeightType::kQ4_1, WeightType::kQ8_0}) {
     const FileMatrix table(type, 50, 64, random);
     const MatrixSlice slice = table.Slice();
     const int32_t tokens[] = {0, 49, 7, 7};
     std::vector<float> out(4 * 64), want(64);
-    ops->Embed({out.data(), 4, 64}, slice, tokens);
+    ops->Embed({out.data(), 4, 64}, slice, tokens, 2);
     for (int t = 0; t < 4; ++t) {
       DequantizeRow(slice, tokens[t], want);
+      for (float& value : want) value *= 2;
       EXPECT_TRUE(SameBits(&out[t * 64], want.data(), 64)) << t;
     }
+  }
+}
+
+TEST_P(ElementwiseTest, SoftCapBendsWhatIsLarge) {
+  const auto ops = OpsFor(GetParam());
+  std::vector<float> x;
+  for (int i = -40; i <= 40; ++i) x.push_back(static_cast<float>(i * i * i) / 100);
+  const std::vector<float> before = x;
+  ops->SoftCap({x.data(), 3, 27}, 30);
+  for (size_t i = 0; i < x.size(); ++i) {
+    EXPECT_NEAR(x[i], 30 * std::tanh(before[i] / 30.0), 1e-5) << before[i];
   }
 }
 

@@ -42,7 +42,7 @@ inline std::string SetName(InstructionSet set) {
 }
 
 inline std::string TypeName(WeightType type) {
-  constexpr const char* kNames[] = {"F32", "F16", "Q4_0", "Q4_1", "Q8_0"};
+  constexpr const char* kNames[] = {"F32", "F16", "BF16", "Q4_0", "Q4_1", "Q8_0"};
   return kNames[static_cast<int>(type)];
 }
 

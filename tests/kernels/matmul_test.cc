@@ -16,8 +16,8 @@ using testing::OpsFor;
 using testing::Random;
 using testing::SameBits;
 
-constexpr WeightType kTypes[] = {WeightType::kF32, WeightType::kF16, WeightType::kQ4_0,
-                                 WeightType::kQ4_1, WeightType::kQ8_0};
+constexpr WeightType kTypes[] = {WeightType::kF32,  WeightType::kF16,  WeightType::kBf16,
+                                 WeightType::kQ4_0, WeightType::kQ4_1, WeightType::kQ8_0};
 
 using Case = std::tuple<InstructionSet, ActivationType, WeightType>;
 
@@ -43,9 +43,11 @@ std::vector<float> Product(Ops& ops, const Weight& weight, std::vector<float> x,
   return out;
 }
 
-std::vector<float> GateUp(Ops& ops, const Weight& weight, std::vector<float> x, int64_t rows) {
+std::vector<float> GateUp(Ops& ops, const Weight& weight, std::vector<float> x, int64_t rows,
+                          Activation activation = Activation::kSilu) {
   std::vector<float> out(rows * weight.rows() / 2, -1);
-  ops.GateUpSilu({out.data(), rows, weight.rows() / 2}, {x.data(), rows, weight.cols()}, weight);
+  ops.GateUp({out.data(), rows, weight.rows() / 2}, {x.data(), rows, weight.cols()}, weight,
+             activation);
   return out;
 }
 
@@ -149,6 +151,8 @@ TEST_P(MatMulTest, GateUpAgreesWithReferenceAndWithItself) {
   for (float& v : x) v *= 0.1f;
   const auto all = GateUp(*fast, *a, x, 41);
   ExpectClose(all, GateUp(*reference, *b, x, 41), 41);
+  ExpectClose(GateUp(*fast, *a, x, 41, Activation::kGeluTanh),
+              GateUp(*reference, *b, x, 41, Activation::kGeluTanh), 41);
   for (int64_t t = 0; t < 41; ++t) {
     const auto row = GateUp(*fast, *a, {&x[t * 160], &x[t * 160] + 160}, 1);
     ASSERT_TRUE(SameBits(row.data(), &all[t * 48], 48)) << t;

@@ -14,7 +14,7 @@ namespace {
 using kernels::TensorView;
 
 StatusOr<kernels::OpsOptions> ReadOpsOptions(const ShardOptions& options,
-                                             const LlamaConfig& config) {
+                                             const ModelConfig& config) {
   kernels::OpsOptions ops;
   ops.threads = options.threads;
   ops.max_tokens = std::max(options.max_step_tokens, options.max_seqs);
@@ -44,7 +44,7 @@ StatusOr<kernels::OpsOptions> ReadOpsOptions(const ShardOptions& options,
   return ops;
 }
 
-StatusOr<kernels::KvCacheSpec> ReadKvSpec(const ShardOptions& options, const LlamaConfig& config,
+StatusOr<kernels::KvCacheSpec> ReadKvSpec(const ShardOptions& options, const ModelConfig& config,
                                           const RankShard& shard) {
   kernels::KvCacheSpec spec;
   spec.num_layers = config.num_layers;
@@ -63,7 +63,7 @@ StatusOr<kernels::KvCacheSpec> ReadKvSpec(const ShardOptions& options, const Lla
 }
 
 // By KV heads, not by ranks: shards need not be equal, and the group has the least of its ranks.
-int64_t KvMemoryOf(const ShardOptions& options, const LlamaConfig& config, const RankShard& shard) {
+int64_t KvMemoryOf(const ShardOptions& options, const ModelConfig& config, const RankShard& shard) {
   return options.kv_memory_bytes * shard.kv_heads.size() / config.num_kv_heads;
 }
 
@@ -79,17 +79,18 @@ std::span<std::byte> Bytes(T* data, size_t count) {
 StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Load(const ShardOptions& options,
                                                          kernels::Communicator& comm) {
   if (options.gpu != nullptr) return options.gpu->load(options, comm);
-  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<gguf::File> file, gguf::File::Open(options.model_path));
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<ModelSource> source,
+                          ModelSource::Open(options.model_path));
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<ModelRunner> runner,
-                          LlamaRunner::Make(options, std::move(file), comm));
+                          LlamaRunner::Make(options, std::move(source), comm));
   return runner;
 }
 
 StatusOr<int> ModelRunner::Check(const ShardOptions& options, int rank, int tp) {
   if (options.gpu != nullptr) return options.gpu->check(options, rank, tp);
-  TANDEM_ASSIGN_OR_RETURN(const std::unique_ptr<gguf::File> file,
-                          gguf::File::Open(options.model_path));
-  TANDEM_ASSIGN_OR_RETURN(const LlamaConfig config, ReadLlamaConfig(*file));
+  TANDEM_ASSIGN_OR_RETURN(const std::unique_ptr<ModelSource> source,
+                          ModelSource::Open(options.model_path));
+  const ModelConfig& config = source->config();
   TANDEM_ASSIGN_OR_RETURN(const auto shards, MakeShardLayout(config, tp));
   const int64_t bytes = KvMemoryOf(options, config, shards[static_cast<size_t>(rank)]);
   if (bytes > MachineMemory()) {
@@ -102,22 +103,21 @@ StatusOr<int> ModelRunner::Check(const ShardOptions& options, int rank, int tp) 
 }
 
 StatusOr<std::unique_ptr<LlamaRunner>> LlamaRunner::Make(const ShardOptions& options,
-                                                         std::unique_ptr<gguf::File> file,
+                                                         std::unique_ptr<ModelSource> source,
                                                          kernels::Communicator& comm) {
-  std::unique_ptr<LlamaRunner> runner(new LlamaRunner(options, std::move(file), comm));
+  std::unique_ptr<LlamaRunner> runner(new LlamaRunner(options, std::move(source), comm));
   TANDEM_RETURN_IF_ERROR(runner->Load());
   return runner;
 }
 
-LlamaRunner::LlamaRunner(const ShardOptions& options, std::unique_ptr<gguf::File> file,
+LlamaRunner::LlamaRunner(const ShardOptions& options, std::unique_ptr<ModelSource> source,
                          kernels::Communicator& comm)
-    : options_(options), file_(std::move(file)), comm_(comm) {}
+    : options_(options), source_(std::move(source)), config_(source_->config()), comm_(comm) {}
 
 Status LlamaRunner::Load() {
-  TANDEM_ASSIGN_OR_RETURN(config_, ReadLlamaConfig(*file_));
   if (config_.head_dim > 256) {
     return Unsupported("{}: a head dimension of {} is not supported; the most is 256",
-                       file_->name(), config_.head_dim);
+                       source_->name(), config_.head_dim);
   }
   TANDEM_ASSIGN_OR_RETURN(shards_, MakeShardLayout(config_, tp()));
   shard_ = shards_[comm_.rank()];
@@ -131,7 +131,7 @@ Status LlamaRunner::Load() {
   info_.max_context = options_.max_context > 0 ? std::min(options_.max_context, config_.max_context)
                                                : config_.max_context;
   info_.instruction_set = ops_->name();
-  info_.fingerprint = file_->Fingerprint();
+  info_.fingerprint = source_->Fingerprint();
   const int64_t block_bytes = ops_->KvBlockBytes(kv_spec);
   const int64_t kv_memory_bytes = KvMemoryOf(options_, config_, shard_);
   info_.num_blocks = static_cast<int>(std::min<int64_t>(kv_memory_bytes / block_bytes, 1 << 30));
@@ -140,10 +140,19 @@ Status LlamaRunner::Load() {
         "{} bytes of KV memory are less than one block of {} tokens, which takes {}",
         kv_memory_bytes, options_.block_size, block_bytes);
   }
-  weights_ = LoadLlamaWeights(*file_, config_, shard_, *ops_);
-  rope_ = ops_->MakeRopeTable(
-      RopeSpecOf(config_, info_.max_context + options_.block_size, weights_.rope_freqs));
+  weights_ = LoadLlamaWeights(*source_, shard_, comm_.rank(), *ops_);
+  MakeRopeTables();
   return OkStatus();
+}
+
+void LlamaRunner::MakeRopeTables() {
+  for (const RopeConfig& rope : config_.ropes) {
+    ropes_.push_back(ops_->MakeRopeTable(
+        RopeSpecOf(rope, info_.max_context + options_.block_size, info_.max_context)));
+  }
+  kernels::RopeSpec none;
+  none.max_positions = info_.max_context + options_.block_size;
+  no_rope_ = ops_->MakeRopeTable(none);
 }
 
 Status LlamaRunner::Prepare(int num_blocks) {
@@ -174,6 +183,9 @@ void LlamaRunner::AllocateStep() {
   qkv_.resize(tokens * (q_cols + 2 * kv_cols));
   attention_.resize(tokens * q_cols);
   act_.resize(tokens * shard_.ffn.size());
+  if (config_.num_experts > 0) {
+    experts_.emplace(config_, static_cast<int>(tokens), shard_.ffn.size());
+  }
   last_x_.resize(seqs * config_.hidden);
   last_partial_.resize(seqs * config_.hidden);
   if (tp() > 1) part_logits_.resize(seqs * shard_.vocab.size());
@@ -226,7 +238,7 @@ void LlamaRunner::Forward(const StepInputs& in) {
   const TensorView x(x_.data(), tokens, config_.hidden);
   const TensorView normed(normed_.data(), tokens, config_.hidden);
   const TensorView partial(partial_.data(), tokens, config_.hidden);
-  ops_->Embed(x, weights_.embedding, in.tokens);
+  ops_->Embed(x, weights_.embedding, in.tokens, config_.embedding_scale);
   for (int i = 0; i < config_.num_layers; ++i) {
     const LlamaLayer& layer = weights_.layers[i];
     if (i == 0) {
@@ -247,23 +259,36 @@ void LlamaRunner::Attention(const LlamaLayer& layer, int index, const kernels::S
   const TensorView qkv(qkv_.data(), tokens, q_cols + 2 * kv_cols);
   const TensorView q = qkv.Cols(0, q_cols);
   const TensorView attention(attention_.data(), tokens, q_cols);
-  const TensorView partial(partial_.data(), tokens, config_.hidden);
+  const LayerConfig& kind = config_.layers[index];
+  const kernels::RopeTable& rope = kind.rope == kNoRope ? *no_rope_ : *ropes_[kind.rope];
   ops_->MatMul(qkv, {normed_.data(), tokens, config_.hidden}, *layer.qkv, layer.qkv_bias);
   ops_->RopeAndStoreKv(q, qkv.Cols(q_cols, q_cols + kv_cols),
                        qkv.Cols(q_cols + kv_cols, q_cols + 2 * kv_cols),
-                       {layer.q_norm, layer.k_norm, config_.rms_eps}, *rope_, *kv_, index, batch);
+                       {layer.q_norm, layer.k_norm, config_.rms_eps}, rope, *kv_, index, batch);
   ops_->PagedAttention(attention, q, *kv_, index, batch,
-                       1.0f / std::sqrt(static_cast<float>(config_.head_dim)),
-                       config_.sliding_window);
-  ops_->MatMul(partial, attention, *layer.o, {});
-  comm_.AllReduceSum({partial_.data(), static_cast<size_t>(tokens * config_.hidden)});
+                       {config_.attention_scale, kind.window, config_.attention_softcap});
+  ops_->MatMul({partial_.data(), tokens, config_.hidden}, attention, *layer.o, layer.o_bias);
+  SumPartial(batch.num_tokens, layer.attn_post_norm);
 }
 
 void LlamaRunner::FeedForward(const LlamaLayer& layer, int num_tokens) {
-  const TensorView act(act_.data(), num_tokens, shard_.ffn.size());
-  ops_->GateUpSilu(act, {normed_.data(), num_tokens, config_.hidden}, *layer.gate_up);
-  ops_->MatMul({partial_.data(), num_tokens, config_.hidden}, act, *layer.down, {});
+  const TensorView normed(normed_.data(), num_tokens, config_.hidden);
+  const TensorView partial(partial_.data(), num_tokens, config_.hidden);
+  if (experts_) {
+    experts_->Forward(partial, normed, layer, *ops_);
+  } else {
+    const TensorView act(act_.data(), num_tokens, shard_.ffn.size());
+    ops_->GateUp(act, normed, *layer.ffn[0].gate_up, config_.activation);
+    ops_->MatMul(partial, act, *layer.ffn[0].down, {});
+  }
+  SumPartial(num_tokens, layer.ffn_post_norm);
+}
+
+void LlamaRunner::SumPartial(int num_tokens, const std::vector<float>& post_norm) {
   comm_.AllReduceSum({partial_.data(), static_cast<size_t>(num_tokens) * config_.hidden});
+  if (post_norm.empty()) return;
+  const TensorView partial(partial_.data(), num_tokens, config_.hidden);
+  ops_->RmsNorm(partial, partial, post_norm, config_.rms_eps);
 }
 
 void LlamaRunner::Logits(const StepInputs& in) {
@@ -280,7 +305,10 @@ void LlamaRunner::Logits(const StepInputs& in) {
                    config_.rms_eps);
   const int64_t part = shard_.vocab.size();
   float* const part_logits = tp() == 1 ? logits_.data() : part_logits_.data();
-  if (part > 0) ops_->MatMul({part_logits, rows, part}, normed, *weights_.output, {});
+  if (part > 0) {
+    ops_->MatMul({part_logits, rows, part}, normed, *weights_.output, {});
+    if (config_.logit_softcap > 0) ops_->SoftCap({part_logits, rows, part}, config_.logit_softcap);
+  }
   if (tp() == 1) return;
   // A gather a row: the parts in rank order are the row, and only the rank that draws takes it.
   for (int r = 0; r < tp(); ++r) gather_bytes_[r] = shards_[r].vocab.size() * sizeof(float);

@@ -1,8 +1,9 @@
-// The forward pass of one rank for Llama, Qwen2 and Qwen3: ModelRunner over kernels::Ops. Made by
-// ModelRunner::Load.
+// The forward pass of one rank for all families, which are Llama with differences that ModelConfig
+// holds: ModelRunner over kernels::Ops. Made by ModelRunner::Load.
 //
 // A layer: norm, QKV (with bias), head norms + rope + KV store, attention, O, all-reduce; norm,
-// gate/up, down, all-reduce. Norms and residuals are computed by every rank alike; matrices are
+// gate/up and down or experts.h, all-reduce. Families with post-norms norm each sum before it is
+// added. Norms and residuals are computed by every rank alike; matrices are
 // this rank's shard. Logits are split by vocabulary; row i of the sampled rows is collected and
 // drawn on rank i % tp, then the drawn tokens go to all.
 #pragma once
@@ -11,12 +12,12 @@
 #include <optional>
 #include <vector>
 
-#include "common/gguf/gguf_file.h"
 #include "kernels/comm/communicator.h"
 #include "kernels/ops.h"
-#include "worker/model/llama_config.h"
+#include "worker/model/experts.h"
 #include "worker/model/llama_weights.h"
 #include "worker/model/model_runner.h"
+#include "worker/model/model_source.h"
 #include "worker/model/shard_layout.h"
 #include "worker/model/slot_table.h"
 
@@ -25,7 +26,7 @@ namespace tandem::model {
 class LlamaRunner final : public ModelRunner {
  public:
   static StatusOr<std::unique_ptr<LlamaRunner>> Make(const ShardOptions& options,
-                                                     std::unique_ptr<gguf::File> file,
+                                                     std::unique_ptr<ModelSource> source,
                                                      kernels::Communicator& comm);
 
   const ModelInfo& info() const override { return info_; }
@@ -38,16 +39,19 @@ class LlamaRunner final : public ModelRunner {
   kernels::TensorView logits();
 
  private:
-  LlamaRunner(const ShardOptions& options, std::unique_ptr<gguf::File> file,
+  LlamaRunner(const ShardOptions& options, std::unique_ptr<ModelSource> source,
               kernels::Communicator& comm);
 
   Status Load();
+  void MakeRopeTables();
   void AllocateStep();
 
   // Leaves the last layer's residual in x_ and what is still to be added to it in partial_.
   void Forward(const StepInputs& in);
   void Attention(const LlamaLayer& layer, int index, const kernels::StepBatch& batch);
   void FeedForward(const LlamaLayer& layer, int num_tokens);
+  // Of the ranks' partial_; normed, if the family does.
+  void SumPartial(int num_tokens, const std::vector<float>& post_norm);
   // Fills logits_, one row for each sampled row that this rank draws.
   void Logits(const StepInputs& in);
   void Sample(const StepPlan& plan, const StepInputs& in);
@@ -58,16 +62,18 @@ class LlamaRunner final : public ModelRunner {
   int NumDrawn(int num_sampled, int rank) const { return (num_sampled - rank + tp() - 1) / tp(); }
 
   ShardOptions options_;
-  std::unique_ptr<gguf::File> file_;
+  std::unique_ptr<ModelSource> source_;
+  const ModelConfig& config_;  // source_'s
   kernels::Communicator& comm_;
-  LlamaConfig config_;
   std::vector<RankShard> shards_;  // of all ranks
   RankShard shard_;                // this rank's
   ModelInfo info_;
 
   std::unique_ptr<kernels::Ops> ops_;
   LlamaWeights weights_;
-  std::unique_ptr<kernels::RopeTable> rope_;
+  std::vector<std::unique_ptr<kernels::RopeTable>> ropes_;  // of config_.ropes
+  std::unique_ptr<kernels::RopeTable> no_rope_;             // turns nothing
+  std::optional<Experts> experts_;
   std::unique_ptr<kernels::KvCache> kv_;
   std::optional<SlotTable> slots_;
   std::optional<uint64_t> last_step_;

@@ -9,53 +9,99 @@ namespace {
 
 using kernels::MatrixSlice;
 
-LlamaLayer LoadLayer(const TensorReader& reader, int index, const LlamaConfig& config,
-                     const RankShard& shard, kernels::Ops& ops) {
-  const int head_dim = config.head_dim;
-  const auto name = [&](const char* kind) { return LayerTensorName(index, kind); };
-  const auto heads = [&](const char* kind, const Range& range) {
-    return reader.Rows(name(kind), range.begin * head_dim, range.end * head_dim);
-  };
-  const auto pack = [&](const MatrixSlice& slice) { return ops.Pack({&slice, 1}); };
-  LlamaLayer layer;
-  layer.attn_norm = reader.Vector(name("attn_norm"));
-  layer.ffn_norm = reader.Vector(name("ffn_norm"));
-  const std::array<MatrixSlice, 3> qkv = {heads("attn_q", shard.heads),
-                                          heads("attn_k", shard.kv_heads),
-                                          heads("attn_v", shard.kv_heads)};
-  layer.qkv = ops.Pack(qkv);
-  if (config.qkv_bias) layer.qkv_bias = reader.QkvBias(index, head_dim, shard);
-  if (config.qk_norm) {
-    layer.q_norm = reader.Vector(name("attn_q_norm"));
-    layer.k_norm = reader.Vector(name("attn_k_norm"));
+class Loader {
+ public:
+  Loader(const ModelSource& source, const RankShard& shard, int rank, kernels::Ops& ops)
+      : config_(source.config()),
+        reader_(source.tensors()),
+        shard_(shard),
+        rank_(rank),
+        ops_(ops) {}
+
+  LlamaWeights Load() const {
+    LlamaWeights weights;
+    weights.embedding = reader_.Whole("token_embd.weight");
+    for (int i = 0; i < config_.num_layers; ++i) weights.layers.push_back(Layer(i));
+    weights.output_norm = reader_.Vector("output_norm.weight");
+    if (shard_.vocab.size() > 0) {
+      weights.output =
+          Pack(reader_.Rows(config_.tied_embeddings ? "token_embd.weight" : "output.weight",
+                            shard_.vocab.begin, shard_.vocab.end));
+    }
+    return weights;
   }
-  layer.o = pack(reader.Columns(name("attn_output"), shard.heads.begin * head_dim,
-                                shard.heads.end * head_dim));
-  layer.gate_up = ops.PackGateUp(reader.Rows(name("ffn_gate"), shard.ffn.begin, shard.ffn.end),
-                                 reader.Rows(name("ffn_up"), shard.ffn.begin, shard.ffn.end));
-  layer.down = pack(reader.Columns(name("ffn_down"), shard.ffn.begin, shard.ffn.end));
-  return layer;
-}
+
+ private:
+  std::unique_ptr<kernels::Weight> Pack(const MatrixSlice& slice) const {
+    return ops_.Pack({&slice, 1});
+  }
+
+  LlamaLayer Layer(int index) const {
+    const auto name = [&](const char* kind) { return LayerTensorName(index, kind); };
+    LlamaLayer layer;
+    layer.attn_norm = reader_.Vector(name("attn_norm"));
+    layer.ffn_norm = reader_.Vector(name("ffn_norm"));
+    if (config_.post_norms) {
+      layer.attn_post_norm = reader_.Vector(name("post_attention_norm"));
+      layer.ffn_post_norm = reader_.Vector(name("post_ffw_norm"));
+    }
+    Attention(index, layer);
+    if (config_.num_experts == 0) {
+      layer.ffn.push_back(FeedForward(name("ffn_gate"), name("ffn_up"), name("ffn_down")));
+      return layer;
+    }
+    layer.expert_router = Pack(reader_.Whole(name("ffn_gate_inp")));
+    for (int e = 0; e < config_.num_experts; ++e) {
+      layer.ffn.push_back(FeedForward(ExpertTensorName(index, "ffn_gate", e),
+                                      ExpertTensorName(index, "ffn_up", e),
+                                      ExpertTensorName(index, "ffn_down", e)));
+    }
+    return layer;
+  }
+
+  void Attention(int index, LlamaLayer& layer) const {
+    const int dim = config_.head_dim;
+    const auto name = [&](const char* kind) { return LayerTensorName(index, kind); };
+    const auto heads = [&](const char* kind, const Range& range) {
+      return reader_.Rows(name(kind), range.begin * dim, range.end * dim);
+    };
+    const std::array<MatrixSlice, 3> qkv = {heads("attn_q", shard_.heads),
+                                            heads("attn_k", shard_.kv_heads),
+                                            heads("attn_v", shard_.kv_heads)};
+    layer.qkv = ops_.Pack(qkv);
+    if (config_.qkv_bias) layer.qkv_bias = reader_.QkvBias(index, dim, shard_);
+    if (config_.qk_norm) {
+      layer.q_norm = reader_.Vector(name("attn_q_norm"));
+      layer.k_norm = reader_.Vector(name("attn_k_norm"));
+    }
+    layer.o = Pack(
+        reader_.Columns(name("attn_output"), shard_.heads.begin * dim, shard_.heads.end * dim));
+    // The ranks' parts are summed: one of them brings the bias.
+    if (config_.o_bias && rank_ == 0) {
+      layer.o_bias = reader_.Vector(LayerBiasName(index, "attn_output"));
+    }
+  }
+
+  FeedForwardWeights FeedForward(const std::string& gate, const std::string& up,
+                                 const std::string& down) const {
+    const Range& ffn = shard_.ffn;
+    return {ops_.PackGateUp(reader_.Rows(gate, ffn.begin, ffn.end),
+                            reader_.Rows(up, ffn.begin, ffn.end)),
+            Pack(reader_.Columns(down, ffn.begin, ffn.end))};
+  }
+
+  const ModelConfig& config_;
+  TensorReader reader_;
+  const RankShard& shard_;
+  int rank_;
+  kernels::Ops& ops_;
+};
 
 }  // namespace
 
-LlamaWeights LoadLlamaWeights(const gguf::File& file, const LlamaConfig& config,
-                              const RankShard& shard, kernels::Ops& ops) {
-  const TensorReader reader(file);
-  LlamaWeights weights;
-  if (config.rope_freqs) weights.rope_freqs = reader.Vector("rope_freqs.weight");
-  weights.embedding = reader.Whole("token_embd.weight");
-  for (int i = 0; i < config.num_layers; ++i) {
-    weights.layers.push_back(LoadLayer(reader, i, config, shard, ops));
-  }
-  weights.output_norm = reader.Vector("output_norm.weight");
-  if (shard.vocab.size() > 0) {
-    const MatrixSlice output =
-        reader.Rows(config.tied_embeddings ? "token_embd.weight" : "output.weight",
-                    shard.vocab.begin, shard.vocab.end);
-    weights.output = ops.Pack({&output, 1});
-  }
-  return weights;
+LlamaWeights LoadLlamaWeights(const ModelSource& source, const RankShard& shard, int rank,
+                              kernels::Ops& ops) {
+  return Loader(source, shard, rank, ops).Load();
 }
 
 }  // namespace tandem::model

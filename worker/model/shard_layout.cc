@@ -38,7 +38,7 @@ Range Next(int begin, int share, int unit, int limit) {
 
 }  // namespace
 
-StatusOr<std::vector<RankShard>> MakeShardLayout(const LlamaConfig& config, int tp) {
+StatusOr<std::vector<RankShard>> MakeShardLayout(const ModelConfig& config, int tp) {
   TANDEM_CHECK(tp >= 1) << tp << " ranks";
   if (tp > config.num_kv_heads) {
     return InvalidArgument(
@@ -57,7 +57,8 @@ StatusOr<std::vector<RankShard>> MakeShardLayout(const LlamaConfig& config, int 
   std::vector<int64_t> work;
   work.reserve(kv_shares.size());
   for (const int share : kv_shares) work.push_back(share * kv_head_work);
-  const std::vector<int> ffn_shares = LevelShares(ffn_units, work, 3 * kFfnUnit);
+  const int64_t ffn_work = int64_t{3} * kFfnUnit * std::max(1, config.experts_per_token);
+  const std::vector<int> ffn_shares = LevelShares(ffn_units, work, ffn_work);
 
   std::vector<RankShard> shards;
   RankShard last;

@@ -2,7 +2,8 @@
 //
 // Ranks need not be equal: whole KV heads go to ranks, each with the query heads that share it
 // (9 query and 3 KV heads over 2 ranks: 6 + 2 and 3 + 1), and the feed-forward columns are split so
-// that attention and feed-forward weights together are as even as units of 32 columns allow. A unit
+// that attention and feed-forward weights together are as even as units of 32 columns allow; of
+// experts each rank has such a part of every one. A unit
 // is a quantization block, so that the K ranges of the row-parallel matrices never cut one. The
 // vocabulary is split in panels of 16 rows, the kernels' unit.
 #pragma once
@@ -10,7 +11,7 @@
 #include <vector>
 
 #include "common/status.h"
-#include "worker/model/llama_config.h"
+#include "worker/model/model_config.h"
 
 namespace tandem::model {
 
@@ -34,6 +35,6 @@ inline constexpr int kVocabUnit = 16;
 
 // One shard a rank; each range's ends meet, in rank order, and together they cover everything.
 // kInvalidArgument: tp is more than the KV heads, or leaves a rank without feed-forward columns.
-StatusOr<std::vector<RankShard>> MakeShardLayout(const LlamaConfig& config, int tp);
+StatusOr<std::vector<RankShard>> MakeShardLayout(const ModelConfig& config, int tp);
 
 }  // namespace tandem::model

@@ -1,49 +1,24 @@
 #include "worker/model/tensor_reader.h"
 
-#include <cstring>
-
 #include "common/check.h"
-#include "worker/model/llama_config.h"
+#include "kernels/dequantize.h"
 
 namespace tandem::model {
-namespace {
 
 using kernels::MatrixSlice;
-using kernels::WeightType;
 
-WeightType TypeOf(const gguf::Tensor& tensor) {
-  switch (tensor.type) {
-    case gguf::TensorType::kF32:
-      return WeightType::kF32;
-    case gguf::TensorType::kF16:
-      return WeightType::kF16;
-    case gguf::TensorType::kQ4_0:
-      return WeightType::kQ4_0;
-    case gguf::TensorType::kQ4_1:
-      return WeightType::kQ4_1;
-    case gguf::TensorType::kQ8_0:
-      return WeightType::kQ8_0;
-  }
-  TANDEM_CHECK(false) << "type of " << tensor.name << " was not checked";
+const ModelTensor& TensorReader::Get(const std::string& name) const {
+  const auto tensor = tensors_.find(name);
+  TANDEM_CHECK(tensor != tensors_.end()) << name << " was not checked";
+  return tensor->second;
 }
 
-}  // namespace
-
-const gguf::Tensor& TensorReader::Get(const std::string& name) const {
-  const gguf::Tensor* tensor = file_.Find(name);
-  TANDEM_CHECK(tensor != nullptr) << name << " was not checked";
-  return *tensor;
-}
-
-MatrixSlice TensorReader::Whole(const std::string& name) const {
-  const gguf::Tensor& t = Get(name);
-  return {TypeOf(t), t.data.data(), t.cols(), 0, t.rows(), 0, t.cols()};
-}
+MatrixSlice TensorReader::Whole(const std::string& name) const { return Get(name).slice; }
 
 MatrixSlice TensorReader::Rows(const std::string& name, int64_t begin, int64_t end) const {
   MatrixSlice slice = Whole(name);
-  slice.row_begin = begin;
-  slice.row_end = end;
+  slice.row_end = slice.row_begin + end;
+  slice.row_begin += begin;
   return slice;
 }
 
@@ -55,9 +30,10 @@ MatrixSlice TensorReader::Columns(const std::string& name, int64_t begin, int64_
 }
 
 std::vector<float> TensorReader::Vector(const std::string& name) const {
-  const gguf::Tensor& t = Get(name);
-  std::vector<float> values(t.cols());
-  std::memcpy(values.data(), t.data.data(), values.size() * sizeof(float));
+  const ModelTensor& tensor = Get(name);
+  std::vector<float> values(static_cast<size_t>(tensor.slice.cols()));
+  kernels::DequantizeRow(tensor.slice, tensor.slice.row_begin, values);
+  for (float& value : values) value += tensor.plus;
   return values;
 }
 

@@ -1,4 +1,4 @@
-// What a loader reads of a model file: the tensors that ReadLlamaConfig has checked, as views or as
+// What a loader reads of a model: the tensors that ModelSource has checked, as views or as
 // vectors. One that is missing is a bug: CHECK.
 #pragma once
 
@@ -6,16 +6,16 @@
 #include <string>
 #include <vector>
 
-#include "common/gguf/gguf_file.h"
 #include "kernels/ops.h"
+#include "worker/model/model_tensors.h"
 #include "worker/model/shard_layout.h"
 
 namespace tandem::model {
 
 class TensorReader {
  public:
-  // Borrows the file, as all slices do.
-  explicit TensorReader(const gguf::File& file) : file_(file) {}
+  // Borrows the tensors, and slices the file they lie in.
+  explicit TensorReader(const ModelTensors& tensors) : tensors_(tensors) {}
 
   kernels::MatrixSlice Whole(const std::string& name) const;
   kernels::MatrixSlice Rows(const std::string& name, int64_t begin, int64_t end) const;
@@ -26,9 +26,9 @@ class TensorReader {
   std::vector<float> QkvBias(int layer, int head_dim, const RankShard& shard) const;
 
  private:
-  const gguf::Tensor& Get(const std::string& name) const;
+  const ModelTensor& Get(const std::string& name) const;
 
-  const gguf::File& file_;
+  const ModelTensors& tensors_;
 };
 
 }  // namespace tandem::model

@@ -7,4 +7,5 @@ extern const decltype(KernelTable::quantize) kQuantize = Quantize;
 extern const decltype(KernelTable::rms_norm) kRmsNorm = RmsNorm;
 extern const decltype(KernelTable::rotate_adjacent) kRotateAdjacent = RotateAdjacent;
 extern const decltype(KernelTable::rotate_halves) kRotateHalves = RotateHalves;
+extern const decltype(KernelTable::soft_cap) kSoftCap = SoftCap;
 }  // namespace tandem::kernels::cpu::avx2

@@ -62,6 +62,11 @@ TANDEM_SIMD Vec LoadHalfs(const uint8_t* p) {
   const auto* halfs = reinterpret_cast<const __m128i*>(p);
   return {_mm256_cvtph_ps(_mm_loadu_si128(halfs)), _mm256_cvtph_ps(_mm_loadu_si128(halfs + 1))};
 }
+TANDEM_SIMD __m256 LoadBfsHalf(const uint8_t* p) {
+  const __m128i bfs = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bfs), 16));
+}
+TANDEM_SIMD Vec LoadBfs(const uint8_t* p) { return {LoadBfsHalf(p), LoadBfsHalf(p + 16)}; }
 // (c0, s0, c1, s1, ...): (a0 c0 - a1 s0, a1 c0 + a0 s0, ...).
 TANDEM_SIMD __m256 RotatePairsHalf(__m256 a, __m256 cos_sin) {
   const __m256 swapped = _mm256_permute_ps(a, 0xB1);

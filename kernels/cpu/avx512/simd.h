@@ -40,6 +40,10 @@ TANDEM_SIMD Vec Scale2(Vec a, Vec n) { return _mm512_scalef_ps(a, n); }
 TANDEM_SIMD Vec LoadHalfs(const uint8_t* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
+TANDEM_SIMD Vec LoadBfs(const uint8_t* p) {
+  const __m256i bfs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bfs), 16));
+}
 // (c0, s0, c1, s1, ...): (a0 c0 - a1 s0, a1 c0 + a0 s0, ...).
 TANDEM_SIMD Vec RotatePairs(Vec a, Vec cos_sin) {
   const Vec swapped = _mm512_permute_ps(a, 0xB1);

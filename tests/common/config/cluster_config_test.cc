@@ -242,6 +242,15 @@ TEST_F(Folder, PathsStartAtTheClusterFile) {
   EXPECT_EQ(c->models[0].path, model);
 }
 
+TEST_F(Folder, AModelMayBeAFolder) {
+  const std::string file = Write("c.yaml", "model: {path: hf}\ngroups: [{name: g}]\n");
+  std::filesystem::create_directory(path_ / "hf");
+  EXPECT_THAT(std::string(Message(Load(file).status())),
+              HasSubstr("hf/config.json': No such file or directory"));
+  Write("hf/config.json", "{}");
+  EXPECT_TRUE(Load(file).ok());
+}
+
 TEST_F(Folder, TheModelOfTheCommandLineIsCheckedInPlaceOfTheFiles) {
   const std::string file = Write("c.yaml", "model: {path: no.gguf}\ngroups: [{name: g}]\n");
   EXPECT_TRUE(Load(file, {.model_path = Write("m.gguf", "x")}).ok());

@@ -1,11 +1,14 @@
-// The tiny model of each family against llama.cpp in float32, teacher-forced:
-// tests/golden/README.md says how its logits were made.
+// A tiny model of each family against others' logits, teacher-forced, prefill in chunks and decode,
+// on one and on two ranks: those that tests/support makes against llama.cpp, and every checkpoint
+// in tests/golden/checkpoints against transformers. tests/golden/README.md says how the logits were
+// made.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <boost/crc.hpp>
 #include <boost/json.hpp>
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <map>
 
@@ -18,29 +21,64 @@ namespace {
 
 struct Golden {
   std::string family;
-  uint32_t crc32 = 0;  // of the model file
+  std::string path;    // of a checkpoint; empty: the model is made, and has this
+  uint32_t crc32 = 0;  // of its file
   std::vector<TokenId> tokens;
   std::vector<int> positions;
-  std::vector<std::vector<TokenId>> top_ids;
-  std::vector<std::vector<double>> top_logits;  // after the tokens [0, position]
+  // By position: some ids' logits after the tokens [0, position].
+  std::vector<std::vector<TokenId>> ids;
+  std::vector<std::vector<double>> logits;
+  std::vector<std::vector<double>> logits_bf16;  // computed in bfloat16; empty: not known
 };
 
 void PrintTo(const Golden& golden, std::ostream* out) { *out << golden.family; }
 
-std::vector<Golden> LoadGolden() {
+using Doubles = std::vector<std::vector<double>>;
+
+Golden ReadGolden(const boost::json::value& record) {
+  using boost::json::value_to;
+  Golden g;
+  g.tokens = value_to<std::vector<TokenId>>(record.at("token_ids"));
+  g.positions = value_to<std::vector<int>>(record.at("positions"));
+  return g;
+}
+
+std::vector<Golden> LoadMade() {
   std::vector<Golden> all;
   std::ifstream file("tests/golden/data/tiny_families.jsonl");
   for (std::string line; std::getline(file, line);) {
-    using boost::json::value_to;
     const auto record = boost::json::parse(line);
-    Golden& g = all.emplace_back();
+    Golden& g = all.emplace_back(ReadGolden(record));
     g.family = record.at("family").as_string().c_str();
     g.crc32 = record.at("crc32").to_number<uint32_t>();
-    g.tokens = value_to<std::vector<TokenId>>(record.at("token_ids"));
-    g.positions = value_to<std::vector<int>>(record.at("positions"));
-    g.top_ids = value_to<std::vector<std::vector<TokenId>>>(record.at("top_ids"));
-    g.top_logits = value_to<std::vector<std::vector<double>>>(record.at("top_logits"));
+    g.ids = boost::json::value_to<std::vector<std::vector<TokenId>>>(record.at("top_ids"));
+    g.logits = boost::json::value_to<Doubles>(record.at("top_logits"));
   }
+  return all;
+}
+
+// NAME/ is a folder with golden.json; NAME.gguf has the weights of NAME.
+std::vector<Golden> LoadCheckpoints() {
+  std::vector<Golden> all;
+  for (const auto& entry : std::filesystem::directory_iterator("tests/golden/checkpoints")) {
+    std::filesystem::path folder = entry.path();
+    Golden g;
+    std::ifstream file(folder.replace_extension("") / "golden.json");
+    std::stringstream text;
+    text << file.rdbuf();
+    const auto record = boost::json::parse(text.str());
+    g = ReadGolden(record);
+    g.path = entry.path();
+    g.family = entry.path().filename();
+    g.logits = boost::json::value_to<Doubles>(record.at("logits"));
+    g.logits_bf16 = boost::json::value_to<Doubles>(record.at("logits_bf16"));
+    std::vector<TokenId> ids(g.logits[0].size());
+    std::iota(ids.begin(), ids.end(), 0);
+    g.ids.assign(g.positions.size(), ids);
+    all.push_back(std::move(g));
+  }
+  std::sort(all.begin(), all.end(),
+            [](const Golden& a, const Golden& b) { return a.family < b.family; });
   return all;
 }
 
@@ -93,11 +131,12 @@ void Collect(LlamaRunner& runner, const TestPlan& plan, int rank, int tp, std::v
 }
 
 // Two sequences of the same tokens: one decodes from the 16th token on, one comes in chunks of 48.
-std::vector<LogitsByPosition> Compute(const Golden& golden, const std::string& path, int tp) {
+std::vector<LogitsByPosition> Compute(const Golden& golden, const std::string& path, int tp,
+                                      const char* kv_cache_dtype) {
   ShardOptions options;
   options.model_path = path;
   options.activation_dtype = "f32";
-  options.kv_cache_dtype = "f32";
+  options.kv_cache_dtype = kv_cache_dtype;
   options.kv_memory_bytes = 64 << 20;
   options.max_seqs = 4;
   const auto& t = golden.tokens;
@@ -111,7 +150,7 @@ std::vector<LogitsByPosition> Compute(const Golden& golden, const std::string& p
                                   .chunk = 48}});
   std::vector<std::vector<LogitsByPosition>> by_rank(tp, std::vector<LogitsByPosition>(2));
   tandem::testing::SpawnRanks(tp, [&](kernels::Communicator& comm) {
-    auto file = gguf::File::Open(options.model_path);
+    auto file = ModelSource::Open(options.model_path);
     TANDEM_CHECK(file.ok()) << Message(file.status());
     auto runner = LlamaRunner::Make(options, std::move(file).value(), comm);
     TANDEM_CHECK(runner.ok()) << Message(runner.status());
@@ -130,42 +169,70 @@ std::vector<LogitsByPosition> Compute(const Golden& golden, const std::string& p
   return by_rank[0];
 }
 
-class GoldenFamilies : public ::testing::TestWithParam<Golden> {};
+// How far what was computed is from `expected`, at the positions that were computed.
+struct Distance {
+  double most = 0;      // |difference| of any logit
+  double relative = 0;  // of all logits together, by Euclid
+  int compared = 0;
+};
 
-TEST_P(GoldenFamilies, LogitsAreLlamaCpps) {
-  const Golden& golden = GetParam();
-  const FamilyFile file(golden.family);
-  ASSERT_EQ(file.Crc32(), golden.crc32)
-      << "the generator writes another model: run tests/golden/make_families.py again";
-  for (const int tp : {1, 2}) {
-    const auto logits = Compute(golden, file.path(), tp);
-    double most = 0;
-    int compared = 0;
-    for (size_t i = 0; i < golden.positions.size(); ++i) {
-      for (const LogitsByPosition& sequence : logits) {
-        const auto row = sequence.find(golden.positions[i]);
-        if (row == sequence.end()) continue;
-        for (size_t k = 0; k < golden.top_ids[i].size(); ++k, ++compared) {
-          const double got = row->second[golden.top_ids[i][k]];
-          most = std::max(most, std::abs(got - golden.top_logits[i][k]));
-        }
+Distance DistanceOf(const Golden& golden, const std::vector<LogitsByPosition>& computed,
+                    const Doubles& expected) {
+  Distance distance;
+  double squares = 0, all = 0;
+  for (size_t i = 0; i < golden.positions.size(); ++i) {
+    for (const LogitsByPosition& sequence : computed) {
+      const auto row = sequence.find(golden.positions[i]);
+      if (row == sequence.end()) continue;
+      for (size_t k = 0; k < golden.ids[i].size(); ++k, ++distance.compared) {
+        const double off = row->second[golden.ids[i][k]] - expected[i][k];
+        distance.most = std::max(distance.most, std::abs(off));
+        squares += off * off;
+        all += expected[i][k] * expected[i][k];
       }
     }
-    // All nine positions of the one sequence, the last three of the other, 16 logits each.
-    EXPECT_EQ(compared, 12 * 16);
-    RecordProperty("most_tp" + std::to_string(tp), std::to_string(most));
-    EXPECT_LT(most, 1e-4) << "tp " << tp;
   }
+  distance.relative = std::sqrt(squares / all);
+  return distance;
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, GoldenFamilies, ::testing::ValuesIn(LoadGolden()),
-                         [](const auto& info) {
-                           std::string name = info.param.family;
-                           std::erase(name, '-');
-                           return name;
-                         });
+class GoldenFamilies : public ::testing::TestWithParam<Golden> {};
 
-TEST(GoldenFamiliesData, IsThere) { EXPECT_EQ(LoadGolden().size(), 5u); }
+TEST_P(GoldenFamilies, LogitsAreTheirs) {
+  const Golden& golden = GetParam();
+  std::optional<FamilyFile> made;
+  if (golden.path.empty()) {
+    made.emplace(golden.family);
+    ASSERT_EQ(made->Crc32(), golden.crc32)
+        << "the generator writes another model: run tests/golden/make_families.py again";
+  }
+  const std::string path = made ? made->path() : golden.path;
+  for (const int tp : {1, 2}) {
+    const Distance exact = DistanceOf(golden, Compute(golden, path, tp, "f32"), golden.logits);
+    // All nine positions of the one sequence, the last three of the other.
+    EXPECT_EQ(exact.compared, 12 * golden.ids[0].size());
+    RecordProperty("most_tp" + std::to_string(tp), std::to_string(exact.most));
+    EXPECT_LT(exact.most, 1e-4) << "tp " << tp;
+  }
+  if (golden.logits_bf16.empty()) return;
+  const Distance rounded = DistanceOf(golden, Compute(golden, path, 2, "bf16"), golden.logits_bf16);
+  RecordProperty("relative_bf16", std::to_string(rounded.relative));
+  EXPECT_LT(rounded.relative, 1e-2);
+}
+
+std::string NameOf(const ::testing::TestParamInfo<Golden>& info) {
+  std::string name = info.param.family;
+  std::erase_if(name, [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); });
+  return name;
+}
+INSTANTIATE_TEST_SUITE_P(LlamaCpp, GoldenFamilies, ::testing::ValuesIn(LoadMade()), NameOf);
+INSTANTIATE_TEST_SUITE_P(Transformers, GoldenFamilies, ::testing::ValuesIn(LoadCheckpoints()),
+                         NameOf);
+
+TEST(GoldenFamiliesData, IsThere) {
+  EXPECT_EQ(LoadMade().size(), 5u);
+  EXPECT_GE(LoadCheckpoints().size(), 17u);
+}
 
 }  // namespace
 }  // namespace tandem::model

@@ -49,7 +49,7 @@ Positions Compute(const Golden& golden, int tp, const char* activations, const c
   const auto plans = MakeScript(ForcedSequences(golden));
   Positions positions = PositionsOf(golden);
   tandem::testing::SpawnRanks(tp, [&](kernels::Communicator& comm) {
-    auto file = gguf::File::Open(options.model_path);
+    auto file = ModelSource::Open(options.model_path);
     TANDEM_CHECK(file.ok()) << Message(file.status());
     auto runner = LlamaRunner::Make(options, std::move(file).value(), comm);
     TANDEM_CHECK(runner.ok()) << Message(runner.status());

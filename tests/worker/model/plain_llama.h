@@ -9,14 +9,14 @@
 #include "common/gguf/gguf_file.h"
 #include "common/ids.h"
 #include "tests/support/tiny_model.h"
-#include "worker/model/llama_config.h"
+#include "worker/model/gguf_config.h"
 
 namespace tandem::model {
 
 class PlainLlama {
  public:
   explicit PlainLlama(const gguf::File& file) : file_(file) {
-    auto config = ReadLlamaConfig(file);
+    auto config = ReadGgufConfig(file);
     TANDEM_CHECK(config.ok()) << Message(config.status());
     c_ = *config;
   }
@@ -77,13 +77,13 @@ class PlainLlama {
   // How fast pair i turns, with every scaling: see kernels/rope_table.h.
   double Frequency(int i) const {
     using Type = kernels::RopeScaling::Type;
-    const kernels::RopeScaling& s = c_.rope_scaling;
-    double frequency = std::pow(c_.rope_theta, -2.0 * i / c_.head_dim);
-    if (c_.rope_freqs) frequency /= Matrix("rope_freqs.weight")[0][i];
+    const kernels::RopeScaling& s = c_.ropes[0].scaling;
+    double frequency = std::pow(c_.ropes[0].theta, -2.0 * i / c_.head_dim);
+    if (file_.Find("rope_freqs.weight") != nullptr) frequency /= Matrix("rope_freqs.weight")[0][i];
     if (s.type == Type::kLinear) return frequency / s.factor;
     if (s.type != Type::kYarn) return frequency;
     const auto pair = [&](double turns) {  // that turns so often in the original context
-      return std::log(s.original_context / (turns * 2 * M_PI)) / std::log(c_.rope_theta) *
+      return std::log(s.original_context / (turns * 2 * M_PI)) / std::log(c_.ropes[0].theta) *
              c_.head_dim / 2;
     };
     const double fast = std::floor(pair(s.beta_fast)), slow = std::ceil(pair(s.beta_slow));
@@ -97,7 +97,7 @@ class PlainLlama {
 
   // Every head, by its row's number as position.
   void Rope(Rows& x, int heads) const {
-    const bool halves = c_.rope_pairs == kernels::RopePairs::kHalves;
+    const bool halves = c_.ropes[0].pairs == kernels::RopePairs::kHalves;
     for (int i = 0; i < c_.head_dim / 2; ++i) {
       const double frequency = Frequency(i);
       for (size_t p = 0; p < x.size(); ++p) {
@@ -107,8 +107,8 @@ class PlainLlama {
           double& a = head[halves ? i : 2 * i];
           double& b = head[halves ? i + c_.head_dim / 2 : 2 * i + 1];
           const double rotated = a * std::cos(angle) - b * std::sin(angle);
-          b = (a * std::sin(angle) + b * std::cos(angle)) * c_.rope_scaling.attention_factor;
-          a = rotated * c_.rope_scaling.attention_factor;
+          b = (a * std::sin(angle) + b * std::cos(angle)) * c_.ropes[0].scaling.attention_factor;
+          a = rotated * c_.ropes[0].scaling.attention_factor;
         }
       }
     }
@@ -119,7 +119,7 @@ class PlainLlama {
     for (size_t t = 0; t < q.size(); ++t) {
       for (int h = 0; h < c_.num_heads; ++h) {
         const int qh = h * c_.head_dim, kvh = h / c_.heads_per_kv() * c_.head_dim;
-        const size_t window = c_.sliding_window;
+        const size_t window = c_.layers[0].window;
         const size_t first = window > 0 && t >= window ? t - window + 1 : 0;
         Row p(t + 1, -INFINITY);
         for (size_t s = first; s <= t; ++s) {
@@ -181,7 +181,7 @@ class PlainLlama {
   }
 
   const gguf::File& file_;
-  LlamaConfig c_;
+  ModelConfig c_;
 };
 
 }  // namespace tandem::model

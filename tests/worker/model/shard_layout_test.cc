@@ -11,8 +11,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
-LlamaConfig SmolLm2() {
-  LlamaConfig c;
+ModelConfig SmolLm2() {
+  ModelConfig c;
   c.num_layers = 30;
   c.hidden = 576;
   c.num_heads = 9;
@@ -24,7 +24,7 @@ LlamaConfig SmolLm2() {
 }
 
 // Weights that a rank reads for a token, in units of `hidden`.
-int64_t Work(const LlamaConfig& c, const RankShard& s) {
+int64_t Work(const ModelConfig& c, const RankShard& s) {
   return 2LL * (s.heads.size() + s.kv_heads.size()) * c.head_dim + 3LL * s.ffn.size();
 }
 
@@ -60,14 +60,14 @@ TEST(ShardLayout, MoreRanksThanKvHeadsAreRefusedWithTheReason) {
 }
 
 TEST(ShardLayout, TooSmallAFeedForwardIsRefused) {
-  LlamaConfig c = SmolLm2();
+  ModelConfig c = SmolLm2();
   c.ffn = 64;
   EXPECT_FALSE(MakeShardLayout(c, 3).ok());
   EXPECT_TRUE(MakeShardLayout(c, 2).ok());
 }
 
 TEST(ShardLayout, TheLastPanelOfAnOddVocabularyIsPartial) {
-  LlamaConfig c = SmolLm2();
+  ModelConfig c = SmolLm2();
   c.vocab = 275;  // 17 panels and 3 rows
   const auto shards = MakeShardLayout(c, 2);
   ASSERT_TRUE(shards.ok());
@@ -76,7 +76,7 @@ TEST(ShardLayout, TheLastPanelOfAnOddVocabularyIsPartial) {
 }
 
 TEST(ShardLayout, ATinyVocabularyMayLeaveARankWithoutRows) {
-  LlamaConfig c = SmolLm2();
+  ModelConfig c = SmolLm2();
   c.vocab = 20;
   const auto shards = MakeShardLayout(c, 3);
   ASSERT_TRUE(shards.ok());
@@ -91,7 +91,7 @@ TEST(ShardLayout, CoversAndBalancesAnyModel) {
   SCOPED_TRACE(seed);
   std::mt19937 rng(seed);
   for (int i = 0; i < 2000; ++i) {
-    LlamaConfig c;
+    ModelConfig c;
     c.num_kv_heads = 1 + rng() % 16;
     c.num_heads = c.num_kv_heads * (1 + rng() % 8);
     c.head_dim = 32 * (1 + rng() % 4);

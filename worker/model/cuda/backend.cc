@@ -7,9 +7,10 @@ namespace {
 
 StatusOr<std::unique_ptr<ModelRunner>> Load(const ShardOptions& options,
                                             kernels::Communicator& comm) {
-  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<gguf::File> file, gguf::File::Open(options.model_path));
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<ModelSource> source,
+                          ModelSource::Open(options.model_path));
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<ModelRunner> runner,
-                          GpuLlamaRunner::Make(options, std::move(file), comm));
+                          GpuLlamaRunner::Make(options, std::move(source), comm));
   return runner;
 }
 

@@ -1,6 +1,5 @@
 #include "worker/model/cuda/forward.h"
 
-#include <cmath>
 #include <numeric>
 
 #include "common/check.h"
@@ -61,7 +60,7 @@ kernels::cuda::AttentionPlanSpec Forward::AttentionOf(const ForwardSpec& spec) {
   attention.max_context = spec.max_context;
   attention.num_heads = spec.shard.heads.size();
   attention.num_kv_heads = spec.shard.kv_heads.size();
-  attention.window = spec.config.sliding_window;
+  attention.window = spec.config.layers[0].window;
   attention.blocks_at_once = kernels::cuda::AttentionBlocksAtOnce(spec.type, spec.config.head_dim);
   return attention;
 }
@@ -158,14 +157,13 @@ void Forward::Attention(const GpuLayer& layer, const kernels::cuda::KvLayer& kv,
   const Matrix q = qkv.Cols(0, q_cols);
   const Matrix heads = View(kHeads, tokens, q_cols);
   const kernels::cuda::Rope rope = {weights_.rope_cos_sin, weights_.max_positions,
-                                    spec_.config.head_dim, spec_.config.rope_pairs};
+                                    spec_.config.head_dim, spec_.config.ropes[0].pairs};
   MatMul(qkv, View(kNormed, tokens, spec_.config.hidden), layer.qkv);
   kernels::cuda::RopeAndStoreKv(q, qkv.Cols(q_cols, q_cols + kv_cols),
                                 qkv.Cols(q_cols + kv_cols, q_cols + 2 * kv_cols), layer.q_norm,
                                 layer.k_norm, spec_.config.rms_eps, rope, kv, batch, stream_);
-  kernels::cuda::PagedAttention(heads, q, kv, batch,
-                                1.0f / std::sqrt(static_cast<float>(spec_.config.head_dim)),
-                                spec_.config.sliding_window, At<float>(kAttentionParts), stream_);
+  kernels::cuda::PagedAttention(heads, q, kv, batch, spec_.config.attention_scale,
+                                spec_.config.layers[0].window, At<float>(kAttentionParts), stream_);
   MatMul(View(kPartial, tokens, spec_.config.hidden), heads, layer.o);
 }
 

@@ -15,13 +15,13 @@
 #include "worker/model/cuda/gpu_weights.h"
 #include "worker/model/cuda/rank_exchange.h"
 #include "worker/model/cuda/step_inputs.h"
-#include "worker/model/llama_config.h"
+#include "worker/model/model_config.h"
 #include "worker/model/shard_layout.h"
 
 namespace tandem::model::cuda {
 
 struct ForwardSpec {
-  LlamaConfig config;
+  ModelConfig config;
   RankShard shard;
   int tp = 1;
   int part_cols = 0;  // columns of logits of every rank but the last

@@ -28,7 +28,53 @@ int DeviceOf(const ShardOptions& options, int rank) {
   return options.device_index >= 0 ? options.device_index : rank;
 }
 
-Status CheckConfig(const LlamaConfig& config, const std::string& file) {
+// What families have that the kernels here do not compute.
+Status CheckParts(const ModelConfig& config, const std::string& file) {
+  const LayerConfig& first = config.layers[0];
+  const std::pair<bool, const char*> parts[] = {
+      {config.num_experts > 0, "mixture of experts"},
+      {config.post_norms, "norms after attention and feed-forward"},
+      {config.activation != kernels::Activation::kSilu, "a gate of GELU"},
+      {config.embedding_scale != 1, "scaled embeddings"},
+      {config.attention_softcap > 0, "soft-capping of attention scores"},
+      {config.logit_softcap > 0, "soft-capping of logits"},
+      {config.o_bias, "a bias of the attention's output"},
+      {config.ropes.size() > 1, "rotary embeddings that differ by layer"},
+      {config.ropes[0].dims != config.head_dim, "a partly rotated head"},
+      {!config.ropes[0].long_factors.empty(), "factors for long contexts"},
+      {std::any_of(config.layers.begin(), config.layers.end(),
+                   [](const LayerConfig& layer) { return layer.rope == kNoRope; }),
+       "layers without a rotary embedding"},
+      {std::any_of(config.layers.begin(), config.layers.end(),
+                   [&](const LayerConfig& layer) { return layer.window != first.window; }),
+       "windows that differ by layer"}};
+  for (const auto& [has, what] : parts) {
+    if (has) return Unsupported("{}: {} is not supported on a GPU", file, what);
+  }
+  return OkStatus();
+}
+
+// Q, K and V are packed into one weight.
+Status CheckTypes(const ModelSource& source) {
+  for (int i = 0; i < source.config().num_layers; ++i) {
+    const ModelTensor& q = source.tensors().at(LayerTensorName(i, "attn_q"));
+    for (const char* kind : {"attn_k", "attn_v"}) {
+      const ModelTensor& other = source.tensors().at(LayerTensorName(i, kind));
+      if (other.slice.type == q.slice.type) continue;
+      return Unsupported(
+          "{}: tensors {} ({}) and {} ({}) of different types are not supported on "
+          "a GPU",
+          source.name(), q.source, q.type_name, other.source, other.type_name);
+    }
+  }
+  return OkStatus();
+}
+
+Status CheckSource(const ModelSource& source) {
+  const ModelConfig& config = source.config();
+  const std::string& file = source.name();
+  TANDEM_RETURN_IF_ERROR(CheckParts(config, file));
+  TANDEM_RETURN_IF_ERROR(CheckTypes(source));
   if (config.head_dim != 64 && config.head_dim != 96 && config.head_dim != 128) {
     return Unsupported("{}: a head dimension of {} is not supported on a GPU; 64, 96 and 128 are",
                        file, config.head_dim);
@@ -48,25 +94,24 @@ Status CheckConfig(const LlamaConfig& config, const std::string& file) {
 
 StatusOr<int> GpuLlamaRunner::Check(const ShardOptions& options, int rank, int tp) {
   TANDEM_RETURN_IF_ERROR(UseDevice(DeviceOf(options, rank)).status());
-  TANDEM_ASSIGN_OR_RETURN(const std::unique_ptr<gguf::File> file,
-                          gguf::File::Open(options.model_path));
-  TANDEM_ASSIGN_OR_RETURN(const LlamaConfig config, ReadLlamaConfig(*file));
-  TANDEM_RETURN_IF_ERROR(CheckConfig(config, file->name()));
-  TANDEM_RETURN_IF_ERROR(MakeShardLayout(config, tp).status());
-  return config.max_context;
+  TANDEM_ASSIGN_OR_RETURN(const std::unique_ptr<ModelSource> source,
+                          ModelSource::Open(options.model_path));
+  TANDEM_RETURN_IF_ERROR(CheckSource(*source));
+  TANDEM_RETURN_IF_ERROR(MakeShardLayout(source->config(), tp).status());
+  return source->config().max_context;
 }
 
 StatusOr<std::unique_ptr<GpuLlamaRunner>> GpuLlamaRunner::Make(const ShardOptions& options,
-                                                               std::unique_ptr<gguf::File> file,
+                                                               std::unique_ptr<ModelSource> source,
                                                                kernels::Communicator& comm) {
-  std::unique_ptr<GpuLlamaRunner> runner(new GpuLlamaRunner(options, std::move(file), comm));
+  std::unique_ptr<GpuLlamaRunner> runner(new GpuLlamaRunner(options, std::move(source), comm));
   TANDEM_RETURN_IF_ERROR(runner->Load());
   return runner;
 }
 
-GpuLlamaRunner::GpuLlamaRunner(const ShardOptions& options, std::unique_ptr<gguf::File> file,
+GpuLlamaRunner::GpuLlamaRunner(const ShardOptions& options, std::unique_ptr<ModelSource> source,
                                kernels::Communicator& comm)
-    : options_(options), file_(std::move(file)), comm_(comm) {}
+    : options_(options), source_(std::move(source)), comm_(comm) {}
 
 // Nothing of a step may be running when its memory goes. A step that waits for a rank that is gone
 // is told to go on without it.
@@ -110,9 +155,9 @@ Status GpuLlamaRunner::Load() {
 
 Status GpuLlamaRunner::ReadShape() {
   TANDEM_ASSIGN_OR_RETURN(spec_.type, TypeOf(options_));
-  TANDEM_ASSIGN_OR_RETURN(spec_.config, ReadLlamaConfig(*file_));
-  const LlamaConfig& config = spec_.config;
-  TANDEM_RETURN_IF_ERROR(CheckConfig(config, file_->name()));
+  TANDEM_RETURN_IF_ERROR(CheckSource(*source_));
+  spec_.config = source_->config();
+  const ModelConfig& config = spec_.config;
   TANDEM_ASSIGN_OR_RETURN(const std::vector<RankShard> shards, MakeShardLayout(config, tp()));
   spec_.shard = shards[comm_.rank()];
   spec_.tp = tp();
@@ -125,7 +170,7 @@ Status GpuLlamaRunner::ReadShape() {
   info_.max_context = options_.max_context > 0 ? std::min(options_.max_context, config.max_context)
                                                : config.max_context;
   info_.instruction_set = fmt::format("sm_{}", device_.compute_capability);
-  info_.fingerprint = file_->Fingerprint();
+  info_.fingerprint = source_->Fingerprint();
   limits_ = {.max_rows = options_.max_seqs,
              .max_step_tokens = std::max(options_.max_step_tokens, options_.max_seqs),
              // One more than a full context takes: a step planned ahead may run past its end.
@@ -140,7 +185,7 @@ Status GpuLlamaRunner::ReadShape() {
 }
 
 Status GpuLlamaRunner::LoadWeights() {
-  const GpuWeightSpec weights = {*file_, spec_.config, spec_.shard, spec_.type, spec_.max_context};
+  const GpuWeightSpec weights = {*source_, spec_.shard, spec_.type, spec_.max_context};
   const int64_t bytes = GpuWeightBytes(weights);
   TANDEM_RETURN_IF_ERROR(CheckMemory(bytes, Forward::StepBytes(spec_) + LargestLayout().bytes()));
   int64_t tenths = 0;

@@ -11,7 +11,6 @@
 #include <optional>
 #include <vector>
 
-#include "common/gguf/gguf_file.h"
 #include "kernels/cuda/attention_plan.h"
 #include "worker/model/cuda/device.h"
 #include "worker/model/cuda/forward.h"
@@ -19,6 +18,7 @@
 #include "worker/model/cuda/rank_exchange.h"
 #include "worker/model/cuda/step_inputs.h"
 #include "worker/model/model_runner.h"
+#include "worker/model/model_source.h"
 #include "worker/model/slot_table.h"
 
 namespace tandem::model::cuda {
@@ -32,7 +32,7 @@ class GpuLlamaRunner final : public ModelRunner {
   // kFailedPrecondition: there is no GPU for it (UseDevice). kResourceExhausted: it has too little
   // memory; the message says how much is needed and which settings lower it.
   static StatusOr<std::unique_ptr<GpuLlamaRunner>> Make(const ShardOptions& options,
-                                                        std::unique_ptr<gguf::File> file,
+                                                        std::unique_ptr<ModelSource> source,
                                                         kernels::Communicator& comm);
   ~GpuLlamaRunner() override;
 
@@ -63,7 +63,7 @@ class GpuLlamaRunner final : public ModelRunner {
     Graph graph;
   };
 
-  GpuLlamaRunner(const ShardOptions& options, std::unique_ptr<gguf::File> file,
+  GpuLlamaRunner(const ShardOptions& options, std::unique_ptr<ModelSource> source,
                  kernels::Communicator& comm);
   Status Load();
   Status ReadShape();
@@ -89,7 +89,7 @@ class GpuLlamaRunner final : public ModelRunner {
   int tp() const { return comm_.size(); }
 
   ShardOptions options_;
-  std::unique_ptr<gguf::File> file_;
+  std::unique_ptr<ModelSource> source_;
   kernels::Communicator& comm_;
   ForwardSpec spec_;
   PlanLimits limits_;

@@ -50,10 +50,13 @@ class Loader {
  public:
   Loader(const GpuWeightSpec& spec, Uploader* uploader,
          const std::function<void(int64_t)>* on_progress)
-      : spec_(spec), reader_(spec.file), uploader_(uploader), on_progress_(on_progress) {}
+      : spec_(spec),
+        reader_(spec.source.tensors()),
+        uploader_(uploader),
+        on_progress_(on_progress) {}
 
   StatusOr<GpuWeights> Load() {
-    const LlamaConfig& config = spec_.config;
+    const ModelConfig& config = spec_.source.config();
     TANDEM_RETURN_IF_ERROR(LoadEmbedding());
     for (int i = 0; i < config.num_layers; ++i) {
       TANDEM_RETURN_IF_ERROR(LoadLayer(i, weights_.layers.emplace_back()));
@@ -157,7 +160,7 @@ class Loader {
   }
 
   Status LoadLayer(int index, GpuLayer& layer) {
-    const LlamaConfig& config = spec_.config;
+    const ModelConfig& config = spec_.source.config();
     const RankShard& shard = spec_.shard;
     const int dim = config.head_dim;
     const auto name = [&](const char* kind) { return LayerTensorName(index, kind); };
@@ -190,9 +193,8 @@ class Loader {
   }
 
   Status LoadRope() {
-    const std::vector<float> freqs =
-        spec_.config.rope_freqs ? reader_.Vector("rope_freqs.weight") : std::vector<float>();
-    const kernels::RopeSpec rope = RopeSpecOf(spec_.config, spec_.max_positions, freqs);
+    const kernels::RopeSpec rope =
+        RopeSpecOf(spec_.source.config().ropes[0], spec_.max_positions, spec_.max_positions);
     weights_.max_positions = spec_.max_positions;
     return Put(kernels::RopeCosSin(rope), weights_.rope_cos_sin);
   }

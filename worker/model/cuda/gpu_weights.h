@@ -7,11 +7,10 @@
 #include <variant>
 #include <vector>
 
-#include "common/gguf/gguf_file.h"
 #include "kernels/cuda/dense_matmul.h"
 #include "kernels/cuda/ops.h"
 #include "worker/model/cuda/device.h"
-#include "worker/model/llama_config.h"
+#include "worker/model/model_source.h"
 #include "worker/model/shard_layout.h"
 
 namespace tandem::model::cuda {
@@ -45,8 +44,7 @@ struct GpuWeights {
 };
 
 struct GpuWeightSpec {
-  const gguf::File& file;
-  const LlamaConfig& config;  // read from `file`
+  const ModelSource& source;
   RankShard shard;
   kernels::cuda::ActivationType type = kernels::cuda::ActivationType::kBf16;
   int max_positions = 0;  // of the rotary embedding

@@ -49,7 +49,7 @@ Positions Compute(const Golden& golden, const char* activations) {
   // At start-up a step of every size: the emulation's time is for what is compared.
   options.cuda_graphs = !FromEnvironment("TANDEM_GOLDEN_PROMPT");
   kernels::LocalCommunicator comm;
-  auto file = gguf::File::Open(options.model_path);
+  auto file = ModelSource::Open(options.model_path);
   TANDEM_CHECK(file.ok()) << Message(file.status());
   auto runner = GpuLlamaRunner::Make(options, std::move(file).value(), comm);
   TANDEM_CHECK(runner.ok()) << Message(runner.status());
