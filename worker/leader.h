@@ -23,7 +23,7 @@ namespace tandem::worker {
 struct LeaderOptions {
   engine::EngineOptions engine;
   Nanos min_watchdog = 5 * kSecond;
-  Nanos idle_interval = 200 * kMillisecond;  // between no-op steps
+  Nanos idle_interval = 500 * kMillisecond;  // between no-op steps; routers pay for each
   Nanos drain_timeout = 60 * kSecond;        // for sequences in progress
 };
 
