@@ -12,12 +12,14 @@ import tempfile
 
 # Room -> what its files may include beside their own room. A room is a folder; the longest one that
 # matches a path decides, so "common" names the files of common/ itself and not common/gguf.
-ALL_COMMON = ["common", "common/gguf", "common/huggingface", "common/config", "common/observe"]
+ALL_COMMON = ["common", "common/gguf", "common/grammar", "common/huggingface", "common/config",
+              "common/observe"]
 ALL_KERNELS = ["kernels", "kernels/reference", "kernels/cpu", "kernels/cuda",
                "kernels/comm"]
 ROOMS = {
     "common": [],
     "common/gguf": ["common"],
+    "common/grammar": ["common"],
     "common/huggingface": ["common"],
     "common/config": ["common"],
     "common/observe": ["common"],
@@ -34,10 +36,11 @@ ROOMS = {
                           "kernels", "kernels/comm", "kernels/cuda", "worker/model"],
     "worker/link": ["common", "common/observe", "proto", "worker/step_plan.h",
                     "worker/engine/inbox.h"],
+    "worker/grammar": ["common", "common/grammar"],
     "worker/sim": ["common", "common/gguf", "worker/step_plan.h", "worker/ranks.h"],
     # Programs: everything of their own side, never of the other.
-    "worker": [*ALL_COMMON, *ALL_KERNELS, "worker/engine", "worker/model", "worker/model/cuda",
-               "worker/link", "worker/sim"],
+    "worker": [*ALL_COMMON, *ALL_KERNELS, "worker/engine", "worker/grammar", "worker/model",
+               "worker/model/cuda", "worker/link", "worker/sim"],
     "router/routing": ["common"],
     "router/text": ["common", "common/gguf", "common/huggingface"],
     "router/link": ["common", "common/observe", "proto", "router/routing"],

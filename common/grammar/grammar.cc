@@ -1,0 +1,71 @@
+#include "common/grammar/grammar.h"
+
+#include <boost/json.hpp>
+#include <utility>
+#include <vector>
+
+#include "common/grammar/ebnf.h"
+#include "common/grammar/json_schema.h"
+#include "common/grammar/regex.h"
+
+namespace tandem::grammar {
+namespace {
+
+constexpr size_t kMaxBytes = 1 << 20;
+
+StatusOr<RuleId> ParseChoice(std::string_view text, Rules& rules) {
+  boost::json::error_code error;
+  const boost::json::value list = boost::json::parse({text.data(), text.size()}, error);
+  if (error || !list.is_array() || list.get_array().empty()) {
+    return InvalidArgument("the choices are a list of strings");
+  }
+  std::vector<ExprId> choices;
+  for (const boost::json::value& choice : list.get_array()) {
+    if (!choice.is_string() || choice.get_string().empty()) {
+      return InvalidArgument("a choice is a string that is not empty");
+    }
+    choices.push_back(rules.Literal({choice.get_string().data(), choice.get_string().size()}));
+  }
+  const RuleId rule = rules.AddRule("choice");
+  rules.Define(rule, rules.Choice(std::move(choices)));
+  return rule;
+}
+
+StatusOr<RuleId> ParseWholeRegex(std::string_view text, Rules& rules) {
+  TANDEM_ASSIGN_OR_RETURN(const ExprId body, ParseRegex(text, {}, rules));
+  const RuleId rule = rules.AddRule("regex");
+  rules.Define(rule, body);
+  return rule;
+}
+
+StatusOr<RuleId> Parse(const GrammarSpec& spec, Rules& rules) {
+  switch (spec.kind) {
+    case GrammarSpec::Kind::kJsonObject:
+      return AnyJsonObject(rules);
+    case GrammarSpec::Kind::kJsonSchema:
+      return ParseJsonSchema(spec.text, rules);
+    case GrammarSpec::Kind::kRegex:
+      return ParseWholeRegex(spec.text, rules);
+    case GrammarSpec::Kind::kChoice:
+      return ParseChoice(spec.text, rules);
+    case GrammarSpec::Kind::kEbnf:
+      return ParseEbnf(spec.text, rules);
+    case GrammarSpec::Kind::kNone:
+      break;
+  }
+  return Internal("there is no grammar");
+}
+
+}  // namespace
+
+StatusOr<Automaton> CompileGrammar(const GrammarSpec& spec) {
+  if (spec.text.size() > kMaxBytes) {
+    return InvalidArgument("a grammar or schema of {} bytes; {} are allowed", spec.text.size(),
+                           kMaxBytes);
+  }
+  Rules rules;
+  TANDEM_ASSIGN_OR_RETURN(const RuleId root, Parse(spec, rules));
+  return MakeAutomaton(rules, root);
+}
+
+}  // namespace tandem::grammar

@@ -1,0 +1,341 @@
+#include "common/grammar/json_rules.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "common/grammar/regex.h"
+
+namespace tandem::grammar {
+namespace {
+
+constexpr int kMaxIndent = 32;
+
+// Characters that stand for themselves within a JSON string.
+const std::vector<CodeRange> kPlain = {{0x20, 0x21}, {0x23, 0x5b}, {0x5d, kLastCodePoint}};
+
+// One character of `set` within a JSON string, in one form each.
+ExprId WriteEscaped(Rules& rules, std::vector<CodeRange> set) {
+  constexpr std::pair<char, const char*> kShort[] = {{'"', "\\\""}, {'\\', "\\\\"}, {'\b', "\\b"},
+                                                     {'\f', "\\f"}, {'\n', "\\n"},  {'\r', "\\r"},
+                                                     {'\t', "\\t"}};
+  const auto has = [&](uint32_t code) {
+    return std::any_of(set.begin(), set.end(), [&](const CodeRange& range) {
+      return range.first <= code && code <= range.last;
+    });
+  };
+  std::vector<ExprId> choices;
+  for (uint32_t code = 0; code < 0x60; ++code) {
+    const auto escape = std::find_if(std::begin(kShort), std::end(kShort), [&](auto& pair) {
+      return static_cast<uint8_t>(pair.first) == code;
+    });
+    const bool is_short = escape != std::end(kShort);
+    if ((code >= 0x20 && !is_short) || !has(code)) continue;
+    choices.push_back(rules.Literal(is_short ? escape->second : fmt::format("\\u{:04x}", code)));
+  }
+  std::vector<CodeRange> plain;
+  for (const CodeRange& range : set) {
+    for (const CodeRange& allowed : kPlain) {
+      const CodeRange both = {std::max(range.first, allowed.first),
+                              std::min(range.last, allowed.last)};
+      if (both.first <= both.last) plain.push_back(both);
+    }
+  }
+  if (!plain.empty()) choices.push_back(rules.CodePoints(std::move(plain)));
+  return rules.Choice(std::move(choices));
+}
+
+std::vector<uint32_t> CodePointsOf(std::string_view text) {
+  std::vector<uint32_t> out;
+  for (size_t at = 0; at < text.size();) {
+    const auto lead = static_cast<uint8_t>(text[at]);
+    const size_t size = lead < 0x80 ? 1 : lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
+    uint32_t code = size == 1 ? lead : lead & (0x7f >> size);
+    for (size_t i = 1; i < size && at + i < text.size(); ++i)
+      code = code << 6 | (text[at + i] & 63);
+    out.push_back(code);
+    at += size;
+  }
+  return out;
+}
+
+}  // namespace
+
+ExprId JsonRules::Shared(ExprId& cache, const char* name, ExprId (JsonRules::*make)()) {
+  if (cache < 0) {
+    const RuleId rule = rules_.AddRule(name);
+    cache = rules_.Rule(rule);  // before the body is made: values hold values
+    rules_.Define(rule, (this->*make)());
+  }
+  return cache;
+}
+
+ExprId JsonRules::Space() { return Shared(space_, "space", &JsonRules::MakeSpace); }
+ExprId JsonRules::Value() { return Shared(value_, "value", &JsonRules::MakeValue); }
+ExprId JsonRules::Object() { return Shared(object_, "object", &JsonRules::MakeObject); }
+ExprId JsonRules::Array() { return Shared(array_, "array", &JsonRules::MakeArray); }
+ExprId JsonRules::String() { return Shared(string_, "string", &JsonRules::MakeString); }
+ExprId JsonRules::Number() { return Shared(number_, "number", &JsonRules::MakeNumber); }
+ExprId JsonRules::Integer() { return Shared(integer_, "integer", &JsonRules::MakeInteger); }
+
+ExprId JsonRules::Boolean() {
+  return rules_.Choice({rules_.Literal("true"), rules_.Literal("false")});
+}
+
+ExprId JsonRules::MakeSpace() {
+  const ExprId indent = rules_.Choice({rules_.Byte(' ', ' '), rules_.Byte('\t', '\t')});
+  return rules_.Choice(
+      {rules_.Nothing(), rules_.Literal(" "),
+       rules_.Sequence({rules_.Literal("\n"), rules_.Repeat(indent, 0, kMaxIndent)})});
+}
+
+ExprId JsonRules::MakeValue() {
+  return rules_.Choice({Object(), Array(), String(), Number(), Boolean(), rules_.Literal("null")});
+}
+
+ExprId JsonRules::ListOf(ExprId item) {
+  const ExprId next = rules_.Sequence({rules_.Literal(","), Space(), item});
+  return rules_.Sequence({item, rules_.Repeat(next, 0, kUnbounded)});
+}
+
+ExprId JsonRules::MakeObject() {
+  const ExprId pair = rules_.Sequence({String(), rules_.Literal(":"), Space(), Value()});
+  return rules_.Sequence({rules_.Literal("{"), Space(),
+                          rules_.Optional(rules_.Sequence({ListOf(pair), Space()})),
+                          rules_.Literal("}")});
+}
+
+ExprId JsonRules::MakeArray() {
+  return rules_.Sequence({rules_.Literal("["), Space(),
+                          rules_.Optional(rules_.Sequence({ListOf(Value()), Space()})),
+                          rules_.Literal("]")});
+}
+
+// A character of a string in any of its forms. An escaped surrogate comes with its other half.
+ExprId JsonRules::Character() {
+  const auto hex = [&](std::string_view first, std::string_view second) {
+    const auto digit = [&](std::string_view set) {
+      std::vector<CodeRange> codes;
+      for (const char c : set) codes.push_back({static_cast<uint8_t>(c), static_cast<uint8_t>(c)});
+      return rules_.CodePoints(std::move(codes));
+    };
+    constexpr std::string_view kAll = "0123456789abcdefABCDEF";
+    return rules_.Sequence(
+        {rules_.Literal("\\u"), digit(first), digit(second), digit(kAll), digit(kAll)});
+  };
+  const ExprId short_escape =
+      rules_.Sequence({rules_.Literal("\\"), rules_.CodePoints({{'"', '"'},
+                                                                {'\\', '\\'},
+                                                                {'/', '/'},
+                                                                {'b', 'b'},
+                                                                {'f', 'f'},
+                                                                {'n', 'n'},
+                                                                {'r', 'r'},
+                                                                {'t', 't'}})});
+  return rules_.Choice({rules_.CodePoints(kPlain), short_escape,
+                        hex("0123456789abcefABCEF", "0123456789abcdefABCDEF"),
+                        hex("dD", "01234567"),
+                        rules_.Sequence({hex("dD", "89abAB"), hex("dD", "cdefCDEF")})});
+}
+
+ExprId JsonRules::Quoted(ExprId text) {
+  return rules_.Sequence({rules_.Literal("\""), text, rules_.Literal("\"")});
+}
+
+ExprId JsonRules::MakeString() { return Quoted(rules_.Repeat(Character(), 0, kUnbounded)); }
+
+ExprId JsonRules::StringOfLength(int min, int max) {
+  if (min == 0 && max == kUnbounded) return String();
+  return Quoted(rules_.Repeat(Character(), min, max));
+}
+
+StatusOr<ExprId> JsonRules::Pattern(std::string_view pattern, bool search) {
+  TANDEM_ASSIGN_OR_RETURN(const ExprId text,
+                          ParseRegex(pattern, {.search = search, .write = WriteEscaped}, rules_));
+  return Quoted(text);
+}
+
+StatusOr<ExprId> JsonRules::StringWithPattern(std::string_view pattern) {
+  return Pattern(pattern, /*search=*/true);
+}
+
+StatusOr<ExprId> JsonRules::StringWithFormat(std::string_view format) {
+  // 29 February is left out: whether it exists depends on the year.
+  static constexpr std::string_view kDate =
+      "\\d{4}-((0[13578]|1[02])-(0[1-9]|[12]\\d|3[01])|(0[469]|11)-(0[1-9]|[12]\\d|30)|"
+      "02-(0[1-9]|1\\d|2[0-8]))";
+  static constexpr std::string_view kTime =
+      "([01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(\\.\\d{1,9})?(Z|[+-]([01]\\d|2[0-3]):[0-5]\\d)";
+  if (format == "date") return Pattern(kDate, false);
+  if (format == "time") return Pattern(kTime, false);
+  if (format == "date-time") return Pattern(fmt::format("{}T{}", kDate, kTime), false);
+  if (format == "uuid") {
+    return Pattern("[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}", false);
+  }
+  if (format == "ipv4") {
+    return Pattern(
+        "((25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)\\.){3}(25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)",
+        false);
+  }
+  if (format == "email") {
+    return Pattern(
+        "[A-Za-z0-9_+-]+(\\.[A-Za-z0-9_+-]+)*@[A-Za-z0-9]+(-[A-Za-z0-9]+)*"
+        "(\\.[A-Za-z0-9]+(-[A-Za-z0-9]+)*)+",
+        false);
+  }
+  return Unsupported("format '{}' (date, time, date-time, uuid, ipv4 and email are)", format);
+}
+
+ExprId JsonRules::StringExcept(const std::vector<std::string_view>& names) {
+  std::vector<std::vector<uint32_t>> codes;
+  for (const std::string_view name : names) codes.push_back(CodePointsOf(name));
+  std::sort(codes.begin(), codes.end());
+  codes.erase(std::unique(codes.begin(), codes.end()), codes.end());
+  return Quoted(ExceptFrom(codes, 0, 0, codes.size()));
+}
+
+// Texts that are none of names [begin, end), which are alike in their first `depth` characters.
+ExprId JsonRules::ExceptFrom(const std::vector<std::vector<uint32_t>>& names, size_t depth,
+                             size_t begin, size_t end) {
+  const ExprId rest = rules_.Repeat(rules_.CodePoints(kPlain), 0, kUnbounded);
+  if (begin == end) return rest;
+  std::vector<ExprId> choices;
+  if (names[begin].size() == depth) {
+    ++begin;  // it ends here, which is what must not be
+  } else {
+    choices.push_back(rules_.Nothing());
+  }
+  std::vector<CodeRange> taken;
+  for (size_t from = begin; from < end;) {
+    const uint32_t code = names[from][depth];
+    size_t to = from;
+    while (to < end && names[to][depth] == code) ++to;
+    taken.push_back({code, code});
+    choices.push_back(rules_.Sequence(
+        {WriteEscaped(rules_, {{code, code}}), ExceptFrom(names, depth + 1, from, to)}));
+    from = to;
+  }
+  taken.insert(taken.end(), {{0, 0x1f}, {'"', '"'}, {'\\', '\\'}});
+  choices.push_back(rules_.Sequence({rules_.CodePoints(Complement(std::move(taken))), rest}));
+  return rules_.Choice(std::move(choices));
+}
+
+ExprId JsonRules::Digits(int min, int max) {
+  return rules_.Repeat(rules_.Byte('0', '9'), min, max);
+}
+
+ExprId JsonRules::MakeInteger() { return IntegerIn({}); }
+
+ExprId JsonRules::MakeNumber() {
+  const ExprId minus = rules_.Optional(rules_.Literal("-"));
+  const ExprId fraction = rules_.Sequence({rules_.Literal("."), Digits(1, kUnbounded)});
+  const ExprId sign = rules_.Choice({rules_.Nothing(), rules_.Literal("+"), rules_.Literal("-")});
+  const ExprId exponent = rules_.Sequence(
+      {rules_.Choice({rules_.Literal("e"), rules_.Literal("E")}), sign, Digits(1, kUnbounded)});
+  return rules_.Sequence(
+      {minus, NaturalIn(0, std::nullopt), rules_.Optional(fraction), rules_.Optional(exponent)});
+}
+
+// Digit strings from `low` to `high`, which are as long as each other.
+ExprId JsonRules::SameLength(std::string_view low, std::string_view high) {
+  if (low.empty()) return rules_.Nothing();
+  const auto rest = static_cast<int>(low.size()) - 1;
+  const auto digit = [&](char first, char last) {
+    return rules_.Byte(static_cast<uint8_t>(first), static_cast<uint8_t>(last));
+  };
+  if (low[0] == high[0]) {
+    return rules_.Sequence({digit(low[0], low[0]), SameLength(low.substr(1), high.substr(1))});
+  }
+  const std::string zeros(rest, '0'), nines(rest, '9');
+  std::vector<ExprId> choices = {
+      rules_.Sequence({digit(low[0], low[0]), SameLength(low.substr(1), nines)}),
+      rules_.Sequence({digit(high[0], high[0]), SameLength(zeros, high.substr(1))})};
+  if (low[0] + 1 < high[0]) {
+    choices.push_back(
+        rules_.Sequence({digit(static_cast<char>(low[0] + 1), static_cast<char>(high[0] - 1)),
+                         Digits(rest, rest)}));
+  }
+  return rules_.Choice(std::move(choices));
+}
+
+// Whole numbers from `min` >= 0 on, without leading zeros.
+ExprId JsonRules::NaturalIn(int64_t min, std::optional<int64_t> max) {
+  if (max && *max < min) return rules_.Never();
+  const std::string low = std::to_string(min);
+  if (!max) {
+    // As long as `min` and not below it, or longer.
+    const ExprId longer =
+        rules_.Sequence({rules_.Byte('1', '9'), Digits(static_cast<int>(low.size()), kUnbounded)});
+    return rules_.Choice({SameLength(low, std::string(low.size(), '9')), longer});
+  }
+  const std::string high = std::to_string(*max);
+  std::vector<ExprId> choices;
+  for (size_t size = low.size(); size <= high.size(); ++size) {
+    std::string least(size, '0');
+    least[0] = '1';
+    choices.push_back(SameLength(size == low.size() ? low : least,
+                                 size == high.size() ? high : std::string(size, '9')));
+  }
+  return rules_.Choice(std::move(choices));
+}
+
+ExprId JsonRules::IntegerIn(const NumberRange& range) {
+  std::optional<int64_t> min = range.min, max = range.max;
+  if (min && range.min_excluded) ++*min;
+  if (max && range.max_excluded) --*max;
+  std::vector<ExprId> choices;
+  if (!max || *max >= 0) choices.push_back(NaturalIn(std::max<int64_t>(min.value_or(0), 0), max));
+  if (!min || *min < 0) {
+    // -n for n from 1 on: zero is written without a sign.
+    const int64_t least = max && *max < 0 ? -*max : 1;
+    const std::optional<int64_t> most = min ? std::optional(-*min) : std::nullopt;
+    choices.push_back(rules_.Sequence({rules_.Literal("-"), NaturalIn(least, most)}));
+  }
+  return rules_.Choice(std::move(choices));
+}
+
+// Decimals from `min` >= 0 on.
+ExprId JsonRules::FractionIn(int64_t min, bool min_excluded, std::optional<int64_t> max,
+                             bool max_excluded) {
+  const ExprId dot = rules_.Literal(".");
+  const ExprId any = rules_.Optional(rules_.Sequence({dot, Digits(1, kUnbounded)}));
+  const ExprId zeros =
+      rules_.Optional(rules_.Sequence({dot, rules_.Repeat(rules_.Byte('0', '0'), 1, kUnbounded)}));
+  const ExprId nonzero =
+      rules_.Sequence({dot, Digits(0, kUnbounded), rules_.Byte('1', '9'), Digits(0, kUnbounded)});
+  if (max && (*max < min || (*max == min && (min_excluded || max_excluded)))) {
+    return rules_.Never();
+  }
+  std::vector<ExprId> choices;
+  const ExprId first = rules_.Literal(std::to_string(min));
+  if (max && *max == min) return rules_.Sequence({first, zeros});
+  choices.push_back(rules_.Sequence({first, min_excluded ? nonzero : any}));
+  const std::optional<int64_t> last = max ? std::optional(*max - 1) : std::nullopt;
+  choices.push_back(rules_.Sequence({NaturalIn(min + 1, last), any}));
+  if (max && !max_excluded) {
+    choices.push_back(rules_.Sequence({rules_.Literal(std::to_string(*max)), zeros}));
+  }
+  return rules_.Choice(std::move(choices));
+}
+
+ExprId JsonRules::NumberIn(const NumberRange& range) {
+  if (!range.min && !range.max) return Number();
+  std::vector<ExprId> choices;
+  if (!range.max || *range.max >= 0) {
+    const bool above_zero = range.min && *range.min >= 0;
+    choices.push_back(FractionIn(above_zero ? *range.min : 0, above_zero && range.min_excluded,
+                                 range.max, range.max_excluded));
+  }
+  if (!range.min || *range.min < 0) {
+    // -x for x > 0: mirrored bounds.
+    const bool below_zero = range.max && *range.max < 0;
+    const std::optional<int64_t> most = range.min ? std::optional(-*range.min) : std::nullopt;
+    choices.push_back(
+        rules_.Sequence({rules_.Literal("-"),
+                         FractionIn(below_zero ? -*range.max : 0, !below_zero || range.max_excluded,
+                                    most, range.min_excluded)}));
+  }
+  return rules_.Choice(std::move(choices));
+}
+
+}  // namespace tandem::grammar

@@ -1,0 +1,277 @@
+#include "worker/grammar/token_masks.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <utility>
+
+#include "common/check.h"
+
+namespace tandem::grammar {
+namespace {
+
+// Exits with more tokens behind them are walked in the vocabulary instead of copied.
+constexpr size_t kNarrowExit = 256;
+
+uint64_t Key(int32_t high, int32_t low) {
+  return static_cast<uint64_t>(static_cast<uint32_t>(high)) << 32 | static_cast<uint32_t>(low);
+}
+
+void Set(std::span<uint32_t> mask, TokenId token) { mask[token / 32] |= 1u << (token % 32); }
+
+}  // namespace
+
+std::shared_ptr<const Vocabulary> MakeVocabulary(std::vector<std::string> bytes) {
+  auto out = std::make_shared<Vocabulary>();
+  out->size = static_cast<int>(bytes.size());
+  out->bytes = std::move(bytes);
+  std::vector<TokenTrie::Item> items;
+  for (TokenId token = 0; token < out->size; ++token) {
+    if (!out->bytes[token].empty()) items.push_back({out->bytes[token], token});
+  }
+  out->trie = TokenTrie(std::move(items));
+  return out;
+}
+
+TokenMasks::TokenMasks(std::shared_ptr<const Vocabulary> vocabulary, Automaton automaton,
+                       int max_states)
+    : vocabulary_(std::move(vocabulary)),
+      automaton_(std::move(automaton)),
+      max_states_(max_states),
+      node_masks_(automaton_.nodes.size()) {}
+
+void TokenMasks::Prepare(int64_t steps) {
+  const int64_t until = walked_ + steps;
+  for (size_t node = 0; node < node_masks_.size() && walked_ < until; ++node) {
+    if (!automaton_.nodes[node].bytes.empty()) MaskOf(static_cast<NodeId>(node));
+  }
+}
+
+StateId TokenMasks::Start() {
+  State state;
+  Close({automaton_.start, -1}, state);
+  const StateId id = Intern(std::move(state));
+  TANDEM_CHECK(id != kDead) << "a grammar that nothing matches";
+  ++states_[id].uses;
+  return id;
+}
+
+void TokenMasks::Release(StateId state) {
+  TANDEM_CHECK(states_[state].uses > 0) << "state " << state << " is not in use";
+  --states_[state].uses;
+}
+
+StateId TokenMasks::Advance(StateId state, TokenId token) {
+  if (num_states() > max_states_) ForgetUnused();
+  if (token < 0 || token >= vocabulary_->size || vocabulary_->bytes[token].empty()) return kDead;
+  for (const char c : vocabulary_->bytes[token]) {
+    state = Step(state, static_cast<uint8_t>(c));
+    if (state == kDead) return kDead;
+  }
+  ++states_[state].uses;
+  return state;
+}
+
+bool TokenMasks::CanEnd(StateId state) const { return states_[state].can_end; }
+
+void TokenMasks::Fill(StateId state, std::span<uint32_t> mask) {
+  std::fill(mask.begin(), mask.end(), 0);
+  // By index and by value: states are made meanwhile, and the vector may move.
+  for (size_t i = 0; i < states_[state].configs.size(); ++i) {
+    const Config config = states_[state].configs[i];
+    const NodeMask& own = MaskOf(config.node);
+    for (size_t word = 0; word < own.bits.size(); ++word) mask[word] |= own.bits[word];
+    for (const TokenId token : own.tokens) Set(mask, token);
+    for (const NodeMask::Exit& exit : own.exits) {
+      const StateId to = ExitOf({exit.node, config.frame});
+      if (to != kDead) WalkState(to, exit.rests, 0, mask);
+    }
+    for (const NodeMask::WideExit& exit : own.wide_exits) {
+      const StateId to = ExitOf({exit.node, config.frame});
+      if (to != kDead) WalkState(to, vocabulary_->trie, exit.trie_node, mask);
+    }
+  }
+}
+
+const TokenMasks::NodeMask& TokenMasks::MaskOf(NodeId node) {
+  if (node_masks_[node] == nullptr) node_masks_[node] = MakeMask(node);
+  return *node_masks_[node];
+}
+
+std::unique_ptr<TokenMasks::NodeMask> TokenMasks::MakeMask(NodeId node) {
+  auto out = std::make_unique<NodeMask>();
+  std::vector<NarrowExit> narrow;
+  WalkNode(node, 0, 0, *out, narrow);
+  // A list of more tokens than this is longer than the bitmap.
+  if (out->tokens.size() * 32 > static_cast<size_t>(vocabulary_->size)) {
+    out->bits.resize((vocabulary_->size + 31) / 32);
+    for (const TokenId token : out->tokens) Set(out->bits, token);
+    out->tokens = {};
+  }
+  std::map<NodeId, std::vector<TokenTrie::Item>> rests;
+  const TokenTrie& trie = vocabulary_->trie;
+  for (const NarrowExit& exit : narrow) {
+    const auto [begin, end] = trie.below(exit.trie_node);
+    for (int i = begin; i < end; ++i) {
+      rests[exit.node].push_back({trie.bytes_of(i).substr(exit.depth), trie.all_tokens()[i]});
+    }
+  }
+  for (auto& [to, items] : rests) out->exits.push_back({to, TokenTrie(std::move(items))});
+  return out;
+}
+
+void TokenMasks::WalkNode(NodeId node, int trie_node, int depth, NodeMask& out,
+                          std::vector<NarrowExit>& narrow) {
+  const TokenTrie& trie = vocabulary_->trie;
+  for (int child = trie_node + 1; child < trie.end(trie_node); child = trie.end(child)) {
+    ++walked_;
+    const NodeId to = automaton_.nodes[node].After(trie.byte(child));
+    if (to < 0) continue;
+    const auto own = trie.tokens(child);
+    out.tokens.insert(out.tokens.end(), own.begin(), own.end());
+    if (trie.is_leaf(child)) continue;
+    if (LeavesRule(to)) {
+      if (trie.tokens_below(child).size() > kNarrowExit) {
+        out.wide_exits.push_back({to, child});
+      } else {
+        narrow.push_back({to, child, depth + 1});
+      }
+    }
+    WalkNode(to, child, depth + 1, out, narrow);
+  }
+}
+
+void TokenMasks::WalkState(StateId state, const TokenTrie& trie, int trie_node,
+                           std::span<uint32_t> mask) {
+  for (int child = trie_node + 1; child < trie.end(trie_node); child = trie.end(child)) {
+    const StateId to = Step(state, trie.byte(child));
+    if (to == kDead) continue;
+    for (const TokenId token : trie.tokens(child)) Set(mask, token);
+    if (!trie.is_leaf(child)) WalkState(to, trie, child, mask);
+  }
+}
+
+TokenMasks::FrameId TokenMasks::Push(NodeId to, FrameId below) {
+  // Nothing is left to do behind the rule: its end is this one's, and lists do not grow the stack.
+  if (automaton_.nodes[to].only_accepts()) return below;
+  const auto [it, is_new] =
+      frame_ids_.emplace(Key(to, below), static_cast<FrameId>(frames_.size()));
+  if (is_new) frames_.push_back({to, below});
+  return it->second;
+}
+
+void TokenMasks::Close(Config config, State& into) {
+  closed_.clear();
+  open_.assign(1, config);
+  while (!open_.empty() && into.configs.size() <= kMaxStacks) {
+    const Config next = open_.back();
+    open_.pop_back();
+    if (!closed_.insert(Key(next.node, next.frame)).second) continue;
+    const Node& node = automaton_.nodes[next.node];
+    if (!node.bytes.empty()) into.configs.push_back(next);
+    for (const Node::OnRule& edge : node.rules) {
+      open_.push_back({edge.start, Push(edge.to, next.frame)});
+    }
+    if (!node.accepts) continue;
+    if (next.frame < 0) {
+      into.can_end = true;
+    } else {
+      open_.push_back({frames_[next.frame].to, frames_[next.frame].below});
+    }
+  }
+}
+
+void TokenMasks::Leave(Config config, State& into) {
+  const Node& node = automaton_.nodes[config.node];
+  for (const Node::OnRule& edge : node.rules) {
+    Close({edge.start, Push(edge.to, config.frame)}, into);
+  }
+  if (!node.accepts) return;
+  if (config.frame < 0) {
+    into.can_end = true;
+  } else {
+    Close({frames_[config.frame].to, frames_[config.frame].below}, into);
+  }
+}
+
+StateId TokenMasks::Intern(State&& state) {
+  auto& configs = state.configs;
+  std::sort(configs.begin(), configs.end());
+  configs.erase(std::unique(configs.begin(), configs.end()), configs.end());
+  if (configs.size() > kMaxStacks || (configs.empty() && !state.can_end)) return kDead;
+  // Equal configs may or may not end, if what ends has no byte to read.
+  std::string key(configs.size() * sizeof(Config) + 1, state.can_end ? '1' : '0');
+  std::memcpy(key.data(), configs.data(), configs.size() * sizeof(Config));
+  const auto it = state_ids_.find(key);
+  if (it != state_ids_.end()) return it->second;
+  StateId id;
+  if (free_states_.empty()) {
+    id = static_cast<StateId>(states_.size());
+    states_.push_back(std::move(state));
+  } else {
+    id = free_states_.back();
+    free_states_.pop_back();
+    states_[id] = std::move(state);
+  }
+  state_ids_.emplace(std::move(key), id);
+  return id;
+}
+
+StateId TokenMasks::Step(StateId from, uint8_t byte) {
+  const uint64_t key = Key(from, byte);
+  if (const auto it = steps_.find(key); it != steps_.end()) return it->second;
+  State state;
+  for (const Config& config : states_[from].configs) {
+    const NodeId to = automaton_.nodes[config.node].After(byte);
+    if (to >= 0) Close({to, config.frame}, state);
+  }
+  const StateId id = Intern(std::move(state));
+  steps_.emplace(key, id);
+  return id;
+}
+
+StateId TokenMasks::ExitOf(Config config) {
+  const uint64_t key = Key(config.node, config.frame);
+  if (const auto it = exits_.find(key); it != exits_.end()) return it->second;
+  State state;
+  Leave(config, state);
+  const StateId id = Intern(std::move(state));
+  exits_.emplace(key, id);
+  return id;
+}
+
+// Keeps the states in use, under their numbers, and the frames that they stand on.
+void TokenMasks::ForgetUnused() {
+  const std::vector<Frame> old = std::move(frames_);
+  frames_.clear();
+  frame_ids_.clear();
+  state_ids_.clear();
+  steps_.clear();
+  exits_.clear();
+  free_states_.clear();
+  std::vector<FrameId> moved(old.size(), -1);
+  const auto keep = [&](FrameId frame) {
+    std::vector<FrameId> path;  // from the top to the first that is kept already
+    for (FrameId f = frame; f >= 0 && moved[f] < 0; f = old[f].below) path.push_back(f);
+    for (; !path.empty(); path.pop_back()) {
+      const Frame& from = old[path.back()];
+      moved[path.back()] = Push(from.to, from.below < 0 ? -1 : moved[from.below]);
+    }
+    return frame < 0 ? -1 : moved[frame];
+  };
+  for (StateId id = 0; id < static_cast<StateId>(states_.size()); ++id) {
+    State& state = states_[id];
+    if (state.uses == 0) {
+      state = {};
+      free_states_.push_back(id);
+      continue;
+    }
+    for (Config& config : state.configs) config.frame = keep(config.frame);
+    std::sort(state.configs.begin(), state.configs.end());
+    std::string key(state.configs.size() * sizeof(Config) + 1, state.can_end ? '1' : '0');
+    std::memcpy(key.data(), state.configs.data(), state.configs.size() * sizeof(Config));
+    state_ids_.emplace(std::move(key), id);
+  }
+}
+
+}  // namespace tandem::grammar

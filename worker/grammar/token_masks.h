@@ -1,0 +1,142 @@
+// Which tokens may come next, for every place in a grammar that a reply can reach.
+//
+// A place (State) is the set of stacks in which the grammar's machines can be after the bytes so
+// far; states are made as they are met and numbered, so that a sequence's place is one number and
+// to go back is to remember one. What a node allows without leaving its rule is found once for each
+// node by a walk over the vocabulary; what leaves the rule is kept as the bytes behind the exit and
+// tried on the stack at hand, which is a few hundred short strings instead of the vocabulary.
+//
+// Thread: one at a time. Memory: grows with the states met; beyond a limit all but those in use are
+// forgotten.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "common/grammar/automaton.h"
+#include "common/ids.h"
+#include "worker/grammar/token_trie.h"
+
+namespace tandem::grammar {
+
+// The vocabulary as the grammar sees it. Control tokens have no text and are never allowed, but
+// for those that end a reply.
+struct Vocabulary {
+  int size = 0;
+  TokenTrie trie;
+  std::vector<std::string> bytes;  // [size] of tokens that are text; empty: never allowed
+};
+
+// `bytes`: [vocab] of each token; empty: never allowed.
+std::shared_ptr<const Vocabulary> MakeVocabulary(std::vector<std::string> bytes);
+
+using StateId = int32_t;
+
+class TokenMasks {
+ public:
+  TokenMasks(std::shared_ptr<const Vocabulary> vocabulary, Automaton automaton,
+             int max_states = kMaxStates);
+
+  // Finds what nodes allow ahead of time, as far as `steps` of the vocabulary's walk go.
+  void Prepare(int64_t steps);
+
+  // States are counted: each that is returned is in use until it is released.
+  StateId Start();
+  void Release(StateId state);
+
+  // Where `token` leads from `state`, which stays in use; kDead: nowhere, or to too many stacks.
+  static constexpr StateId kDead = -1;
+  StateId Advance(StateId state, TokenId token);
+
+  // Whether the reply may end here.
+  bool CanEnd(StateId state) const;
+
+  // Sets bit t of `mask` for every token t that may come next and clears the others. Size: at least
+  // (vocabulary + 31) / 32 words. At least one bit is set unless nothing but the end may follow.
+  void Fill(StateId state, std::span<uint32_t> mask);
+
+  int num_states() const { return static_cast<int>(states_.size() - free_states_.size()); }
+  // Stacks at once beyond which a state counts as kDead: the grammar is too ambiguous.
+  static constexpr size_t kMaxStacks = 4096;
+  static constexpr int kMaxStates = 100'000;
+
+ private:
+  using FrameId = int32_t;  // -1: the bottom
+  struct Frame {
+    NodeId to;
+    FrameId below;
+    auto operator<=>(const Frame&) const = default;
+  };
+  struct Config {
+    NodeId node;
+    FrameId frame;
+    auto operator<=>(const Config&) const = default;
+  };
+  struct State {
+    std::vector<Config> configs;  // ascending; those that read a byte
+    bool can_end = false;
+    int32_t uses = 0;
+  };
+  // What a node's rule allows from it on, and where tokens leave the rule.
+  struct NodeMask {
+    std::vector<uint32_t> bits;   // many tokens: a bitmap, else empty
+    std::vector<TokenId> tokens;  // few
+    struct Exit {
+      NodeId node;      // where the rule is left, or another entered
+      TokenTrie rests;  // what tokens have behind it
+    };
+    struct WideExit {
+      NodeId node;
+      int trie_node;  // of the vocabulary: its subtree
+    };
+    std::vector<Exit> exits;
+    std::vector<WideExit> wide_exits;
+  };
+
+  const NodeMask& MaskOf(NodeId node);
+  std::unique_ptr<NodeMask> MakeMask(NodeId node);
+  struct NarrowExit {
+    NodeId node;
+    int trie_node;
+    int depth;  // bytes of it
+  };
+  void WalkNode(NodeId node, int trie_node, int depth, NodeMask& out,
+                std::vector<NarrowExit>& narrow);
+  void WalkState(StateId state, const TokenTrie& trie, int trie_node, std::span<uint32_t> mask);
+
+  bool LeavesRule(NodeId node) const {
+    return automaton_.nodes[node].accepts || !automaton_.nodes[node].rules.empty();
+  }
+  FrameId Push(NodeId to, FrameId below);
+  // Adds what `config` reaches without a byte: it and all behind rules that it enters or ends.
+  void Close(Config config, State& into);
+  void Leave(Config config, State& into);  // the same without `config` itself
+  StateId Intern(State&& state);
+  StateId Step(StateId state, uint8_t byte);
+  StateId ExitOf(Config config);
+  void ForgetUnused();
+
+  const std::shared_ptr<const Vocabulary> vocabulary_;
+  const Automaton automaton_;
+  const int max_states_;
+  std::vector<std::unique_ptr<NodeMask>> node_masks_;  // by node; null: not made
+  int64_t walked_ = 0;
+
+  std::vector<Frame> frames_;
+  absl::flat_hash_map<uint64_t, FrameId> frame_ids_;
+  std::vector<State> states_;
+  std::vector<StateId> free_states_;
+  absl::flat_hash_map<std::string, StateId> state_ids_;  // by the bytes of configs
+  absl::flat_hash_map<uint64_t, StateId> steps_;         // (state, byte)
+  absl::flat_hash_map<uint64_t, StateId> exits_;         // (node, frame)
+  absl::flat_hash_set<uint64_t> closed_;                 // scratch of Close: (node, frame)
+  std::vector<Config> open_;                             // scratch of Close
+};
+
+}  // namespace tandem::grammar
