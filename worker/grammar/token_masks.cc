@@ -38,7 +38,14 @@ TokenMasks::TokenMasks(std::shared_ptr<const Vocabulary> vocabulary, Automaton a
     : vocabulary_(std::move(vocabulary)),
       automaton_(std::move(automaton)),
       max_states_(max_states),
-      node_masks_(automaton_.nodes.size()) {}
+      node_bytes_(automaton_.nodes.size()),
+      node_masks_(automaton_.nodes.size()) {
+  for (size_t node = 0; node < node_bytes_.size(); ++node) {
+    for (const Node::OnByte& edge : automaton_.nodes[node].bytes) {
+      for (int byte = edge.first; byte <= edge.last; ++byte) node_bytes_[node].set(byte);
+    }
+  }
+}
 
 void TokenMasks::Prepare(int64_t steps) {
   const int64_t until = walked_ + steps;
@@ -144,7 +151,9 @@ void TokenMasks::WalkNode(NodeId node, int trie_node, int depth, NodeMask& out,
 void TokenMasks::WalkState(StateId state, const TokenTrie& trie, int trie_node,
                            std::span<uint32_t> mask) {
   for (int child = trie_node + 1; child < trie.end(trie_node); child = trie.end(child)) {
-    const StateId to = Step(state, trie.byte(child));
+    const uint8_t byte = trie.byte(child);
+    if (!states_[state].bytes[byte]) continue;
+    const StateId to = Step(state, byte);
     if (to == kDead) continue;
     for (const TokenId token : trie.tokens(child)) Set(mask, token);
     if (!trie.is_leaf(child)) WalkState(to, trie, child, mask);
@@ -204,6 +213,7 @@ StateId TokenMasks::Intern(State&& state) {
   std::memcpy(key.data(), configs.data(), configs.size() * sizeof(Config));
   const auto it = state_ids_.find(key);
   if (it != state_ids_.end()) return it->second;
+  for (const Config& config : configs) state.bytes |= node_bytes_[config.node];
   StateId id;
   if (free_states_.empty()) {
     id = static_cast<StateId>(states_.size());

@@ -10,6 +10,7 @@
 // forgotten.
 #pragma once
 
+#include <bitset>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -78,8 +79,10 @@ class TokenMasks {
     FrameId frame;
     auto operator<=>(const Config&) const = default;
   };
+  using ByteSet = std::bitset<256>;
   struct State {
     std::vector<Config> configs;  // ascending; those that read a byte
+    ByteSet bytes;                // that one of them reads: most steps are refused here
     bool can_end = false;
     int32_t uses = 0;
   };
@@ -125,6 +128,7 @@ class TokenMasks {
   const std::shared_ptr<const Vocabulary> vocabulary_;
   const Automaton automaton_;
   const int max_states_;
+  std::vector<ByteSet> node_bytes_;                    // by node: that it reads
   std::vector<std::unique_ptr<NodeMask>> node_masks_;  // by node; null: not made
   int64_t walked_ = 0;
 
