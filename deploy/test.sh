@@ -77,7 +77,11 @@ part_tidy() {
   deploy/tidy.py build/tidy "${TANDEM_TIDY_SECONDS:-180}"
 }
 
-part_fuzz() { tests/fuzz/run.sh 60 >build/fuzz.log 2>&1 || { tail -n 100 build/fuzz.log; return 1; }; }
+# Every target from its corpus, a minute each.
+part_fuzz() {
+  ls tests/fuzz/corpus | xargs -P "$jobs" -I{} sh -c '
+    tests/fuzz/run.sh 60 {} >build/fuzz-{}.log 2>&1 || { tail -n 100 build/fuzz-{}.log; exit 1; }'
+}
 
 # A process of its own, so that `set -e` holds inside; prints how long it took.
 failed=()

@@ -5,122 +5,29 @@
 #include <cmath>
 #include <map>
 #include <optional>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "common/grammar/json_rules.h"
+#include "common/grammar/schema_document.h"
 
 namespace tandem::grammar {
 namespace {
-
-namespace json = boost::json;
 
 constexpr int kMaxDepth = 100;            // of the document
 constexpr int64_t kMaxBound = 1LL << 53;  // of numbers: exact in a double
 constexpr int kMaxCount = 100000;         // of minItems, maxLength, ...: refused later, or earlier
 constexpr size_t kMaxSchemas = 20000;     // that are compiled: $ref may multiply them
 
-using Names = std::set<std::string, std::less<>>;
-
-const Names kAnnotations = {"title",       "description", "default",          "examples",
-                            "deprecated",  "readOnly",    "writeOnly",        "$schema",
-                            "$id",         "id",          "$comment",         "$defs",
-                            "definitions", "$anchor",     "contentMediaType", "contentEncoding",
-                            "strict"};
-const Names kObjectWords = {"properties", "required", "additionalProperties"};
-const Names kArrayWords = {"items", "prefixItems", "minItems", "maxItems"};
-const Names kStringWords = {"minLength", "maxLength", "pattern", "format"};
-const Names kNumberWords = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"};
-const Names kTypes = {"object", "array", "string", "number", "integer", "boolean", "null"};
-
-std::string_view View(const json::string& text) { return {text.data(), text.size()}; }
-std::string_view View(json::string_view text) { return {text.data(), text.size()}; }
-
-// A value as it is written where only this one will do.
-std::string Written(const json::value& value) {
-  if (const auto* number = value.if_double()) {
-    // 1.0 is written as 1: Boost would write 1E0.
-    if (std::abs(*number) < 1e15 && std::floor(*number) == *number) {
-      return std::to_string(static_cast<int64_t>(*number));
-    }
-    return fmt::format("{}", *number);
-  }
-  std::string out;
-  const auto add = [&](std::string item) {
-    if (!out.empty()) out.push_back(',');
-    out += item;
-  };
-  if (const auto* list = value.if_array()) {
-    for (const json::value& item : *list) add(Written(item));
-    return fmt::format("[{}]", out);
-  }
-  if (const auto* object = value.if_object()) {
-    for (const auto& [key, item] : *object) {
-      add(fmt::format("{}:{}", json::serialize(json::value(key)), Written(item)));
-    }
-    return fmt::format("{{{}}}", out);
-  }
-  return json::serialize(value);
-}
-
-std::string_view TypeOf(const json::value& value) {
-  switch (value.kind()) {
-    case json::kind::object:
-      return "object";
-    case json::kind::array:
-      return "array";
-    case json::kind::string:
-      return "string";
-    case json::kind::bool_:
-      return "boolean";
-    case json::kind::null:
-      return "null";
-    case json::kind::double_:
-      return std::floor(value.get_double()) == value.get_double() ? "integer" : "number";
-    default:
-      return "integer";
-  }
-}
-
-bool IsOfType(const json::value& value, std::string_view type) {
-  const std::string_view own = TypeOf(value);
-  return own == type || (own == "integer" && type == "number");
-}
-
-// A place in the document, for messages: a JSON pointer.
-std::string At(const std::string& path, std::string_view key) {
-  std::string out = path;
-  out.push_back('/');
-  for (const char c : key) {
-    if (c == '~' || c == '/') {
-      out += c == '~' ? "~0" : "~1";
-    } else {
-      out.push_back(c);
-    }
-  }
-  return out;
-}
-
 class Compiler {
  public:
-  Compiler(const json::value& root, Rules& rules) : root_(root), rules_(rules), json_(rules) {}
+  Compiler(const json::value& root, Rules& rules) : document_(root), rules_(rules), json_(rules) {}
 
-  StatusOr<RuleId> Compile() { return RuleAt("#", root_); }
+  StatusOr<RuleId> Compile() { return RuleAt("#", document_.root()); }
 
  private:
   using Path = const std::string&;
-
-  template <class... Args>
-  static Status Wrong(Path path, fmt::format_string<Args...> format, Args&&... args) {
-    return InvalidArgument("{}: {}", path, fmt::format(format, std::forward<Args>(args)...));
-  }
-  template <class... Args>
-  static Status NotSupported(Path path, fmt::format_string<Args...> format, Args&&... args) {
-    return Unsupported("{}: {} is not supported", path,
-                       fmt::format(format, std::forward<Args>(args)...));
-  }
 
   // A schema that is referred to is compiled once; it may refer to itself.
   StatusOr<RuleId> RuleAt(const std::string& path, const json::value& schema) {
@@ -137,13 +44,13 @@ class Compiler {
     if (++num_schemas_ > kMaxSchemas) return ResourceExhausted("the schema is too large");
     if (const bool* all = schema.if_bool()) return *all ? json_.Value() : rules_.Never();
     const json::object* object = schema.if_object();
-    if (object == nullptr) return Wrong(path, "a schema is an object or a boolean");
+    if (object == nullptr) return WrongSchema(path, "a schema is an object or a boolean");
     TANDEM_RETURN_IF_ERROR(CheckWords(path, *object));
     for (const char* word : {"$ref", "anyOf", "oneOf", "allOf"}) {
       if (object->contains(word)) return Combined(path, *object, word);
     }
     if (object->contains("const") || object->contains("enum")) return Constants(path, *object);
-    TANDEM_ASSIGN_OR_RETURN(const std::vector<std::string> types, Types(path, *object));
+    TANDEM_ASSIGN_OR_RETURN(const std::vector<std::string> types, TypesOf(path, *object));
     if (types.empty()) return json_.Value();
     std::vector<ExprId> choices;
     for (const std::string& type : types) {
@@ -153,36 +60,20 @@ class Compiler {
     return rules_.Choice(std::move(choices));
   }
 
-  static Status CheckWords(Path path, const json::object& schema) {
-    static const Names kOthers = {"type",  "const", "enum",  "$ref",
-                                  "anyOf", "oneOf", "allOf", "nullable"};
-    for (const auto& [key, value] : schema) {
-      const std::string_view word = View(key);
-      if (kAnnotations.contains(word) || kOthers.contains(word) || kObjectWords.contains(word) ||
-          kArrayWords.contains(word) || kStringWords.contains(word) ||
-          kNumberWords.contains(word)) {
-        continue;
-      }
-      // What rules nothing out is as good as absent.
-      if (word == "uniqueItems" && value == json::value(false)) continue;
-      return NotSupported(path, "keyword '{}'", word);
-    }
-    return OkStatus();
-  }
-
   // A keyword that stands for the whole schema, beside annotations and what is merged into objects.
   StatusOr<ExprId> Combined(Path path, const json::object& schema, std::string_view word) {
     for (const auto& [key, value] : schema) {
-      if (View(key) == word || kAnnotations.contains(View(key))) continue;
-      return NotSupported(path, "'{}' beside '{}'", View(key), word);
+      if (View(key) == word || IsAnnotation(View(key))) continue;
+      return SchemaNotSupported(path, "'{}' beside '{}'", View(key), word);
     }
     const json::value& value = schema.at({word.data(), word.size()});
     if (word == "$ref") return Reference(path, value);
     const json::array* list = value.if_array();
-    if (list == nullptr || list->empty()) return Wrong(path, "'{}' is a list of schemas", word);
+    if (list == nullptr || list->empty())
+      return WrongSchema(path, "'{}' is a list of schemas", word);
     const std::string below = At(path, word);
     if (word == "allOf") return AllOf(below, *list);
-    if (word == "oneOf") TANDEM_RETURN_IF_ERROR(CheckDisjoint(below, *list));
+    if (word == "oneOf") TANDEM_RETURN_IF_ERROR(document_.CheckDisjoint(below, *list));
     std::vector<ExprId> choices;
     for (size_t i = 0; i < list->size(); ++i) {
       TANDEM_ASSIGN_OR_RETURN(const ExprId choice,
@@ -193,66 +84,12 @@ class Compiler {
   }
 
   StatusOr<ExprId> Reference(Path path, const json::value& value) {
-    TANDEM_ASSIGN_OR_RETURN(const Target target, Resolve(path, value));
+    TANDEM_ASSIGN_OR_RETURN(const SchemaDocument::Target target, document_.Resolve(path, value));
     TANDEM_ASSIGN_OR_RETURN(const RuleId rule, RuleAt(target.path, *target.schema));
     return rules_.Rule(rule);
   }
 
-  struct Target {
-    std::string path;
-    const json::value* schema = nullptr;
-  };
-
-  StatusOr<Target> Resolve(Path path, const json::value& value) const {
-    const json::string* text = value.if_string();
-    if (text == nullptr) return Wrong(path, "'$ref' is a string");
-    const std::string pointer(View(*text));
-    if (pointer.empty() || pointer[0] != '#') {
-      return NotSupported(path, "'$ref' to another document ('{}')", pointer);
-    }
-    if (pointer.size() > 1 && pointer[1] != '/') {
-      return NotSupported(path, "'$ref' by a name ('{}')", pointer);
-    }
-    boost::system::error_code error;
-    const json::value* schema = root_.find_pointer(Unescaped(pointer.substr(1)), error);
-    if (schema == nullptr) return Wrong(path, "'$ref': there is no '{}'", pointer);
-    return Target{pointer, schema};
-  }
-
-  // %22 and the like: a pointer in a URI.
-  static std::string Unescaped(std::string_view text) {
-    std::string out;
-    for (size_t i = 0; i < text.size(); ++i) {
-      if (text[i] == '%' && i + 2 < text.size()) {
-        const std::string hex(text.substr(i + 1, 2));
-        char* end = nullptr;
-        const long code = std::strtol(hex.c_str(), &end, 16);
-        if (*end == '\0') {
-          out += static_cast<char>(code);
-          i += 2;
-          continue;
-        }
-      }
-      out += text[i];
-    }
-    return out;
-  }
-
   // ---- allOf and oneOf
-
-  // Follows $ref and allOf of one.
-  StatusOr<const json::object*> Plain(Path path, const json::value& schema) const {
-    const json::value* at = &schema;
-    for (int i = 0; i < kMaxDepth; ++i) {
-      const json::object* object = at->if_object();
-      if (object == nullptr) return NotSupported(path, "a boolean here");
-      const json::value* ref = object->if_contains("$ref");
-      if (ref == nullptr) return object;
-      TANDEM_ASSIGN_OR_RETURN(const Target target, Resolve(path, *ref));
-      at = target.schema;
-    }
-    return Wrong(path, "'$ref' refers to itself");
-  }
 
   StatusOr<ExprId> AllOf(Path path, const json::array& list) {
     if (list.size() == 1) return Schema(At(path, "0"), list[0]);
@@ -261,21 +98,21 @@ class Compiler {
     merged["type"] = "object";
     for (size_t i = 0; i < list.size(); ++i) {
       const std::string part = At(path, std::to_string(i));
-      TANDEM_ASSIGN_OR_RETURN(const json::object* object, Plain(part, list[i]));
+      TANDEM_ASSIGN_OR_RETURN(const json::object* object, document_.Plain(part, list[i]));
       for (const auto& [key, value] : *object) {
-        if (kAnnotations.contains(View(key))) continue;
+        if (IsAnnotation(View(key))) continue;
         if (key == "type" && value == json::value("object")) continue;
         if (key == "properties" && value.is_object()) {
           for (const auto& [name, schema] : value.get_object()) {
             if (properties.contains(name)) {
-              return NotSupported(part, "property '{}' twice in 'allOf'", View(name));
+              return SchemaNotSupported(part, "property '{}' twice in 'allOf'", View(name));
             }
             properties[name] = schema;
           }
         } else if (key == "required" && value.is_array()) {
           required.insert(required.end(), value.get_array().begin(), value.get_array().end());
         } else {
-          return NotSupported(part, "'{}' in 'allOf'", View(key));
+          return SchemaNotSupported(part, "'{}' in 'allOf'", View(key));
         }
       }
     }
@@ -284,99 +121,24 @@ class Compiler {
     return Schema(path, merged);
   }
 
-  // oneOf is anyOf where no instance can be of two alternatives.
-  Status CheckDisjoint(Path path, const json::array& list) const {
-    std::vector<const json::object*> plain;
-    for (size_t i = 0; i < list.size(); ++i) {
-      TANDEM_ASSIGN_OR_RETURN(const json::object* object,
-                              Plain(At(path, std::to_string(i)), list[i]));
-      plain.push_back(object);
-    }
-    for (size_t a = 0; a < plain.size(); ++a) {
-      for (size_t b = a + 1; b < plain.size(); ++b) {
-        if (!Disjoint(*plain[a], *plain[b])) {
-          return Unsupported(
-              "{}: alternatives {} and {} of 'oneOf' may both hold, which is not supported: use "
-              "'anyOf', or a required property that is another constant in each",
-              path, a, b);
-        }
-      }
-    }
-    return OkStatus();
-  }
-
-  // Constants of a schema; empty: it has none.
-  static std::vector<std::string> ConstantsOf(const json::object& schema) {
-    std::vector<std::string> out;
-    if (const json::value* value = schema.if_contains("const")) return {Written(*value)};
-    if (const json::value* list = schema.if_contains("enum"); list != nullptr && list->is_array()) {
-      for (const json::value& value : list->get_array()) out.push_back(Written(value));
-    }
-    return out;
-  }
-
-  static bool DisjointLists(const std::vector<std::string>& a, const std::vector<std::string>& b) {
-    if (a.empty() || b.empty()) return false;
-    return std::none_of(a.begin(), a.end(), [&](const std::string& value) {
-      return std::find(b.begin(), b.end(), value) != b.end();
-    });
-  }
-
-  static bool Requires(const json::object& schema, json::string_view name) {
-    const json::value* list = schema.if_contains("required");
-    if (list == nullptr || !list->is_array()) return false;
-    const json::array& names = list->get_array();
-    return std::find(names.begin(), names.end(), json::value(name)) != names.end();
-  }
-
-  bool Disjoint(const json::object& a, const json::object& b) const {
-    if (DisjointLists(ConstantsOf(a), ConstantsOf(b))) return true;
-    const auto types_a = Types("", a), types_b = Types("", b);
-    if (types_a.ok() && types_b.ok() && !types_a->empty() && !types_b->empty()) {
-      const auto overlap = [](const std::string& x, const std::string& y) {
-        return x == y || (x == "number" && y == "integer") || (x == "integer" && y == "number");
-      };
-      const bool common = std::any_of(types_a->begin(), types_a->end(), [&](const auto& x) {
-        return std::any_of(types_b->begin(), types_b->end(),
-                           [&](const auto& y) { return overlap(x, y); });
-      });
-      if (!common) return true;
-    }
-    const json::value* props_a = a.if_contains("properties");
-    const json::value* props_b = b.if_contains("properties");
-    if (props_a == nullptr || props_b == nullptr || !props_a->is_object() ||
-        !props_b->is_object()) {
-      return false;
-    }
-    for (const auto& [name, schema] : props_a->get_object()) {
-      const json::value* other = props_b->get_object().if_contains(name);
-      if (other == nullptr || !schema.is_object() || !other->is_object()) continue;
-      if (!Requires(a, name) || !Requires(b, name)) continue;
-      if (DisjointLists(ConstantsOf(schema.get_object()), ConstantsOf(other->get_object()))) {
-        return true;
-      }
-    }
-    return false;
-  }
-
   // ---- one type
 
   StatusOr<ExprId> Constants(Path path, const json::object& schema) {
     for (const auto& [key, value] : schema) {
-      if (key != "const" && key != "enum" && key != "type" && !kAnnotations.contains(View(key))) {
-        return NotSupported(path, "'{}' beside 'enum' or 'const'", View(key));
+      if (key != "const" && key != "enum" && key != "type" && !IsAnnotation(View(key))) {
+        return SchemaNotSupported(path, "'{}' beside 'enum' or 'const'", View(key));
       }
     }
     std::vector<const json::value*> values;
     if (const json::value* one = schema.if_contains("const")) {
       values.push_back(one);
-      if (schema.contains("enum")) return NotSupported(path, "'enum' beside 'const'");
+      if (schema.contains("enum")) return SchemaNotSupported(path, "'enum' beside 'const'");
     } else {
       const json::array* list = schema.at("enum").if_array();
-      if (list == nullptr) return Wrong(path, "'enum' is a list of values");
+      if (list == nullptr) return WrongSchema(path, "'enum' is a list of values");
       for (const json::value& value : *list) values.push_back(&value);
     }
-    TANDEM_ASSIGN_OR_RETURN(const std::vector<std::string> types, Types(path, schema));
+    TANDEM_ASSIGN_OR_RETURN(const std::vector<std::string> types, TypesOf(path, schema));
     std::vector<ExprId> choices;
     for (const json::value* value : values) {
       const bool fits = types.empty() || std::any_of(types.begin(), types.end(), [&](auto& type) {
@@ -385,39 +147,6 @@ class Compiler {
       if (fits) choices.push_back(rules_.Literal(Written(*value)));
     }
     return rules_.Choice(std::move(choices));
-  }
-
-  // As 'type' says, or as the other keywords do; empty: any.
-  static StatusOr<std::vector<std::string>> Types(Path path, const json::object& schema) {
-    std::vector<std::string> types;
-    if (const json::value* type = schema.if_contains("type")) {
-      const json::array one = {*type};
-      const json::array& list = type->is_array() ? type->get_array() : one;
-      for (const json::value& name : list) {
-        if (!name.is_string() || !kTypes.contains(View(name.get_string()))) {
-          return Wrong(path,
-                       "'type' is one of object, array, string, number, integer, boolean, null");
-        }
-        types.emplace_back(View(name.get_string()));
-      }
-      if (types.empty()) return Wrong(path, "'type' is an empty list");
-    } else {
-      const std::pair<const Names&, const char*> kinds[] = {{kObjectWords, "object"},
-                                                            {kArrayWords, "array"},
-                                                            {kStringWords, "string"},
-                                                            {kNumberWords, "number"}};
-      for (const auto& [words, name] : kinds) {
-        const bool has = std::any_of(words.begin(), words.end(), [&](const std::string& word) {
-          return schema.contains(word);
-        });
-        if (has) types.emplace_back(name);
-      }
-    }
-    if (const json::value* nullable = schema.if_contains("nullable");
-        nullable != nullptr && *nullable == json::value(true) && !types.empty()) {
-      types.emplace_back("null");
-    }
-    return types;
   }
 
   StatusOr<ExprId> OfType(Path path, const json::object& schema, std::string_view type) {
@@ -435,10 +164,10 @@ class Compiler {
   StatusOr<std::optional<int64_t>> Whole(Path path, const json::object& schema, const char* word) {
     const json::value* value = schema.if_contains(word);
     if (value == nullptr) return std::optional<int64_t>();
-    if (!value->is_number()) return Wrong(path, "'{}' is a number", word);
+    if (!value->is_number()) return WrongSchema(path, "'{}' is a number", word);
     const double number = value->to_number<double>();
     if (std::floor(number) != number || std::abs(number) > static_cast<double>(kMaxBound)) {
-      return NotSupported(path, "'{}' that is no whole number within 2^53", word);
+      return SchemaNotSupported(path, "'{}' that is no whole number within 2^53", word);
     }
     return std::optional(static_cast<int64_t>(number));
   }
@@ -471,23 +200,24 @@ class Compiler {
   StatusOr<int> Count(Path path, const json::object& schema, const char* word, int otherwise) {
     TANDEM_ASSIGN_OR_RETURN(const std::optional<int64_t> count, Whole(path, schema, word));
     if (!count) return otherwise;
-    if (*count < 0) return Wrong(path, "'{}' is below 0", word);
-    if (*count > kMaxCount) return NotSupported(path, "'{}' above {}", word, kMaxCount);
+    if (*count < 0) return WrongSchema(path, "'{}' is below 0", word);
+    if (*count > kMaxCount) return SchemaNotSupported(path, "'{}' above {}", word, kMaxCount);
     return static_cast<int>(*count);
   }
 
   StatusOr<ExprId> String(Path path, const json::object& schema) {
     TANDEM_ASSIGN_OR_RETURN(const int min, Count(path, schema, "minLength", 0));
     TANDEM_ASSIGN_OR_RETURN(const int max, Count(path, schema, "maxLength", kUnbounded));
-    if (max != kUnbounded && max < min) return Wrong(path, "'maxLength' is below 'minLength'");
+    if (max != kUnbounded && max < min)
+      return WrongSchema(path, "'maxLength' is below 'minLength'");
     const json::value* pattern = schema.if_contains("pattern");
     const json::value* format = schema.if_contains("format");
     if (pattern == nullptr && format == nullptr) return json_.StringOfLength(min, max);
     if ((pattern != nullptr && format != nullptr) || min > 0 || max != kUnbounded) {
-      return NotSupported(path, "'pattern' or 'format' beside another bound of a string");
+      return SchemaNotSupported(path, "'pattern' or 'format' beside another bound of a string");
     }
     const json::value& text = pattern != nullptr ? *pattern : *format;
-    if (!text.is_string()) return Wrong(path, "'pattern' and 'format' are strings");
+    if (!text.is_string()) return WrongSchema(path, "'pattern' and 'format' are strings");
     const std::string_view view = View(text.get_string());
     const StatusOr<ExprId> expr =
         pattern != nullptr ? json_.StringWithPattern(view) : json_.StringWithFormat(view);
@@ -502,7 +232,7 @@ class Compiler {
     TANDEM_ASSIGN_OR_RETURN(int max, Count(path, schema, "maxItems", kUnbounded));
     std::vector<ExprId> first;
     if (const json::value* prefix = schema.if_contains("prefixItems")) {
-      if (!prefix->is_array()) return Wrong(path, "'prefixItems' is a list of schemas");
+      if (!prefix->is_array()) return WrongSchema(path, "'prefixItems' is a list of schemas");
       for (size_t i = 0; i < prefix->get_array().size(); ++i) {
         TANDEM_ASSIGN_OR_RETURN(
             const ExprId item,
@@ -511,7 +241,7 @@ class Compiler {
       }
     }
     const json::value* items = schema.if_contains("items");
-    if (items != nullptr && items->is_array()) return NotSupported(path, "a list as 'items'");
+    if (items != nullptr && items->is_array()) return SchemaNotSupported(path, "a list as 'items'");
     const int count = static_cast<int>(first.size());
     ExprId item = -1;
     if (items != nullptr && *items == json::value(false)) {
@@ -604,7 +334,7 @@ class Compiler {
                      Requires(schema, name)});
     };
     if (const json::value* list = schema.if_contains("properties")) {
-      if (!list->is_object()) return Wrong(path, "'properties' is an object of schemas");
+      if (!list->is_object()) return WrongSchema(path, "'properties' is an object of schemas");
       for (const auto& [name, value] : list->get_object()) {
         TANDEM_ASSIGN_OR_RETURN(const ExprId expr,
                                 Schema(At(At(path, "properties"), View(name)), value));
@@ -613,9 +343,9 @@ class Compiler {
     }
     const json::value* required = schema.if_contains("required");
     if (required == nullptr) return out;
-    if (!required->is_array()) return Wrong(path, "'required' is a list of names");
+    if (!required->is_array()) return WrongSchema(path, "'required' is a list of names");
     for (const json::value& name : required->get_array()) {
-      if (!name.is_string()) return Wrong(path, "'required' is a list of names");
+      if (!name.is_string()) return WrongSchema(path, "'required' is a list of names");
       const std::string_view text = View(name.get_string());
       const bool known =
           std::any_of(out.begin(), out.end(), [&](const Property& p) { return p.name == text; });
@@ -671,7 +401,7 @@ class Compiler {
     return fresh;
   }
 
-  const json::value& root_;
+  const SchemaDocument document_;
   Rules& rules_;
   JsonRules json_;
   std::map<std::string, RuleId> compiled_;  // by path

@@ -1,14 +1,15 @@
 #!/bin/sh
 # Builds a fuzz target with clang and runs it from its seed corpus:
-#   tests/fuzz/run.sh [SECONDS [NAME]]     (default: 60 gguf; other NAMEs: jinja safetensors)
+#   tests/fuzz/run.sh [SECONDS [NAME]]     (default: 60 gguf; NAME is a folder of corpus/)
 # Exit code 0: nothing found. What it finds stays in build/tidy/fuzz/NAME/.
 set -eu
 seconds=${1:-60}
 name=${2:-gguf}
 cd "$(dirname "$0")/../.."
 build=${TANDEM_FUZZ_BUILD:-build/tidy}
-cmake --preset tidy -B "$build" >/dev/null
-cmake --build "$build" --target "${name}_fuzz"
+mkdir -p "$build"
+# Several targets may be run at once, but built one after the other.
+flock "$build" sh -c "cmake --preset tidy -B '$build' >/dev/null && cmake --build '$build' --target ${name}_fuzz"
 mkdir -p "$build/fuzz/$name/corpus"
 # New inputs go to the first folder; the committed seeds are only read.
 exec "$build/tests/${name}_fuzz" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \

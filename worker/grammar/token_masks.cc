@@ -1,7 +1,6 @@
 #include "worker/grammar/token_masks.h"
 
 #include <algorithm>
-#include <cstring>
 #include <map>
 #include <utility>
 
@@ -203,14 +202,20 @@ void TokenMasks::Leave(Config config, State& into) {
   }
 }
 
+// Equal configs may or may not end, for what ends may have no byte to read.
+std::string TokenMasks::KeyOf(const State& state) {
+  std::string key(1, state.can_end ? '1' : '0');
+  key.append(reinterpret_cast<const char*>(state.configs.data()),
+             state.configs.size() * sizeof(Config));
+  return key;
+}
+
 StateId TokenMasks::Intern(State&& state) {
   auto& configs = state.configs;
   std::sort(configs.begin(), configs.end());
   configs.erase(std::unique(configs.begin(), configs.end()), configs.end());
   if (configs.size() > kMaxStacks || (configs.empty() && !state.can_end)) return kDead;
-  // Equal configs may or may not end, if what ends has no byte to read.
-  std::string key(configs.size() * sizeof(Config) + 1, state.can_end ? '1' : '0');
-  std::memcpy(key.data(), configs.data(), configs.size() * sizeof(Config));
+  std::string key = KeyOf(state);
   const auto it = state_ids_.find(key);
   if (it != state_ids_.end()) return it->second;
   for (const Config& config : configs) state.bytes |= node_bytes_[config.node];
@@ -278,9 +283,7 @@ void TokenMasks::ForgetUnused() {
     }
     for (Config& config : state.configs) config.frame = keep(config.frame);
     std::sort(state.configs.begin(), state.configs.end());
-    std::string key(state.configs.size() * sizeof(Config) + 1, state.can_end ? '1' : '0');
-    std::memcpy(key.data(), state.configs.data(), state.configs.size() * sizeof(Config));
-    state_ids_.emplace(std::move(key), id);
+    state_ids_.emplace(KeyOf(state), id);
   }
 }
 

@@ -120,6 +120,7 @@ class TokenMasks {
   // Adds what `config` reaches without a byte: it and all behind rules that it enters or ends.
   void Close(Config config, State& into);
   void Leave(Config config, State& into);  // the same without `config` itself
+  static std::string KeyOf(const State& state);
   StateId Intern(State&& state);
   StateId Step(StateId state, uint8_t byte);
   StateId ExitOf(Config config);
