@@ -9,8 +9,8 @@ build=(
   build-essential g++ cmake ninja-build ccache pkg-config git ca-certificates curl
   python3 python3-venv python3-pip
   libboost1.81-dev libboost-json1.81-dev libssl-dev libzmq3-dev cppzmq-dev
-  protobuf-compiler libprotobuf-dev libabsl-dev libfmt-dev libspdlog-dev libxxhash-dev
-  libcli11-dev libyaml-cpp-dev libpcre2-dev prometheus-cpp-dev zlib1g-dev libgloo-dev
+  protobuf-compiler libprotobuf-dev libabsl-dev libfmt-dev libspdlog-dev libxxhash-dev libutf8proc-dev
+  libcli11-dev libyaml-cpp-dev prometheus-cpp-dev zlib1g-dev libgloo-dev
   libgtest-dev libgmock-dev libbenchmark-dev
 )
 test=(clang clang-tidy clang-format libclang-rt-14-dev iproute2)

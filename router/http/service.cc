@@ -165,8 +165,9 @@ Service::Prompt Service::Prepare(const ApiRequest& api, const ServedModel& model
   }
   const Nanos rendered_at = MonotonicNow();
   std::vector<TokenId> tokens = tokenizer.Encode(chat ? rendered : api.prompt);
-  if (!chat && tokenizer.add_bos() && tokenizer.bos_id() != text::kNoToken) {
-    tokens.insert(tokens.begin(), tokenizer.bos_id());
+  if (!chat) {
+    const std::span<const TokenId> prefix = tokenizer.prefix_ids();
+    tokens.insert(tokens.begin(), prefix.begin(), prefix.end());
   }
   prompt.tokens = std::move(tokens);
   prompt.render = rendered_at - start;

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
+
+#include "router/text/utf8.h"
 
 namespace tandem::text {
 namespace {
@@ -17,21 +20,64 @@ uint64_t PairKey(TokenId left, TokenId right) {
 
 }  // namespace
 
-Bpe::Bpe(const std::array<TokenId, 256>& byte_tokens, std::span<const Merge> merges)
-    : byte_tokens_(byte_tokens) {
+Bpe::Bpe(Alphabet alphabet, std::span<const Merge> merges) : alphabet_(std::move(alphabet)) {
+  for (uint32_t code = 0; code < ascii_.size(); ++code) {
+    const auto it = alphabet_.characters.find(code);
+    ascii_[code] = it == alphabet_.characters.end() ? -1 : it->second;
+  }
   ranks_.reserve(merges.size());
+  uint32_t rank = 0;
   for (size_t i = 0; i < merges.size(); ++i) {
-    ranks_[PairKey(merges[i].left, merges[i].right)] = {static_cast<uint32_t>(i), merges[i].merged};
+    if (!merges[i].ties) rank = static_cast<uint32_t>(i);
+    ranks_[PairKey(merges[i].left, merges[i].right)] = {rank, merges[i].merged};
   }
 }
 
-void Bpe::AddShortcut(std::string_view text, TokenId id) {
-  Scratch scratch;
-  std::vector<TokenId> ids;
-  Encode(text, scratch, ids);
-  if (ids.size() != 1 || ids[0] != id) return;
+void Bpe::AddShortcut(std::string_view text, TokenId id, bool always) {
+  if (!always) {
+    Scratch scratch;
+    std::vector<TokenId> ids;
+    Encode(text, scratch, ids);
+    if (ids.size() != 1 || ids[0] != id) return;
+  }
   shortcuts_[absl::string_view(text.data(), text.size())] = id;
   longest_shortcut_ = std::max(longest_shortcut_, text.size());
+}
+
+TokenId Bpe::CharacterToken(uint32_t code) const {
+  if (code < ascii_.size()) return ascii_[code];
+  const auto it = alphabet_.characters.find(code);
+  return it == alphabet_.characters.end() ? -1 : it->second;
+}
+
+template <class Take>
+void Bpe::ForEachSymbol(std::string_view piece, Take take) const {
+  const auto byte_token = [&](char c) { return alphabet_.bytes[static_cast<unsigned char>(c)]; };
+  if (alphabet_.characters.empty()) {
+    for (const char c : piece) {
+      if (byte_token(c) >= 0) take(byte_token(c));
+    }
+    return;
+  }
+  bool after_unknown = false;
+  for (size_t at = 0; at < piece.size();) {
+    const CodePoint point = ReadCodePoint(piece, at);
+    const std::string_view bytes = piece.substr(at, point.size);
+    at += point.size;
+    // A byte that is no character is read as one, but not as that one's token.
+    const bool is_byte = bytes.size() == 1 && point.value >= 0x80;
+    const TokenId id = is_byte ? -1 : CharacterToken(point.value);
+    const bool has_bytes = id < 0 && std::all_of(bytes.begin(), bytes.end(),
+                                                 [&](char c) { return byte_token(c) >= 0; });
+    if (id >= 0) {
+      take(id);
+    } else if (has_bytes) {
+      for (const char c : bytes) take(byte_token(c));
+    } else if (alphabet_.unknown >= 0 && !(alphabet_.fuse_unknown && after_unknown)) {
+      take(alphabet_.unknown);
+    }
+    after_unknown = id < 0 && !has_bytes;
+  }
 }
 
 const Bpe::Rank* Bpe::Find(TokenId left, TokenId right) const {
@@ -63,10 +109,7 @@ void Bpe::SetPair(std::vector<Part>& parts, size_t i) const {
 void Bpe::EncodeShort(std::string_view piece, Scratch& scratch, std::vector<TokenId>& ids) const {
   std::vector<Part>& parts = scratch.parts;
   parts.clear();
-  for (const char c : piece) {
-    const TokenId id = byte_tokens_[static_cast<unsigned char>(c)];
-    if (id >= 0) parts.push_back({id, kNoRank, -1});
-  }
+  ForEachSymbol(piece, [&](TokenId id) { parts.push_back({id, kNoRank, -1}); });
   for (size_t i = 0; i < parts.size(); ++i) SetPair(parts, i);
   while (parts.size() > 1) {
     const auto best = std::min_element(parts.begin(), parts.end(),
@@ -84,11 +127,10 @@ void Bpe::EncodeShort(std::string_view piece, Scratch& scratch, std::vector<Toke
 void Bpe::EncodeLong(std::string_view piece, Scratch& scratch, std::vector<TokenId>& ids) const {
   std::vector<Symbol>& symbols = scratch.symbols;
   symbols.clear();
-  for (const char c : piece) {
-    const TokenId id = byte_tokens_[static_cast<unsigned char>(c)];
+  ForEachSymbol(piece, [&](TokenId id) {
     const auto at = static_cast<int32_t>(symbols.size());
-    if (id >= 0) symbols.push_back({id, at - 1, at + 1});
-  }
+    symbols.push_back({id, at - 1, at + 1});
+  });
   if (symbols.empty()) return;
   symbols.back().next = -1;
   scratch.heap.clear();

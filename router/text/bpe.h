@@ -1,5 +1,6 @@
-// Byte-pair merging: the bytes of one piece of text become tokens, the pair of lowest rank first,
-// of equal ones the leftmost. Knows bytes and ids, not where pieces end.
+// Byte-pair merging: the symbols of one piece of text become tokens, the pair of lowest rank first,
+// of equal ones the leftmost. Symbols are bytes, or characters with bytes for those that the
+// vocabulary lacks. Knows symbols and ids, not where pieces end.
 // Thread: immutable once built, any thread; scratch memory is the caller's.
 #pragma once
 
@@ -21,15 +22,26 @@ class Bpe {
     TokenId left = 0;
     TokenId right = 0;
     TokenId merged = 0;
+    bool ties = false;  // has the rank of the merge before it instead
+  };
+  struct Alphabet {
+    Alphabet() { bytes.fill(-1); }
+    std::array<TokenId, 256> bytes;  // the token of each byte alone, or -1
+    // The tokens of single characters, by code point; empty: symbols are bytes.
+    absl::flat_hash_map<uint32_t, TokenId> characters;
+    // What a character becomes that is not in `characters`, and whose bytes are not all in `bytes`;
+    // -1: nothing, it is left out. `fuse_unknown`: neighbours become one.
+    TokenId unknown = -1;
+    bool fuse_unknown = false;
   };
 
   Bpe() = default;
-  // `byte_tokens[b]`: the token of byte b alone, or -1. If a pair comes twice the last rank holds.
-  Bpe(const std::array<TokenId, 256>& byte_tokens, std::span<const Merge> merges);
+  // If a pair comes twice the last rank holds.
+  Bpe(Alphabet alphabet, std::span<const Merge> merges);
 
-  // Lets Encode answer with `id` at once for a piece that is `text`, if merging gives that and
-  // nothing else. `text` must outlive this object.
-  void AddShortcut(std::string_view text, TokenId id);
+  // Lets Encode answer with `id` at once for a piece that is `text`: if merging gives that and
+  // nothing else, or `always`. `text` must outlive this object.
+  void AddShortcut(std::string_view text, TokenId id, bool always = false);
 
   struct Symbol {
     TokenId id;
@@ -52,7 +64,7 @@ class Bpe {
     std::vector<Candidate> heap;
   };
 
-  // Appends the tokens of `piece`. Bytes without a token are left out before merging. O(n log n).
+  // Appends the tokens of `piece`. What has no symbol is left out before merging. O(n log n).
   void Encode(std::string_view piece, Scratch& scratch, std::vector<TokenId>& ids) const;
 
  private:
@@ -61,13 +73,17 @@ class Bpe {
     TokenId merged;
   };
   const Rank* Find(TokenId left, TokenId right) const;
+  template <class Take>
+  void ForEachSymbol(std::string_view piece, Take take) const;
+  TokenId CharacterToken(uint32_t code) const;
   void SetPair(std::vector<Part>& parts, size_t i) const;
   void EncodeShort(std::string_view piece, Scratch& scratch, std::vector<TokenId>& ids) const;
   void EncodeLong(std::string_view piece, Scratch& scratch, std::vector<TokenId>& ids) const;
   void Offer(const std::vector<Symbol>& symbols, int32_t at, std::vector<Candidate>& heap) const;
   void MergeAt(const Candidate& candidate, Scratch& scratch) const;
 
-  std::array<TokenId, 256> byte_tokens_ = {};
+  Alphabet alphabet_;
+  std::array<TokenId, 128> ascii_ = {};        // of alphabet_.characters
   absl::flat_hash_map<uint64_t, Rank> ranks_;  // by the pair's ids
   absl::flat_hash_map<absl::string_view, TokenId> shortcuts_;
   size_t longest_shortcut_ = 0;

@@ -1,75 +1,118 @@
 #!/usr/bin/env python3
-"""Writes unicode_classes.inc: the character classes of the SmolLM pre-tokenizer, as Hugging Face's
-`tokenizers` package has them. It asks the package about every character rather than a Unicode
-database, because the versions of Unicode inside its two parts (Rust for Digits, Oniguruma for the
-regular expression) are what decides.
+"""Writes unicode_classes.inc: the character classes of pre-tokenizers, as Hugging Face's `tokenizers`
+package has them. It asks the package about every character rather than a Unicode database, because
+what decides are the versions of Unicode inside its parts: Oniguruma for regular expressions, Rust's
+standard library for Digits, the crate unicode_categories for Punctuation, unicode-normalization for
+NFC and its like. Takes two minutes.
 
     build/venv-golden/bin/python router/text/make_unicode_classes.py
 """
 
 import importlib.metadata
 import pathlib
+import unicodedata
 
-from tokenizers import pre_tokenizers
+from tokenizers import Regex, normalizers, pre_tokenizers
 
-REGEX = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-DIGITS = pre_tokenizers.Digits(individual_digits=True)
-
-
-def one_piece(text):
-    return len(REGEX.pre_tokenize_str(text)) == 1
-
-
-def classify(character):
-    """Letter, number, space or nothing: what the regular expression takes the character for."""
-    if one_piece("a" + character):
-        return "L"
-    if one_piece("1" + character):
-        return "N"
-    return None if one_piece("!" + character) else "S"
+CATEGORIES = """Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf Co
+Cn""".split()
+CODES = [code for code in range(0x110000) if not 0xD800 <= code <= 0xDFFF]
+# Marks and compositions of Unicode 15, which utf8proc 2.8 knows and Python 3.11 does not.
+UNICODE_15 = {0xECE, *range(0x10EFD, 0x10F00), 0x11F41, 0x11F42, *range(0x1E030, 0x1E06E), 0x1E08F,
+              *range(0x1E4EC, 0x1E4F0)}
+NFKD = normalizers.NFKD()
+ALL = "".join(map(chr, CODES))
+BETWEEN_LETTERS = "".join(f"a{character}a" for character in ALL)
 
 
-def is_digit(character):
-    return len(DIGITS.pre_tokenize_str("a" + character + "a")) == 3
+def members(pattern):
+    split = pre_tokenizers.Split(Regex(pattern), behavior="removed")
+    found = set(range(len(CODES)))
+    for _, (begin, end) in split.pre_tokenize_str(ALL):
+        found -= set(range(begin, end))
+    return {CODES[i] for i in found}
 
 
-def ranges(code_points):
+def pieces_of_their_own(pre_tokenizer):
+    pieces = pre_tokenizer.pre_tokenize_str(BETWEEN_LETTERS)
+    return {CODES[begin // 3] for _, (begin, end) in pieces if end == begin + 1 and begin % 3 == 1}
+
+
+def is_inert(character):
+    """No normalization changes it or moves it: no mark, as far as the normalizers know. (U+0345 has
+    the last combining class.)"""
+    text = "a\u0345" + character
+    return character != "\u0345" and NFKD.normalize_str(text) == text
+
+
+def ranges(codes):
     result = []
-    for code in code_points:
+    for code in sorted(codes):
         if result and result[-1][1] == code - 1:
             result[-1][1] = code
         else:
             result.append([code, code])
-    return result
+    return [f"{{0x{first:x}, 0x{last:x}}}," for first, last in result]
+
+
+def array(declaration, items):
+    lines, line = [declaration + " = {"], "   "
+    for item in items:
+        if len(line) + 1 + len(item) > 100:
+            lines.append(line)
+            line = "   "
+        line += " " + item
+    return lines + [line, "};"]
 
 
 def main():
-    classes = {"L": [], "N": [], "S": [], "D": []}
-    for code in range(0x110000):
-        if 0xD800 <= code <= 0xDFFF:
-            continue
-        kind = classify(chr(code))
-        if kind:
-            classes[kind].append(code)
-        if is_digit(chr(code)):
-            classes["D"].append(code)
-    # Every \p{N} of the regular expression is a digit of its own already: its alternative is unused.
-    assert set(classes["N"]) <= set(classes["D"])
+    sets = {name: members(rf"\p{{{name}}}") for name in CATEGORIES}
+    category = {code: name for name, codes in sets.items() for code in codes}
+    assert len(category) == len(CODES) == sum(map(len, sets.values()))
+    starts = [(0, category[0])]
+    for code in CODES[1:]:
+        if category[code] != starts[-1][1]:
+            starts.append((code, category[code]))
+
+    def union(initials):
+        return set().union(*(codes for name, codes in sets.items() if name[0] in initials))
+
+    # What code_set.cc says of the classes that have no table.
+    assert members(r"\s") == union("Z") | set(range(9, 14)) | {0x85}
+    assert members(r"\d") == sets["Nd"]
+    # Oniguruma's \w has some of Latin-1's fractions and exponents where it stands alone, and not
+    # where it is negated; Rust's has them nowhere, and the two joiners.
+    word = (members(r"\w") - {0xB2, 0xB3, 0xB9, 0xBC, 0xBD, 0xBE}) | {0x200C, 0x200D}
+    plain_word = union("LM") | sets["Nd"] | sets["Nl"] | sets["Pc"]
+    assert plain_word <= word
+    for letter, more in {"s": {0x17F}, "k": {0x212A}, "t": set()}.items():
+        assert members(f"(?i:{letter})") == {ord(letter), ord(letter.upper())} | more
+    numbers = pieces_of_their_own(pre_tokenizers.Digits(individual_digits=True))
+    assert union("N") <= numbers
+    marks = pieces_of_their_own(pre_tokenizers.Punctuation("isolated"))
+    punctuation = union("P") | {ord(c) for c in "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"}
+
+    late = {code for code in CODES if is_inert(chr(code)) and
+            (unicodedata.combining(chr(code)) or unicodedata.decomposition(chr(code)) or code in UNICODE_15)}
+
     version = importlib.metadata.version("tokenizers")
-    lines = [f"// Generated by make_unicode_classes.py from tokenizers {version}. First and last code points."]
-    for name, key in (("Letters", "L"), ("Digits", "D"), ("Spaces", "S")):
-        items = [f"{{0x{first:x}, 0x{last:x}}}," for first, last in ranges(classes[key])]
-        lines.append(f"constexpr CodeRange k{name}[] = {{")
-        line = "   "
-        for item in items:
-            if len(line) + 1 + len(item) > 100:
-                lines.append(line)
-                line = "   "
-            line += " " + item
-        lines += [line, "};"]
+    lines = [f"// Generated by make_unicode_classes.py from tokenizers {version}.",
+             "// Where each run of code points of one general category begins."]
+    lines += array("constexpr CategoryStart kCategoryStarts[]",
+                   [f"{{0x{code:x}, k{name}}}," for code, name in starts])
+    lines += ["// First and last code points: \\w that are neither letters, marks, digits nor Pc."]
+    lines += array("constexpr CodeRange kOtherWord[]", ranges(word - plain_word))
+    lines += ["// What Digits takes for numbers and \\p{N} does not."]
+    lines += array("constexpr CodeRange kOtherNumbers[]", ranges(numbers - union("N")))
+    lines += ["// \\p{P} and ASCII's marks that Punctuation does not know; and what only it knows."]
+    lines += array("constexpr CodeRange kUnknownPunctuation[]", ranges(punctuation - marks))
+    lines += array("constexpr CodeRange kOtherPunctuation[]", ranges(marks - punctuation))
+    lines += ["// Marks and compositions that utf8proc knows and Unicode did not have yet when the",
+              "// normalizers were made."]
+    lines += array("constexpr CodeRange kLateMarks[]", ranges(late))
     path = pathlib.Path(__file__).parent / "unicode_classes.inc"
     path.write_text("\n".join(lines) + "\n")
-    print({key: (len(value), len(ranges(value))) for key, value in classes.items()})
+    print(f"{path.name}: {len(starts)} runs, {path.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@
 
 namespace tandem::text {
 
-StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, std::span<const std::string> stop)
-    : tokenizer_(tokenizer) {
+StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, std::span<const std::string> stop,
+                             bool continues)
+    : tokenizer_(tokenizer), strip_(continues ? 0 : tokenizer.decode_strip()) {
   for (const std::string& text : stop) {
     if (!text.empty()) stops_.push_back(MakeStop(text));
   }
@@ -37,7 +38,7 @@ StreamDecoder::Output StreamDecoder::Push(std::span<const TokenId> tokens) {
     ++output.num_tokens;
     if (tokenizer_.IsControl(token)) continue;
     const size_t old_size = text_.size();
-    utf8_.Push(tokenizer_.TokenText(token), text_);
+    utf8_.Push(Stripped(tokenizer_.TokenText(token)), text_);
     Scan(old_size);
   }
   output.stopped = stopped_;
@@ -54,6 +55,16 @@ std::string_view StreamDecoder::Flush() {
   stopped_ = true;
   sent_ = text_.size();
   return text_;
+}
+
+// `text` without what Decode takes off the beginning, where that is still to be done.
+std::string_view StreamDecoder::Stripped(std::string_view text) {
+  while (strip_ > 0 && !text.empty()) {
+    strip_ = text[0] == ' ' ? strip_ - 1 : 0;
+    if (text[0] != ' ') break;
+    text.remove_prefix(1);
+  }
+  return text;
 }
 
 void StreamDecoder::DropSent() {

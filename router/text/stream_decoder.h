@@ -22,9 +22,12 @@ namespace tandem::text {
 
 class StreamDecoder {
  public:
-  // Borrows both; stop strings are matched in text, not in tokens, because a stop string may begin
-  // inside a token. Empty stop strings are ignored. REQUIRES: stop strings are valid UTF-8.
-  StreamDecoder(const Tokenizer& tokenizer, std::span<const std::string> stop);
+  // `continues`: the text goes on where the prompt's ended, so that a space which Decode would take
+  // off its beginning belongs to it. Borrows both; stop strings are matched in text, not in tokens,
+  // because a stop string may begin inside a token. Empty stop strings are ignored. REQUIRES: stop
+  // strings are valid UTF-8.
+  StreamDecoder(const Tokenizer& tokenizer, std::span<const std::string> stop,
+                bool continues = false);
 
   struct Output {
     std::string_view text;  // valid until the next call; may be empty
@@ -48,6 +51,7 @@ class StreamDecoder {
 
   static Stop MakeStop(std::string_view text);
   static void Advance(Stop& stop, char byte);
+  std::string_view Stripped(std::string_view text);
   void DropSent();
   void Scan(size_t from);
   std::string_view TakeSafe();
@@ -57,6 +61,7 @@ class StreamDecoder {
   Utf8Stream utf8_;
   std::string text_;  // sent in the last output, then held back
   size_t sent_ = 0;
+  int strip_ = 0;  // spaces that may still be taken off the beginning
   bool stopped_ = false;
 };
 

@@ -80,6 +80,14 @@ CodePoint ReadCodePoint(std::string_view text, size_t position) {
   return {value, size};
 }
 
+CodePoint LastCodePoint(std::string_view text) {
+  for (size_t size = 1; size <= 4 && size <= text.size(); ++size) {
+    const CodePoint point = ReadCodePoint(text, text.size() - size);
+    if (point.size == size && (size > 1 || point.value < 0x80)) return point;
+  }
+  return {0xfffd, 1};
+}
+
 bool Utf8Stream::Continues(unsigned char byte) const {
   if (pending_.size() > 1) return IsContinuation(byte);
   return IsSecondByte(static_cast<unsigned char>(pending_[0]), byte);

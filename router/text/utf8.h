@@ -21,6 +21,9 @@ struct CodePoint {
 };
 CodePoint ReadCodePoint(std::string_view text, size_t position);
 
+// The one that `text` ends with. REQUIRES: text is not empty.
+CodePoint LastCodePoint(std::string_view text);
+
 // Bytes in, valid UTF-8 out. Each longest piece that cannot become a character is one U+FFFD, as
 // Python, Rust and browsers have it; the result does not depend on how the bytes were split.
 class Utf8Stream {

@@ -118,9 +118,43 @@ TEMPLATES = {
 }
 
 
+def tokenizer(pre_tokenizer=None, normalizer=None, decoder=None, post_processor=None, added=(), **model):
+    vocab = {token: i for i, token in enumerate(["<unk>", "<s>", "\u2581", "a", "b", "ab", "\u2581a", "<0x0A>"])}
+    return json.dumps({
+        "added_tokens": [{"id": i, "content": c, "special": i < 2, "rstrip": i == 1} for i, c in added],
+        "normalizer": normalizer, "pre_tokenizer": pre_tokenizer, "post_processor": post_processor,
+        "decoder": decoder or {"type": "ByteFallback"},
+        "model": {"type": "BPE", "unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True, "vocab": vocab,
+                  "merges": ["a b", ["\u2581", "a"]]} | model}, ensure_ascii=False)
+
+
+def split(pattern, behavior="Isolated"):
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": behavior, "invert": False}
+
+
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": True, "use_regex": True}
+METASPACE = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first", "split": True}
+TO_MARKER = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+TOKENIZERS = {
+    "llama": tokenizer(normalizer={"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u2581"}, TO_MARKER]},
+                       decoder={"type": "Sequence", "decoders": [TO_MARKER, {"type": "Fuse"}, {
+                           "type": "Strip", "content": " ", "start": 1, "stop": 0}]}, added=[(1, "<s>"), (9, "x y")]),
+    "metaspace": tokenizer(METASPACE, {"type": "NFKC"}, METASPACE),
+    "bytes": tokenizer(BYTE_LEVEL, {"type": "Lowercase"}, {"type": "ByteLevel"}, byte_fallback=False),
+    "splits": tokenizer({"type": "Sequence", "pretokenizers": [
+        split(r"(?i:'s|'ll)|[^\r\n\p{L}]?\p{L}+|\p{N}{1,3}|\s+(?!\S)|\s+"), split(r"[a-z&&[^b]]++$|^\d", "MergedWithNext"),
+        {"type": "Digits"}, {"type": "Punctuation", "behavior": "Contiguous"}, {"type": "Whitespace"}]}),
+    "template": tokenizer(post_processor={"type": "Sequence", "processors": [{
+        "type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}],
+        "special_tokens": {"<s>": {"ids": [1]}}}, {"type": "BertProcessing", "cls": ["<s>", 1], "sep": ["b", 4]}]}),
+    "wrong": tokenizer(split(r"(a|b*)+\1")),
+}
+
+
 def main():
     folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parent / "corpus"
     write(folder / "gguf", SEEDS)
+    write(folder / "tokenizer_json", {name: text.encode() for name, text in TOKENIZERS.items()})
     write(folder / "jinja", {name: template.encode() for name, template in TEMPLATES.items()})
     write(folder / "safetensors", SAFETENSORS)
 

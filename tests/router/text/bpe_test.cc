@@ -26,11 +26,10 @@ std::vector<TokenId> Naive(std::string_view piece, const std::vector<Bpe::Merge>
   }
 }
 
-std::array<TokenId, 256> Ascii() {
-  std::array<TokenId, 256> tokens;
-  tokens.fill(-1);
-  for (int b = 0; b < 128; ++b) tokens[b] = b;
-  return tokens;
+Bpe::Alphabet Ascii() {
+  Bpe::Alphabet alphabet;
+  for (int b = 0; b < 128; ++b) alphabet.bytes[b] = b;
+  return alphabet;
 }
 
 std::vector<TokenId> Encode(const Bpe& bpe, std::string_view piece) {
@@ -80,6 +79,29 @@ TEST(Bpe, TakesAShortcutOnlyWhereMergingGivesTheSame) {
   bpe.AddShortcut("ab", 201);
   EXPECT_EQ(Encode(bpe, "abc"), (std::vector<TokenId>{'a', 200}));
   EXPECT_EQ(Encode(bpe, "ab"), std::vector<TokenId>{201});
+}
+
+TEST(Bpe, CharactersFallBackToBytesAndThoseToTheUnknownToken) {
+  Bpe::Alphabet alphabet;
+  alphabet.characters = {{'a', 1}, {0xe9, 2}};
+  for (const int byte : {0xe2, 0x82, 0xac, 0xff}) alphabet.bytes[byte] = byte;
+  alphabet.unknown = 0;
+  const std::vector<Bpe::Merge> merges = {{1, 2, 300}, {2, 2, 301}, {300, 2, 302, true}};
+  const std::string text = "a\u00e9\u20ac\xff zz\u00e9\u00e9";
+  EXPECT_EQ(Encode(Bpe(alphabet, merges), text),
+            (std::vector<TokenId>{300, 0xe2, 0x82, 0xac, 0xff, 0, 0, 0, 301}));
+  alphabet.fuse_unknown = true;
+  EXPECT_EQ(Encode(Bpe(alphabet, merges), text),
+            (std::vector<TokenId>{300, 0xe2, 0x82, 0xac, 0xff, 0, 301}));
+  // Of equal rank the leftmost goes first, whatever the order in the list.
+  const std::vector<Bpe::Merge> ties = {{2, 2, 301}, {1, 2, 300, true}};
+  EXPECT_EQ(Encode(Bpe(alphabet, ties), "a\u00e9\u00e9"), (std::vector<TokenId>{300, 2}));
+}
+
+TEST(Bpe, AShortcutMayBeTold) {
+  Bpe bpe(Ascii(), {});
+  bpe.AddShortcut("abc", 202, /*always=*/true);
+  EXPECT_EQ(Encode(bpe, "abc"), std::vector<TokenId>{202});
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "router/text/stream_decoder.h"
 #include "router/text/tokenizer.h"
 #include "router/text/utf8.h"
+#include "tests/router/text/golden.h"
 
 namespace tandem::text {
 namespace {
@@ -24,21 +25,6 @@ struct Golden {
   std::vector<TokenId> ids;
   std::string bytes;
 };
-
-std::string Unescape(std::string_view text) {
-  std::string bytes;
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '\\') {
-      bytes.push_back(text[i]);
-      continue;
-    }
-    int byte = 0;
-    std::from_chars(text.data() + i + 2, text.data() + i + 4, byte, 16);
-    bytes.push_back(static_cast<char>(byte));
-    i += 3;
-  }
-  return bytes;
-}
 
 std::vector<TokenId> ParseIds(std::string_view text) {
   std::vector<TokenId> ids;
@@ -146,7 +132,7 @@ TEST_F(TextGolden, KnowsTheModelsSpecialTokens) {
   EXPECT_EQ(tokenizer_->vocab_size(), 49152);
   EXPECT_EQ(tokenizer_->bos_id(), 1);
   EXPECT_EQ(tokenizer_->eos_id(), 2);
-  EXPECT_FALSE(tokenizer_->add_bos());
+  EXPECT_TRUE(tokenizer_->prefix_ids().empty());
   EXPECT_EQ(std::vector<TokenId>(tokenizer_->end_ids().begin(), tokenizer_->end_ids().end()),
             (std::vector<TokenId>{0, 2}));
   EXPECT_EQ(tokenizer_->TokenText(2), "<|im_end|>");
