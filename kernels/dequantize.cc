@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "common/check.h"
+#include "kernels/quant_blocks.h"
 
 namespace tandem::kernels {
 namespace {
@@ -12,33 +13,6 @@ uint16_t LoadU16(const uint8_t* p) {
   uint16_t value;
   std::memcpy(&value, p, sizeof value);
   return value;
-}
-
-// One block of 32.
-void DequantizeBlock(WeightType type, const uint8_t* block, float* out) {
-  const float d = HalfToFloat(LoadU16(block));
-  switch (type) {
-    case WeightType::kQ4_0:
-    case WeightType::kQ4_1: {
-      const bool has_min = type == WeightType::kQ4_1;
-      const float offset = has_min ? HalfToFloat(LoadU16(block + 2)) : -8 * d;
-      const uint8_t* q = block + (has_min ? 4 : 2);
-      for (int i = 0; i < 16; ++i) {
-        out[i] = d * static_cast<float>(q[i] & 15) + offset;
-        out[16 + i] = d * static_cast<float>(q[i] >> 4) + offset;
-      }
-      return;
-    }
-    case WeightType::kQ8_0:
-      for (int i = 0; i < 32; ++i) {
-        out[i] = d * static_cast<float>(static_cast<int8_t>(block[2 + i]));
-      }
-      return;
-    case WeightType::kF32:
-    case WeightType::kF16:
-    case WeightType::kBf16:
-      break;
-  }
 }
 
 }  // namespace
@@ -50,6 +24,20 @@ float HalfToFloat(uint16_t half) {
   // Scaling by 2^112 moves the exponent from half's bias to float's, subnormals included.
   const float scaled = std::bit_cast<float>(magnitude << 13) * 0x1p112f;
   return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(scaled));
+}
+
+uint16_t FloatToHalf(float value) {
+  const auto bits = std::bit_cast<uint32_t>(value);
+  const uint32_t sign = bits >> 16 & 0x8000u;
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u);
+  if (magnitude >= 0x47800000u) return static_cast<uint16_t>(sign | 0x7c00u);  // 2^16
+  if (magnitude < 0x38800000u) {  // below 2^-14: the sum rounds to units of 2^-24
+    const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
+    return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(shifted) - 0x3f000000u));
+  }
+  const uint32_t odd = magnitude >> 13 & 1u;
+  return static_cast<uint16_t>(sign | ((magnitude - 0x38000000u + 0xfffu + odd) >> 13));
 }
 
 uint16_t FloatToBf16(float value) {
@@ -64,22 +52,22 @@ int64_t RowBytes(const MatrixSlice& slice) {
 
 void DequantizeRow(const MatrixSlice& slice, int64_t row, std::span<float> out) {
   TANDEM_CHECK(static_cast<int64_t>(out.size()) == slice.cols()) << out.size();
-  const auto* source = static_cast<const uint8_t*>(slice.data) + row * RowBytes(slice) +
-                       slice.col_begin / BlockElements(slice.type) * BlockBytes(slice.type);
+  const auto* source = static_cast<const uint8_t*>(slice.data) + row * RowBytes(slice);
+  if (BlockElements(slice.type) > 1) {
+    for (size_t i = 0; i < out.size(); i += 32) {
+      DequantizeBlock(slice.type, source, (slice.col_begin + static_cast<int64_t>(i)) / 32,
+                      &out[i]);
+    }
+    return;
+  }
+  source += slice.col_begin * BlockBytes(slice.type);
   if (slice.type == WeightType::kF32) {
     std::memcpy(out.data(), source, out.size_bytes());
     return;
   }
-  if (slice.type == WeightType::kF16) {
-    for (size_t i = 0; i < out.size(); ++i) out[i] = HalfToFloat(LoadU16(source + 2 * i));
-    return;
-  }
-  if (slice.type == WeightType::kBf16) {
-    for (size_t i = 0; i < out.size(); ++i) out[i] = Bf16ToFloat(LoadU16(source + 2 * i));
-    return;
-  }
-  for (size_t i = 0; i < out.size(); i += 32) {
-    DequantizeBlock(slice.type, source + i / 32 * BlockBytes(slice.type), &out[i]);
+  for (size_t i = 0; i < out.size(); ++i) {
+    const uint16_t bits = LoadU16(source + 2 * i);
+    out[i] = slice.type == WeightType::kF16 ? HalfToFloat(bits) : Bf16ToFloat(bits);
   }
 }
 

@@ -10,6 +10,8 @@
 namespace tandem::kernels {
 
 float HalfToFloat(uint16_t half);
+// Round to nearest, ties to even; what is too large becomes infinite, a NaN stays one.
+uint16_t FloatToHalf(float value);
 
 // Bytes from one row of the matrix to the next.
 int64_t RowBytes(const MatrixSlice& slice);

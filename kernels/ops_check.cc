@@ -10,8 +10,8 @@ void CheckSlice(const MatrixSlice& s) {
   TANDEM_CHECK(0 <= s.row_begin && s.row_begin <= s.row_end) << s.row_begin << " " << s.row_end;
   TANDEM_CHECK(0 <= s.col_begin && s.col_begin < s.col_end && s.col_end <= s.total_cols)
       << s.col_begin << " " << s.col_end << " of " << s.total_cols;
-  const int block = BlockElements(s.type);
-  TANDEM_CHECK(s.total_cols % block == 0 && s.col_begin % block == 0 && s.col_end % block == 0)
+  const int block = BlockElements(s.type), unit = ColumnUnit(s.type);
+  TANDEM_CHECK(s.total_cols % block == 0 && s.col_begin % unit == 0 && s.col_end % unit == 0)
       << s.col_begin << " " << s.col_end << " of " << s.total_cols << ", blocks of " << block;
 }
 

@@ -29,7 +29,15 @@ enum class TensorType : uint32_t {  // ggml's numbers
   kF16 = 1,
   kQ4_0 = 2,
   kQ4_1 = 3,
+  kQ5_0 = 6,
+  kQ5_1 = 7,
   kQ8_0 = 8,
+  kQ2K = 10,
+  kQ3K = 11,
+  kQ4K = 12,
+  kQ5K = 13,
+  kQ6K = 14,
+  kIq4Nl = 20,
   kBf16 = 30,
   // Types that exist but are not supported are kept by number, so that errors can name them.
 };

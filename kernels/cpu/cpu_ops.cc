@@ -88,13 +88,13 @@ class CpuOps : public Ops {
     CheckSlices(slices);
     TANDEM_CHECK(slices[0].cols() <= options_.max_cols)
         << slices[0].cols() << " " << options_.max_cols;
-    return std::make_unique<PackedWeight>(slices);
+    return std::make_unique<PackedWeight>(slices, options_.activations);
   }
 
   std::unique_ptr<Weight> PackGateUp(const MatrixSlice& gate, const MatrixSlice& up) override {
     CheckGateUp(gate, up);
     TANDEM_CHECK(gate.cols() <= options_.max_cols) << gate.cols() << " " << options_.max_cols;
-    return std::make_unique<PackedWeight>(gate, up);
+    return std::make_unique<PackedWeight>(gate, up, options_.activations);
   }
 
   std::unique_ptr<RopeTable> MakeRopeTable(const RopeSpec& spec) override {

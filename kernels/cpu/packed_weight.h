@@ -1,5 +1,11 @@
 // Weights in panels of 16 rows: see kernel_table.h for the layout. A weight of several file types
 // is several segments, one below the other.
+//
+// Types without panels of their own go into others'. Exactly: Q5_0 and IQ4_NL into those of Q8_0.
+// The K types and Q5_1, for int8 activations: Q4_K into Q4_1's with scales and minima rounded to
+// halfs (2^-11 off, relative), the others rounded again into Q8_0's (at most 1/254 of their block's
+// greatest weight off, half of what int8 activations cost). For float32 activations: into float32
+// panels, exactly, at four bytes a weight.
 #pragma once
 
 #include <memory>
@@ -24,9 +30,9 @@ class PackedWeight : public Weight {
   };
 
   // Neighbouring slices of equal type share panels.
-  explicit PackedWeight(std::span<const MatrixSlice> slices);
+  PackedWeight(std::span<const MatrixSlice> slices, ActivationType activations);
   // Panels of gate and up alternate.
-  PackedWeight(const MatrixSlice& gate, const MatrixSlice& up);
+  PackedWeight(const MatrixSlice& gate, const MatrixSlice& up, ActivationType activations);
 
   int64_t rows() const override { return rows_; }
   int64_t cols() const override { return cols_; }

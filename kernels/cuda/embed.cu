@@ -119,6 +119,8 @@ void Embed(float* x, const EmbeddingTable& table, const Batch& batch, cudaStream
       return LaunchEmbed<WeightType::kQ4_1>(x, table, batch, stream);
     case WeightType::kQ8_0:
       return LaunchEmbed<WeightType::kQ8_0>(x, table, batch, stream);
+    default:
+      TANDEM_CHECK(false) << static_cast<int>(table.type);
   }
 }
 

@@ -42,7 +42,8 @@ inline std::string SetName(InstructionSet set) {
 }
 
 inline std::string TypeName(WeightType type) {
-  constexpr const char* kNames[] = {"F32", "F16", "BF16", "Q4_0", "Q4_1", "Q8_0"};
+  constexpr const char* kNames[] = {"F32",  "F16",    "BF16", "Q4_0", "Q4_1", "Q8_0", "Q5_0",
+                                    "Q5_1", "IQ4_NL", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"};
   return kNames[static_cast<int>(type)];
 }
 
@@ -85,6 +86,23 @@ struct FileMatrix {
   }
 
  private:
+  std::vector<int> ScaleOffsets() const {
+    switch (type) {
+      case WeightType::kQ4_1:
+      case WeightType::kQ5_1:
+      case WeightType::kQ4K:
+      case WeightType::kQ5K:
+        return {0, 2};
+      case WeightType::kQ2K:
+        return {80, 82};
+      case WeightType::kQ3K:
+        return {108};
+      case WeightType::kQ6K:
+        return {208};
+      default:
+        return {0};
+    }
+  }
   void FillBlock(uint8_t* block, Random& random) const {
     if (type == WeightType::kF32) {
       const float value = random.Normal();
@@ -94,11 +112,11 @@ struct FileMatrix {
     for (int i = 0; i < BlockBytes(type); ++i) {
       block[i] = static_cast<uint8_t>(random.Int(0, 255));
     }
-    for (int half = 0; half < (type == WeightType::kQ4_1 ? 2 : 1); ++half) {
+    for (const int offset : ScaleOffsets()) {
       // 2^-6 ... 2^-3 of either sign; F16 weights too.
       const int exponent = random.Int(9, 12), mantissa = random.Int(0, 1023);
       const auto bits = static_cast<uint16_t>(random.Int(0, 1) << 15 | exponent << 10 | mantissa);
-      std::memcpy(block + 2 * half, &bits, 2);
+      std::memcpy(block + offset, &bits, 2);
     }
   }
 };

@@ -290,19 +290,37 @@ Status ReadParts(const gguf::File& file, const Family& family, ModelConfig& conf
 }
 
 kernels::WeightType TypeOf(gguf::TensorType type) {
+  using gguf::TensorType;
+  using kernels::WeightType;
   switch (type) {
-    case gguf::TensorType::kF32:
-      return kernels::WeightType::kF32;
-    case gguf::TensorType::kF16:
-      return kernels::WeightType::kF16;
-    case gguf::TensorType::kBf16:
-      return kernels::WeightType::kBf16;
-    case gguf::TensorType::kQ4_0:
-      return kernels::WeightType::kQ4_0;
-    case gguf::TensorType::kQ4_1:
-      return kernels::WeightType::kQ4_1;
-    case gguf::TensorType::kQ8_0:
-      return kernels::WeightType::kQ8_0;
+    case TensorType::kF32:
+      return WeightType::kF32;
+    case TensorType::kF16:
+      return WeightType::kF16;
+    case TensorType::kBf16:
+      return WeightType::kBf16;
+    case TensorType::kQ4_0:
+      return WeightType::kQ4_0;
+    case TensorType::kQ4_1:
+      return WeightType::kQ4_1;
+    case TensorType::kQ8_0:
+      return WeightType::kQ8_0;
+    case TensorType::kQ5_0:
+      return WeightType::kQ5_0;
+    case TensorType::kQ5_1:
+      return WeightType::kQ5_1;
+    case TensorType::kIq4Nl:
+      return WeightType::kIq4Nl;
+    case TensorType::kQ2K:
+      return WeightType::kQ2K;
+    case TensorType::kQ3K:
+      return WeightType::kQ3K;
+    case TensorType::kQ4K:
+      return WeightType::kQ4K;
+    case TensorType::kQ5K:
+      return WeightType::kQ5K;
+    case TensorType::kQ6K:
+      return WeightType::kQ6K;
   }
   __builtin_unreachable();  // IsSupported was asked
 }

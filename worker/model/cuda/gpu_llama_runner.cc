@@ -56,6 +56,11 @@ Status CheckParts(const ModelConfig& config, const std::string& file) {
 
 // Q, K and V are packed into one weight.
 Status CheckTypes(const ModelSource& source) {
+  for (const auto& [name, tensor] : source.tensors()) {
+    if (tensor.slice.type <= kernels::WeightType::kQ8_0) continue;
+    return Unsupported("{}: tensor {} is of type {}, which is not supported on a GPU",
+                       source.name(), tensor.source, tensor.type_name);
+  }
   for (int i = 0; i < source.config().num_layers; ++i) {
     const ModelTensor& q = source.tensors().at(LayerTensorName(i, "attn_q"));
     for (const char* kind : {"attn_k", "attn_v"}) {

@@ -23,25 +23,11 @@ using kernels::cuda::QuantWeight;
 
 bool IsDense(const MatrixSlice& slice) { return kernels::BlockElements(slice.type) == 1; }
 
-// Round to nearest, ties to even; what is too large becomes infinite, a NaN stays one.
-uint16_t FloatToHalf(float value) {
-  const auto bits = __builtin_bit_cast(uint32_t, value);
-  const uint32_t sign = bits >> 16 & 0x8000u;
-  const uint32_t magnitude = bits & 0x7fffffffu;
-  if (magnitude > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u);
-  if (magnitude >= 0x47800000u) return static_cast<uint16_t>(sign | 0x7c00u);  // 2^16
-  if (magnitude < 0x38800000u) {  // below 2^-14: the sum rounds to units of 2^-24
-    const float shifted = __builtin_bit_cast(float, magnitude) + 0.5f;
-    return static_cast<uint16_t>(sign | (__builtin_bit_cast(uint32_t, shifted) - 0x3f000000u));
-  }
-  const uint32_t odd = magnitude >> 13 & 1u;
-  return static_cast<uint16_t>(sign | ((magnitude - 0x38000000u + 0xfffu + odd) >> 13));
-}
-
 void Convert(std::span<const float> from, ActivationType type, std::byte* to) {
   auto* const out = reinterpret_cast<uint16_t*>(to);
   for (size_t i = 0; i < from.size(); ++i) {
-    out[i] = type == ActivationType::kBf16 ? kernels::FloatToBf16(from[i]) : FloatToHalf(from[i]);
+    out[i] = type == ActivationType::kBf16 ? kernels::FloatToBf16(from[i])
+                                           : kernels::FloatToHalf(from[i]);
   }
 }
 
