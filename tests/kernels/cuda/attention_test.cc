@@ -213,11 +213,13 @@ std::vector<double> Attend(const Shape& shape, const std::vector<double>& query,
 std::vector<float> AttendPart(const Shape& shape, const Part& part) {
   const int row = shape.num_heads() * shape.head_dim;
   std::vector<float> out((part.end - part.begin) * row);
+  Rows keys, values;
   for (int h = 0; h < shape.num_heads(); ++h) {
-    const int kv_head = h / shape.group;
+    if (h % shape.group == 0) {
+      keys = Values(shape, Kind::kKey, part.sequence, 0, part.end, h / shape.group);
+      values = Values(shape, Kind::kValue, part.sequence, 0, part.end, h / shape.group);
+    }
     const Rows queries = Values(shape, Kind::kQuery, part.sequence, part.begin, part.end, h);
-    const Rows keys = Values(shape, Kind::kKey, part.sequence, 0, part.end, kv_head);
-    const Rows values = Values(shape, Kind::kValue, part.sequence, 0, part.end, kv_head);
     for (int p = part.begin; p < part.end; ++p) {
       const auto result = Attend(shape, queries[p - part.begin], keys, values, p);
       std::copy(result.begin(), result.end(),
@@ -264,6 +266,7 @@ class CudaAttention : public ::testing::TestWithParam<std::tuple<ActivationType,
 
 TEST_P(CudaAttention, EqualsPlainLoops) {
   for (int group : {1, 2, 3, 4, 7, 8, 16}) {
+    if (kSanitized && group != 1 && group != 7) continue;
     const int tile = 16 / group;
     ExpectReference(MakeShape(group, 2), Decodes({1, 15, 16, 17, 63, 64, 65, 130}));
     // A chunk that ends within a unit and a tile, one in the middle of a context, with decodes.
@@ -329,8 +332,10 @@ TEST_P(CudaAttention, APlanWithoutWindowIsRightForOne) {
   EXPECT_EQ(RunStep(shape, parts, {1, 0}), own);
 }
 
+// Of a sanitizer's concern are the sizes: both types have the same accesses.
 INSTANTIATE_TEST_SUITE_P(Types, CudaAttention,
-                         ::testing::Combine(::testing::ValuesIn(kTypes),
+                         ::testing::Combine(kSanitized ? ::testing::ValuesIn(kTypes, kTypes + 1)
+                                                       : ::testing::ValuesIn(kTypes),
                                             ::testing::Values(64, 96, 128)),
                          [](const auto& info) {
                            return TypeName(std::get<0>(info.param)) + "Dim" +
