@@ -201,11 +201,14 @@ TEST(CudaQuantWeight, PiecesAreTheWhole) {
   }
 }
 
-// Small, for ThreadSanitizer: sums of all warps meet twice.
-TEST(CudaQuantMatMulSmall, OneProduct) {
+// Small, for ThreadSanitizer: a kernel of each number of token tiles; sums of all warps meet twice.
+TEST(CudaQuantMatMulSmall, OneProductOfEachKind) {
   Random random(8);
-  const FileMatrix file(WeightType::kQ4_1, 32, 512, random);
-  ExpectReference(ActivationType::kBf16, 1, {file.Slice()});
+  for (const auto& [weight, tokens] :
+       {std::pair(WeightType::kQ4_1, 1), {WeightType::kQ8_0, 9}, {WeightType::kQ4_0, 33}}) {
+    const FileMatrix file(weight, 32, 512, random);
+    ExpectReference(ActivationType::kBf16, tokens, {file.Slice()});
+  }
 }
 
 }  // namespace

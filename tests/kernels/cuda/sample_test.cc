@@ -295,32 +295,42 @@ TEST(CudaSample, DrawsWhatTheReferenceDraws) {
   std::printf("%d of %d rows differ by rounding\n", close, rows);
 }
 
-// Penalties of tokens that stand in the prompt, the output, both or neither.
+// Rows whose tokens stand in the prompt, the output, both or neither.
+Step PenalizedStep(Random& random, int32_t vocab, int rows) {
+  Step step{.vocab = vocab, .parts = 2, .logits = {}, .rows = {}};
+  for (int r = 0; r < rows; ++r) {
+    SamplingParams params = RandomParams(random, vocab);
+    const float repetitions[] = {1, 1.3f, 0.8f}, others[] = {0, 0.5f, -1, 2};
+    params.repetition_penalty = repetitions[random.Int(0, 2)];
+    params.presence_penalty = others[random.Int(0, 3)];
+    params.frequency_penalty = others[random.Int(0, 3)];
+    if (random.Int(0, 2) == 0) params.num_logprobs = 3;
+    step.logits.push_back(RandomLogits(random, vocab));
+    std::vector<int32_t> tokens(random.Int(0, 600));
+    for (int32_t& token : tokens) token = random.Int(0, std::min(vocab - 1, 40)) * 113 % vocab;
+    step.rows.push_back({params, r, rows - 1 - r, 0});
+    step.rows.back().num_prompt_tokens = random.Int(0, static_cast<int>(tokens.size()));
+    step.tokens.insert(step.tokens.begin(), tokens);
+  }
+  return step;
+}
+
 TEST(CudaSample, PenaltiesLowerWhatIsInTheSequence) {
   const Stream stream;
   Random random(14);
   int close = 0;
   for (int32_t vocab : {5, 300, 9000}) {
     if (kSanitized && vocab == 5) continue;
-    Step step{.vocab = vocab, .parts = 2, .logits = {}, .rows = {}};
-    const int rows = kSanitized ? 10 : 40;
-    for (int r = 0; r < rows; ++r) {
-      SamplingParams params = RandomParams(random, vocab);
-      const float repetitions[] = {1, 1.3f, 0.8f}, others[] = {0, 0.5f, -1, 2};
-      params.repetition_penalty = repetitions[random.Int(0, 2)];
-      params.presence_penalty = others[random.Int(0, 3)];
-      params.frequency_penalty = others[random.Int(0, 3)];
-      if (random.Int(0, 2) == 0) params.num_logprobs = 3;
-      step.logits.push_back(RandomLogits(random, vocab));
-      std::vector<int32_t> tokens(random.Int(0, 600));
-      for (int32_t& token : tokens) token = random.Int(0, std::min(vocab - 1, 40)) * 113 % vocab;
-      step.rows.push_back({params, r, rows - 1 - r, 0});
-      step.rows.back().num_prompt_tokens = random.Int(0, static_cast<int>(tokens.size()));
-      step.tokens.insert(step.tokens.begin(), tokens);
-    }
-    close += Compare(stream, step);
+    close += Compare(stream, PenalizedStep(random, vocab, kSanitized ? 10 : 40));
   }
   EXPECT_LE(close, 2);
+}
+
+// Small, for ThreadSanitizer.
+TEST(CudaSampleSmall, Penalties) {
+  const Stream stream;
+  Random random(15);
+  EXPECT_EQ(Compare(stream, PenalizedStep(random, 300, 3)), 0);
 }
 
 // Several chunks of every kernel, ids up to the last.
