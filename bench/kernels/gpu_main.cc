@@ -1,8 +1,8 @@
 // tandem-bench-gpu: the kernels of a Llama-3.1-8B layer on this machine's GPU, one rank of one.
 // Prints for each how long it takes, the bytes and operations it cannot do without, and what share
 // of the device's own copy and matrix-product rates that is; quantized products stand beside
-// cuBLASLt's of the same shape. Exit codes: 0 done, 3 no GPU. --small: shapes for the emulation,
-// whose times mean nothing.
+// cuBLASLt's of the same shape, and sums over all GPUs beside NCCL's. Exit codes: 0 done, 3 no GPU.
+// --small: shapes for the emulation, whose times mean nothing.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/kernels/gpu_sums.h"
 #include "common/check.h"
 #include "kernels/cuda/attention_plan.h"
 #include "kernels/cuda/dense_matmul.h"
@@ -67,6 +68,7 @@ class Bench {
     std::printf("\n%-34s %10s %9s %7s %9s %7s\n", "kernel", "us", "GB/s", "of", "TFLOP/s", "of");
     for (const int batch : s_.batches) Enter(batch);
     for (const int batch : s_.batches) Rows(batch);
+    for (const int batch : s_.batches) Gather(batch);
     for (const int batch : s_.batches) Decode(batch);
     Prefill();
     for (const int batch : s_.batches) Products(batch);
@@ -187,6 +189,20 @@ class Bench {
                         static_cast<int32_t>(s_.vocab)};
     Report(of("sample, top-p 0.95"), static_cast<double>(4 * t * s_.vocab), 0,
            [&] { Sample(all, params, sampled, last, scratch, stream_); });
+  }
+
+  // The rows that sample, every other one of a step's.
+  void Gather(int t) {
+    const int64_t h = s_.hidden;
+    auto* const x = static_cast<float*>(Random(8 * t * h));
+    const Matrix out = Values(t, h), residual = Values(2 * t, h);
+    auto* const weight = static_cast<float*>(Random(4 * h));
+    std::vector<int32_t> sampled(static_cast<size_t>(t));
+    for (int i = 0; i < t; ++i) sampled[i] = 2 * i + 1;
+    const int32_t* const rows = Upload(sampled);
+    Report(fmt::format("gather, add + RMSNorm, {} rows", t),
+           static_cast<double>(t * h * (4 + 2 + 2) + 4 * h), 0,
+           [&] { AddRmsNormRows(out, x, residual, rows, weight, 1e-5f, stream_); });
   }
 
   // A batch of sequences of `context` tokens in blocks of 16, each with `tokens` query tokens.
@@ -348,5 +364,6 @@ int main(int argc, char** argv) {
   std::printf("%s, compute capability %d.%d\n", device->name.c_str(),
               device->compute_capability / 10, device->compute_capability % 10);
   Bench(small ? Small() : Shapes(), stream->get()).Run();
+  tandem::bench::BenchSums(small ? tandem::bench::SmallSums() : tandem::bench::SumShapes());
   return 0;
 }
