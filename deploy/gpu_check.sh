@@ -84,7 +84,7 @@ build() {
 # by cuBLASLt, by CUDA's own tool where it is there.
 sanitizer() {
   local tool tests='CudaAddRmsNormRows.*:CudaAttentionSmall.*:CudaEmbed.Notes*'
-  tests+=':CudaQuantMatMulSmall.*:CudaRope.SmallHeads:CudaSample.RowsDoNotDependOnOthers'
+  tests+=':CudaQuantMatMulSmall.*:CudaRope.SmallHeads:CudaSample.RowsDoNotDependOnOthers:CudaSampleSmall.*'
   tests+=':CudaSiluMul.Takes*'
   command -v compute-sanitizer || { echo "no compute-sanitizer on the PATH: skipped"; return 0; }
   for tool in memcheck racecheck synccheck; do
@@ -99,7 +99,7 @@ golden() {
   local model
   model=$(env -u TANDEM_MODEL deploy/get_model.sh) || return
   if [ "$emulated" = yes ]; then
-    TANDEM_MODEL=$model TANDEM_GOLDEN_PROMPT=10 TANDEM_GOLDEN_TOKENS=2 "$bin/gpu_golden_emulated"
+    TANDEM_MODEL=$model TANDEM_GOLDEN_SMALL=1 "$bin/gpu_golden_emulated"
   else
     TANDEM_MODEL=$model within 900 "$bin/gpu_golden"
   fi
