@@ -23,6 +23,11 @@ def run(*arguments, script=SCRIPT, **environment):
                           env=environment)
 
 
+def files(folder):
+    """What is in it, at any depth."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+
+
 def sections(report):
     """{title: (verdict, text)}"""
     found = {}
@@ -42,10 +47,14 @@ class GpuCheck(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = pathlib.Path(folder.name)
         self.report = self.folder / "reports" / "report.md"
+        self.temporary = self.folder / "tmp"
+        self.temporary.mkdir()
 
     def check(self, *arguments, **environment):
-        ended = run("--built", "--seconds", "1", "--report", self.report, *arguments, **environment)
+        ended = run("--built", "--seconds", "1", "--report", self.report, *arguments,
+                    TMPDIR=str(self.temporary), **environment)
         print(ended.stdout, ended.stderr)
+        self.assertEqual(files(self.temporary), [], "was left behind")
         return ended, sections(self.report)
 
     def test_on_the_emulation_every_part_passes(self):
@@ -62,7 +71,9 @@ class GpuCheck(unittest.TestCase):
                                   "[  PASSED  ] 1 test"],
             "kernels": ["compute capability", "device copy", "attention, ", "embed, ",
                         "RoPE and K, V written, ", "SiLU-mul, ", "Q4_0, ", "Q4_1, ", "Q8_0, ",
-                        "add + RMSNorm, ", "sample, ", "beside cuBLASLt"],
+                        "add + RMSNorm, ", "gather, add + RMSNorm, ", "sample, ",
+                        "beside cuBLASLt", "sum over 2 GPUs", "NCCL, 20 rows", "one shot, 20 rows",
+                        "two shot, 20 rows", "one kernel with norm, 20 rows"],
             "load, one GPU": ["tokens/s", group],
             "load, all 2 GPUs, random weights": ["tokens/s", group, "go over peer memory"],
         }
@@ -71,44 +82,52 @@ class GpuCheck(unittest.TestCase):
             for text in texts:
                 self.assertIn(text, found[title][1], title)
 
+    def expect_failed(self, ended, found, codes):
+        """Each of these parts alone, with its exit code and for want of a driver."""
+        self.assertEqual(ended.returncode, 1)
+        self.assertEqual({title: verdict for title, (verdict, _) in found.items()},
+                         {title: f"FAILED ({code})" if code else "passed"
+                          for title, code in codes.items()})
+        failed = [title for title, code in codes.items() if code]
+        self.assertIn(f"failed: {'; '.join(failed)}; see {self.report}\n", ended.stderr)
+        for title in failed:
+            self.assertRegex(found[title][1],
+                             "no NVIDIA driver on this machine|no GPU: CUDA driver", title)
+
     def test_a_part_that_fails_keeps_the_report(self):
         ended, found = self.check("--emulated", TANDEM_EMULATION="driver=0")
-        self.assertEqual(ended.returncode, 1)
-        self.assertEqual([found.pop(title)[0] for title in ("machine", "build")], ["passed"] * 2)
-        self.assertEqual(list(found), ["golden comparison", "kernels", "load, one GPU",
-                                       "load, all 2 GPUs, random weights"])
-        for title, (verdict, text) in found.items():
-            self.assertTrue(verdict.startswith("FAILED"), title)
-            self.assertIn("no NVIDIA driver on this machine", text, title)
-            self.assertIn(title, ended.stderr)
-        self.assertIn(str(self.report), ended.stderr)
+        self.expect_failed(ended, found, {
+            "machine": 0, "build": 0, "golden comparison": 134, "kernels": 3, "load, one GPU": 1,
+            "load, all 2 GPUs, random weights": 1})
 
     @unittest.skipIf(has_driver(), "this machine has a GPU")
     def test_what_ships_on_two_gpus_that_do_not_work(self):
-        smi = self.folder / "nvidia-smi"
+        programs = self.folder / "programs"
+        programs.mkdir()
+        smi = programs / "nvidia-smi"
         smi.write_text('#!/bin/sh\n[ "$1" != --list-gpus ] || printf "GPU 0: A\\n  MIG 1g: B\\nGPU 1: C\\n"\n')
-        smi.chmod(0o755)
-        ended, found = self.check(PATH=f"{self.folder}:{os.environ['PATH']}")
-        self.assertEqual(ended.returncode, 1)
-        self.assertEqual(
-            [(title, verdict.split()[0]) for title, (verdict, _) in found.items()],
-            [("machine", "passed"), ("build", "passed"), ("kernel tests", "FAILED"),
-             ("sanitizer", "passed" if not shutil.which("compute-sanitizer") else "FAILED"),
-             ("golden comparison", "FAILED"), ("kernels", "FAILED"), ("load, one GPU", "FAILED"),
-             ("load, all 2 GPUs, random weights", "FAILED")])
+        sanitizer = programs / "compute-sanitizer"
+        sanitizer.write_text('#!/bin/sh\necho "no NVIDIA driver on this machine: $2"; exit 9\n')
+        for program in (smi, sanitizer):
+            program.chmod(0o755)
+        ended, found = self.check(PATH=f"{programs}:{os.environ['PATH']}")
+        self.expect_failed(ended, found, {
+            "machine": 0, "build": 0, "kernel tests": 3, "sanitizer": 9, "golden comparison": 134,
+            "kernels": 3, "load, one GPU": 1, "load, all 2 GPUs, random weights": 1})
 
     def test_without_programs_nothing_is_checked(self):
         script = self.folder / "deploy" / "gpu_check.sh"
         script.parent.mkdir()
         shutil.copy(SCRIPT, script)
         for option in ("--built", "--emulated"):  # the other one: cmake finds no project
-            ended = run("--emulated", option, "--report", self.report, script=script)
+            ended = run("--emulated", option, "--report", self.report, script=script,
+                        TMPDIR=str(self.temporary))
             self.assertEqual(ended.returncode, 1, option)
             self.assertIn("the build failed", ended.stderr)
             found = sections(self.report)
             self.assertEqual(list(found), ["machine", "build"])
             self.assertEqual(found["build"][0], "FAILED (1)")
-        self.assertEqual(list(self.report.parent.iterdir()), [self.report])
+        self.assertEqual(files(self.folder), ["deploy/gpu_check.sh", "reports/report.md"])
 
     @unittest.skipIf(has_driver(), "this machine has a GPU")
     def test_without_a_gpu_an_older_report_stays(self):
