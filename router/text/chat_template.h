@@ -1,6 +1,6 @@
-// Renders a conversation into the prompt text the model was trained on, with the template that the
-// GGUF file carries (tokenizer.chat_template, Jinja). See jinja.h for the part of Jinja that is
-// supported: a template that needs more is refused at start-up, by name.
+// Renders a conversation into the prompt text the model was trained on, with the template that its
+// files carry (Jinja: see jinja.h), as Hugging Face's apply_chat_template() does. A template that
+// needs more than is supported is refused at start-up, by name and line.
 //
 // Contents of messages are inserted as they are: one that spells a control token will be read as
 // that token when the prompt is encoded, as in Hugging Face's library.
@@ -8,6 +8,8 @@
 // Thread: immutable, any thread.
 #pragma once
 
+#include <cstdint>
+#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,6 +17,7 @@
 #include "common/gguf/gguf_file.h"
 #include "common/status.h"
 #include "router/text/jinja.h"
+#include "router/text/jinja_value.h"
 
 namespace tandem::text {
 
@@ -23,26 +26,49 @@ struct Message {
   std::string content;
 };
 
+// What a request says of its conversation, as JSON has it (objects: maps that keep their order).
+struct ChatInput {
+  JinjaValue::List messages;  // maps
+  // Lists of maps; undefined: the request has none, which the template sees as none.
+  JinjaValue tools;
+  JinjaValue documents;
+  bool add_generation_prompt = false;
+  // The prompt ends with the last message's content, for the model to go on with it.
+  bool continue_final_message = false;
+  JinjaValue::Map arguments;  // chat_template_kwargs: further variables
+  int64_t unix_time = 0;      // what strftime_now shows, as local time; 0: the clock
+};
+
 class ChatTemplate {
  public:
+  // bos_token, eos_token, ...: variables of the template.
+  using SpecialTokens = std::map<std::string, std::string>;
+  // The template, and others by name: "tool_use" is taken where a request has tools.
+  using Sources = std::map<std::string, std::string>;  // by name; "default" is the template
+
   // kNotFound: the file carries no template (it is a base model). kUnimplemented: the template uses
   // what is not supported.
   static StatusOr<ChatTemplate> FromGguf(const gguf::File& file);
-  // `bos` and `eos` are the variables bos_token and eos_token.
+  // A Hugging Face folder: chat_template.jinja, else chat_template.json, else the entry of
+  // tokenizer_config.json, which names the special tokens too. (chat_template_folder.cc)
+  static StatusOr<ChatTemplate> FromFolder(const std::string& path);
+  static StatusOr<ChatTemplate> Parse(const Sources& sources, SpecialTokens tokens);
   static StatusOr<ChatTemplate> Parse(std::string_view source, std::string bos, std::string eos);
 
-  // kInvalidArgument: the template cannot take these messages.
+  // kInvalidArgument: the template cannot take this, or refuses it.
+  StatusOr<std::string> Render(const ChatInput& input) const;
   StatusOr<std::string> Render(std::span<const Message> messages, bool add_generation_prompt) const;
 
-  const std::string& source() const { return source_; }
+  const std::string& source() const { return source_; }  // of the default template
 
  private:
   ChatTemplate() = default;
+  const JinjaTemplate& TemplateFor(const ChatInput& input) const;
 
   std::string source_;
-  std::string bos_;
-  std::string eos_;
+  SpecialTokens tokens_;
   JinjaTemplate template_;
+  std::map<std::string, JinjaTemplate, std::less<>> others_;
 };
 
 }  // namespace tandem::text

@@ -1,17 +1,21 @@
 #include "router/text/jinja_lexer.h"
 
 #include <algorithm>
+#include <charconv>
 #include <utility>
+
+#include "router/text/jinja_text.h"
 
 namespace tandem::text {
 namespace {
 
 using Kind = JinjaToken::Kind;
 
-constexpr std::string_view kWhiteSpace = " \t\n\r\f\v";
-
-bool IsNameStart(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
+bool IsNameStart(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (c & 0x80) != 0;
+}
+bool IsNamePart(char c) { return IsNameStart(c) || IsDigit(c); }
 
 // As Jinja: all line ends become \n, and one at the very end is dropped.
 std::string Normalized(std::string_view source) {
@@ -40,17 +44,27 @@ class Lexer {
   Status SkipComment();
   Status ReadTag(char bracket);
   bool ReadTagEnd(char bracket);
+  size_t RawBeginSize() const;
+  Status ReadRaw();
+  bool ReadRawEnd(size_t begin);
   Status ReadToken();
   Status ReadString();
-  void ReadOperator();
+  Status ReadEscape(size_t& i, std::string& value) const;
+  Status ReadCodePoint(size_t& i, size_t digits, std::string& value) const;
+  Status ReadNumber();
+  Status ReadOperator();
+  Status Balance(char bracket);
 
   std::string_view rest() const { return std::string_view(source_).substr(at_); }
   void Advance(size_t count) {
-    line_ +=
-        static_cast<int>(std::count(source_.begin() + at_, source_.begin() + at_ + count, '\n'));
+    const auto begin = source_.begin() + static_cast<std::ptrdiff_t>(at_);
+    line_ += static_cast<int>(std::count(begin, begin + static_cast<std::ptrdiff_t>(count), '\n'));
     at_ += count;
   }
-  void SkipWhiteSpace() { Advance(std::min(rest().find_first_not_of(kWhiteSpace), rest().size())); }
+  void SkipWhiteSpace() { Advance(rest().size() - Strip(rest(), Side::kLeft).size()); }
+  void SkipNewline() {
+    if (rest().starts_with('\n')) Advance(1);
+  }
   void Add(Kind kind, std::string_view text) {
     tokens_.push_back({kind, std::string(text), line_});
   }
@@ -62,6 +76,7 @@ class Lexer {
   size_t at_ = 0;
   int line_ = 1;
   bool at_line_start_ = true;  // the tag before ended with a newline that was dropped
+  std::string brackets_;       // open ones: "}}" inside of {...} ends no tag
   std::vector<JinjaToken> tokens_;
 };
 
@@ -82,17 +97,22 @@ Status Lexer::ReadDataAndTag() {
   const char bracket = source_[begin + 1];
   const char sign = begin + 2 < source_.size() ? source_[begin + 2] : ' ';
   AddData(data, bracket, sign);
-  Advance(data.size() + 2 + (sign == '-' || sign == '+' ? 1 : 0));
+  Advance(data.size());
+  if (const size_t raw = bracket == '%' ? RawBeginSize() : 0; raw > 0) {
+    Advance(raw);
+    return ReadRaw();
+  }
+  Advance(2 + (sign == '-' || sign == '+' ? 1 : 0));
   return bracket == '#' ? SkipComment() : ReadTag(bracket);
 }
 
 // `data` without the white space that the tag behind it takes away.
 void Lexer::AddData(std::string_view data, char tag, char sign) {
   if (sign == '-') {
-    data = data.substr(0, data.find_last_not_of(kWhiteSpace) + 1);
+    data = Strip(data, Side::kRight);
   } else if (sign != '+' && tag != '{') {
     const size_t line = data.rfind('\n') + 1;  // 0: none
-    const bool blank = data.find_first_not_of(kWhiteSpace, line) == std::string_view::npos;
+    const bool blank = Strip(data.substr(line), Side::kLeft).empty();
     if (blank && (line > 0 || at_line_start_)) data = data.substr(0, line);
   }
   if (!data.empty()) Add(Kind::kData, data);
@@ -103,19 +123,59 @@ Status Lexer::SkipComment() {
   if (end == std::string_view::npos) return Error("a comment {# has no #}");
   const char sign = end > 0 ? rest()[end - 1] : ' ';
   Advance(end + 2);
-  at_line_start_ = false;
   if (sign == '-') SkipWhiteSpace();
-  if (sign != '+' && rest().starts_with('\n')) Advance(1);
+  if (sign != '+' && sign != '-') SkipNewline();
   at_line_start_ = source_[at_ - 1] == '\n';
   return OkStatus();
 }
 
+// Of {% raw %} with its signs, or 0: another tag stands here.
+size_t Lexer::RawBeginSize() const {
+  std::string_view tag = rest().substr(2);
+  if (tag.starts_with('-') || tag.starts_with('+')) tag.remove_prefix(1);
+  tag = Strip(tag, Side::kLeft);
+  if (!tag.starts_with("raw")) return 0;
+  tag = Strip(tag.substr(3), Side::kLeft);
+  if (tag.starts_with("%}")) return rest().size() - tag.size() + 2;
+  if (!tag.starts_with("-%}")) return 0;
+  return rest().size() - Strip(tag.substr(3), Side::kLeft).size();
+}
+
+Status Lexer::ReadRaw() {
+  at_line_start_ = source_[at_ - 1] == '\n';
+  for (size_t begin = at_; (begin = source_.find("{%", begin)) != std::string::npos; begin += 2) {
+    if (ReadRawEnd(begin)) return OkStatus();
+  }
+  return Error("{% raw %} has no {% endraw %}");
+}
+
+// If {% endraw %} stands at `begin`: the text before it, and past it. False: it does not.
+bool Lexer::ReadRawEnd(size_t begin) {
+  std::string_view tag = std::string_view(source_).substr(begin + 2);
+  const char sign = tag.empty() ? ' ' : tag[0];
+  if (sign == '-' || sign == '+') tag.remove_prefix(1);
+  tag = Strip(tag, Side::kLeft);
+  if (!tag.starts_with("endraw")) return false;
+  tag = Strip(tag.substr(6), Side::kLeft);
+  const char end_sign = tag.empty() ? ' ' : tag[0];
+  const bool has_sign = end_sign == '-' || end_sign == '+';
+  if (!tag.substr(has_sign ? 1 : 0).starts_with("%}")) return false;
+  tag.remove_prefix(has_sign ? 3 : 2);
+  AddData(rest().substr(0, begin - at_), '%', sign);
+  Advance(source_.size() - tag.size() - at_);
+  if (end_sign == '-') SkipWhiteSpace();
+  if (!has_sign) SkipNewline();
+  at_line_start_ = source_[at_ - 1] == '\n';
+  return true;
+}
+
 Status Lexer::ReadTag(char bracket) {
   Add(bracket == '%' ? Kind::kBlock : Kind::kOutput, "");
+  brackets_.clear();
   while (true) {
     SkipWhiteSpace();
     if (at_ == source_.size()) return Error("the template ends inside a tag");
-    if (ReadTagEnd(bracket)) return OkStatus();
+    if (brackets_.empty() && ReadTagEnd(bracket)) return OkStatus();
     TANDEM_RETURN_IF_ERROR(ReadToken());
   }
 }
@@ -128,11 +188,8 @@ bool Lexer::ReadTagEnd(char bracket) {
   if (!rest().substr(is_sign ? 1 : 0).starts_with(end)) return false;
   Add(bracket == '%' ? Kind::kBlockEnd : Kind::kOutputEnd, "");
   Advance(is_sign ? 3 : 2);
-  if (is_sign && sign == '-') {
-    SkipWhiteSpace();
-  } else if (!is_sign && bracket == '%' && rest().starts_with('\n')) {
-    Advance(1);
-  }
+  if (sign == '-') SkipWhiteSpace();
+  if (!is_sign && bracket == '%') SkipNewline();
   at_line_start_ = source_[at_ - 1] == '\n';
   return true;
 }
@@ -140,38 +197,27 @@ bool Lexer::ReadTagEnd(char bracket) {
 Status Lexer::ReadToken() {
   const char first = rest()[0];
   if (first == '\'' || first == '"') return ReadString();
-  if (!IsNameStart(first) && !IsDigit(first)) {
-    ReadOperator();
-    return OkStatus();
-  }
+  if (IsDigit(first)) return ReadNumber();
+  if (!IsNameStart(first)) return ReadOperator();
   size_t size = 1;
-  while (size < rest().size() && (IsNameStart(rest()[size]) || IsDigit(rest()[size]))) ++size;
-  const bool is_fraction = IsDigit(first) && rest().substr(size).starts_with('.');
-  if (is_fraction) {
-    return Unsupported("chat template, line {}: fractional numbers are not supported", line_);
-  }
-  Add(IsDigit(first) ? Kind::kInteger : Kind::kName, rest().substr(0, size));
+  while (size < rest().size() && IsNamePart(rest()[size])) ++size;
+  Add(Kind::kName, rest().substr(0, size));
   Advance(size);
   return OkStatus();
 }
+
+// --- literals
 
 Status Lexer::ReadString() {
   const char quote = rest()[0];
   std::string value;
   size_t i = 1;
-  for (; i < rest().size() && rest()[i] != quote; ++i) {
+  while (i < rest().size() && rest()[i] != quote) {
     if (rest()[i] != '\\') {
-      value.push_back(rest()[i]);
-      continue;
+      value.push_back(rest()[i++]);
+    } else if (++i < rest().size()) {
+      TANDEM_RETURN_IF_ERROR(ReadEscape(i, value));
     }
-    if (++i == rest().size()) break;
-    constexpr std::string_view kEscapes = "nrt\\'\"";
-    const size_t escape = kEscapes.find(rest()[i]);
-    if (escape == std::string_view::npos) {
-      return Unsupported("chat template, line {}: the escape \\{} in a string is not supported",
-                         line_, rest()[i]);
-    }
-    value.push_back("\n\r\t\\'\""[escape]);
   }
   if (i >= rest().size()) return Error("a string has no closing quote");
   Add(Kind::kString, value);
@@ -179,13 +225,105 @@ Status Lexer::ReadString() {
   return OkStatus();
 }
 
-void Lexer::ReadOperator() {
-  size_t size = 1;
-  for (const std::string_view two : {"==", "!=", "<=", ">=", "//", "**"}) {
-    if (rest().starts_with(two)) size = 2;
+// Python's: what it does not know stays, backslash and all. `i` is that of the letter.
+Status Lexer::ReadEscape(size_t& i, std::string& value) const {
+  const char letter = rest()[i++];
+  constexpr std::string_view kEscapes = "nrtabfv\\'\"";
+  if (const size_t which = kEscapes.find(letter); which != std::string_view::npos) {
+    value.push_back("\n\r\t\a\b\f\v\\'\""[which]);
+    return OkStatus();
   }
-  Add(Kind::kOperator, rest().substr(0, size));
+  if (letter == '\n') return OkStatus();
+  if (letter == 'x') return ReadCodePoint(i, 2, value);
+  if (letter == 'u') return ReadCodePoint(i, 4, value);
+  if (letter == 'U') return ReadCodePoint(i, 8, value);
+  if (letter == 'N') {
+    return Unsupported("chat template, line {}: the escape \\N in a string is not supported",
+                       line_);
+  }
+  if (letter >= '0' && letter <= '7') {
+    uint32_t code = static_cast<uint32_t>(letter - '0');
+    for (int digits = 1; digits < 3 && i < rest().size() && rest()[i] >= '0' && rest()[i] <= '7';
+         ++digits) {
+      code = code * 8 + static_cast<uint32_t>(rest()[i++] - '0');
+    }
+    AppendUtf8(code, value);
+    return OkStatus();
+  }
+  value.push_back('\\');
+  value.push_back(letter);
+  return OkStatus();
+}
+
+Status Lexer::ReadCodePoint(size_t& i, size_t digits, std::string& value) const {
+  uint32_t code = 0;
+  const std::string_view text = rest().substr(i, digits);
+  const auto result = std::from_chars(text.data(), text.data() + text.size(), code, 16);
+  const bool complete = text.size() == digits && result.ptr == text.data() + digits;
+  if (!complete || code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) {
+    return Error("an escape in a string is not a character");
+  }
+  AppendUtf8(code, value);
+  i += digits;
+  return OkStatus();
+}
+
+Status Lexer::ReadNumber() {
+  const auto digits = [&](size_t from) {
+    while (from < rest().size() && (IsDigit(rest()[from]) || rest()[from] == '_')) ++from;
+    return from;
+  };
+  size_t size = digits(0);
+  bool is_float = false;
+  if (rest().substr(size).starts_with('.') && digits(size + 1) > size + 1) {
+    size = digits(size + 1);
+    is_float = true;
+  }
+  if (size < rest().size() && (rest()[size] | 32) == 'e') {
+    const size_t sign =
+        size + 1 < rest().size() && (rest()[size + 1] == '-' || rest()[size + 1] == '+');
+    if (const size_t end = digits(size + 1 + sign); end > size + 1 + sign) {
+      size = end;
+      is_float = true;
+    }
+  }
+  if (size < rest().size() && IsNamePart(rest()[size]))
+    return Error("a number is followed by letters");
+  std::string text(rest().substr(0, size));
+  std::erase(text, '_');
+  Add(is_float ? Kind::kFloat : Kind::kInteger, text);
   Advance(size);
+  return OkStatus();
+}
+
+Status Lexer::ReadOperator() {
+  for (const std::string_view two : {"==", "!=", "<=", ">=", "//", "**"}) {
+    if (!rest().starts_with(two)) continue;
+    Add(Kind::kOperator, two);
+    Advance(2);
+    return OkStatus();
+  }
+  const char c = rest()[0];
+  if (std::string_view("+-*/%~|.,:;()[]{}<>=").find(c) == std::string_view::npos) {
+    return Error(fmt::format("'{}' has no meaning here", c));
+  }
+  TANDEM_RETURN_IF_ERROR(Balance(c));
+  Add(Kind::kOperator, rest().substr(0, 1));
+  Advance(1);
+  return OkStatus();
+}
+
+Status Lexer::Balance(char bracket) {
+  constexpr std::string_view kOpen = "([{", kClose = ")]}";
+  if (const size_t open = kOpen.find(bracket); open != std::string_view::npos) {
+    brackets_.push_back(kClose[open]);
+  } else if (kClose.find(bracket) != std::string_view::npos) {
+    if (brackets_.empty() || brackets_.back() != bracket) {
+      return Error(fmt::format("'{}' closes nothing", bracket));
+    }
+    brackets_.pop_back();
+  }
+  return OkStatus();
 }
 
 }  // namespace

@@ -21,12 +21,13 @@ struct JinjaToken {
     kOutputEnd,  // }}
     kName,
     kInteger,
+    kFloat,
     kString,
-    kOperator,  // == != <= >= < > + ~ | . , ( ) [ ] = and others that the parser refuses
+    kOperator,
     kEnd,
   };
   Kind kind = Kind::kEnd;
-  std::string text;  // of strings: without quotes, escapes resolved
+  std::string text;  // of strings: without quotes, escapes resolved; of numbers: without '_'
   int line = 1;
 };
 

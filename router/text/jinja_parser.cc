@@ -1,9 +1,13 @@
 #include "router/text/jinja_parser.h"
 
 #include <algorithm>
-#include <charconv>
 #include <initializer_list>
+#include <string>
 #include <utility>
+#include <vector>
+
+#include "router/text/jinja_expression_parser.h"
+#include "router/text/jinja_token_stream.h"
 
 namespace tandem::text {
 namespace {
@@ -13,81 +17,71 @@ using Expr = JinjaExpr;
 using Node = JinjaNode;
 
 constexpr size_t kMaxSourceBytes = 1 << 20;
-constexpr int kMaxDepth = 64;  // of nested tags and of an expression: evaluation recurses so far
 
 class Parser {
  public:
-  explicit Parser(std::vector<JinjaToken> tokens) : tokens_(std::move(tokens)) {}
+  explicit Parser(std::vector<JinjaToken> tokens)
+      : tokens_(std::move(tokens)), expressions_(tokens_) {}
+
+  StatusOr<JinjaTree> Run() {
+    JinjaTree tree;
+    TANDEM_ASSIGN_OR_RETURN(tree.body, ParseBody({}));
+    tree.symbols = expressions_.TakeSymbols();
+    return tree;
+  }
+
+ private:
+  using Words = std::initializer_list<std::string_view>;
 
   // Nodes up to a block tag that begins with one of `ends`, which is not consumed; without ends, up
   // to the end of the template.
-  StatusOr<std::vector<Node>> ParseBody(std::initializer_list<std::string_view> ends);
-
- private:
+  StatusOr<std::vector<Node>> ParseBody(Words ends);
+  StatusOr<std::vector<Node>> ParseBodyUntil(std::string_view end);  // which is consumed
   StatusOr<Node> ParseStatement();
+  StatusOr<Node> ParseOutput();
   StatusOr<Node> ParseFor();
   StatusOr<Node> ParseIf();
   StatusOr<Node> ParseSet();
-  StatusOr<Node> ParseOutput();
+  StatusOr<Node> ParseSetBlock(Node node);
+  StatusOr<Node> ParseMacro();
+  StatusOr<Node> ParseCall();
+  StatusOr<Node> ParseFilterBlock();
+  StatusOr<Node> ParseWith();
+  StatusOr<Node> ParseGeneration();
+  StatusOr<Node> ParseLoopControl(Node::Kind kind);
+  StatusOr<JinjaTarget> ParseTarget();
+  StatusOr<int> ParseTargetName();
+  Status ParseSignature(JinjaMacroBody& macro);
+  Status ParseMacroBody(JinjaMacroBody& macro, std::string_view end);
+  Expr Captured();
 
-  // From loose to tight binding.
-  StatusOr<Expr> ParseExpr();
-  StatusOr<Expr> ParseNestedExpr();  // within brackets
-  StatusOr<Expr> ParseOr();
-  StatusOr<Expr> ParseAnd();
-  StatusOr<Expr> ParseNot();
-  StatusOr<Expr> ParseComparison();
-  StatusOr<Expr> ParseSum();
-  StatusOr<Expr> ParseConcat();
-  StatusOr<Expr> ParseUnary();
-  StatusOr<Expr> ParsePostfix();
-  StatusOr<Expr> ParsePrimary();
-  StatusOr<Expr> ParseLiteralOrName();
-  StatusOr<Expr> ParseSubscript(Expr object);
-  StatusOr<Expr> ParseFilter(Expr input);
-  StatusOr<Expr> ParseTest(Expr input);
-
-  StatusOr<Expr> Combine(Expr::Kind kind, std::string text, std::vector<Expr> children) const;
-
-  const JinjaToken& Peek(size_t ahead = 0) const {
-    return tokens_[std::min(at_ + ahead, tokens_.size() - 1)];
-  }
-  const JinjaToken& Next() { return tokens_[at_ < tokens_.size() - 1 ? at_++ : at_]; }
-  bool Is(Kind kind, std::string_view text) const {
-    return Peek().kind == kind && Peek().text == text;
-  }
-  bool Take(Kind kind, std::string_view text) { return Is(kind, text) && (Next(), true); }
-  bool TakeOperator(std::string_view text) { return Take(Kind::kOperator, text); }
-  bool TakeWord(std::string_view text) { return Take(Kind::kName, text); }
-  StatusOr<std::string> TakeName(const char* what);
-  Status Expect(Kind kind, std::string_view text, const char* what);
-  Status EndBlock() { return Expect(Kind::kBlockEnd, "", "%}"); }
-  Status EndBlockNamed(std::string_view word);
-  Status Error(const std::string& what) const {
-    return InvalidArgument("chat template, line {}: {}", Peek().line, what);
-  }
-  Status NotSupported(const std::string& what) const {
-    return Unsupported("chat template, line {}: uses {}, which is not supported", Peek().line,
-                       what);
+  Status EndBlock() { return tokens_.Expect(Kind::kBlockEnd, "", "%}"); }
+  // The tag {% word %}.
+  Status EndBlockNamed(std::string_view word) {
+    TANDEM_RETURN_IF_ERROR(tokens_.Expect(Kind::kBlock, "", "{%"));
+    TANDEM_RETURN_IF_ERROR(tokens_.Expect(Kind::kName, word, "the end of a block"));
+    return EndBlock();
   }
 
-  std::vector<JinjaToken> tokens_;
-  size_t at_ = 0;
+  JinjaTokenStream tokens_;
+  JinjaExpressionParser expressions_;
   int nesting_ = 0;
+  int loops_ = 0;  // around this place, within the same macro
 };
 
-// --- statements
-
-StatusOr<std::vector<Node>> Parser::ParseBody(std::initializer_list<std::string_view> ends) {
-  if (++nesting_ > kMaxDepth) return NotSupported("nesting deeper than 64");
+StatusOr<std::vector<Node>> Parser::ParseBody(Words ends) {
+  if (++nesting_ > kMaxJinjaDepth) {
+    return tokens_.NotSupported(fmt::format("nesting deeper than {}", kMaxJinjaDepth));
+  }
   std::vector<Node> body;
   while (true) {
-    if (Peek().kind == Kind::kEnd) {
-      if (ends.size() > 0) return Error(fmt::format("a tag has no {{% {} %}}", *(ends.end() - 1)));
-      break;
+    if (tokens_.Peek().kind == Kind::kEnd) {
+      if (ends.size() == 0) break;
+      return tokens_.Error(fmt::format("a tag has no {{% {} %}}", *(ends.end() - 1)));
     }
-    const bool is_block = Peek().kind == Kind::kBlock;
-    if (is_block && std::find(ends.begin(), ends.end(), Peek(1).text) != ends.end()) break;
+    const bool is_block = tokens_.Peek().kind == Kind::kBlock;
+    const std::string& word = tokens_.Peek(1).text;
+    if (is_block && std::find(ends.begin(), ends.end(), word) != ends.end()) break;
     TANDEM_ASSIGN_OR_RETURN(Node node, ParseStatement());
     body.push_back(std::move(node));
   }
@@ -95,52 +89,87 @@ StatusOr<std::vector<Node>> Parser::ParseBody(std::initializer_list<std::string_
   return body;
 }
 
+StatusOr<std::vector<Node>> Parser::ParseBodyUntil(std::string_view end) {
+  TANDEM_ASSIGN_OR_RETURN(std::vector<Node> body, ParseBody({end}));
+  tokens_.Next(), tokens_.Next();  // {% end
+  TANDEM_RETURN_IF_ERROR(EndBlock());
+  return body;
+}
+
 StatusOr<Node> Parser::ParseStatement() {
-  if (Peek().kind == Kind::kData) {
-    const JinjaToken& token = Next();
-    return Node{.kind = Node::Kind::kData, .text = token.text, .line = token.line};
+  if (tokens_.Peek().kind == Kind::kData) {
+    const JinjaToken& token = tokens_.Next();
+    return Node{.kind = Node::Kind::kData, .line = token.line, .text = token.text};
   }
-  if (Peek().kind == Kind::kOutput) return ParseOutput();
-  Next();  // {%
-  if (TakeWord("for")) return ParseFor();
-  if (TakeWord("if")) return ParseIf();
-  if (TakeWord("set")) return ParseSet();
-  return NotSupported(fmt::format("the tag {{% {} %}}", Peek().text));
+  if (tokens_.Peek().kind == Kind::kOutput) return ParseOutput();
+  tokens_.Next();  // {%
+  constexpr std::pair<std::string_view, StatusOr<Node> (Parser::*)()> kTags[] = {
+      {"for", &Parser::ParseFor},   {"if", &Parser::ParseIf},
+      {"set", &Parser::ParseSet},   {"macro", &Parser::ParseMacro},
+      {"call", &Parser::ParseCall}, {"filter", &Parser::ParseFilterBlock},
+      {"with", &Parser::ParseWith}, {"generation", &Parser::ParseGeneration}};
+  for (const auto& [word, parse] : kTags) {
+    if (tokens_.TakeWord(word)) return (this->*parse)();
+  }
+  if (tokens_.TakeWord("break")) return ParseLoopControl(Node::Kind::kBreak);
+  if (tokens_.TakeWord("continue")) return ParseLoopControl(Node::Kind::kContinue);
+  return tokens_.NotSupported(fmt::format("the tag {{% {} %}}", tokens_.Peek().text));
 }
 
 StatusOr<Node> Parser::ParseOutput() {
-  Node node{.kind = Node::Kind::kOutput, .line = Next().line};
-  TANDEM_ASSIGN_OR_RETURN(node.expr, ParseExpr());
-  TANDEM_RETURN_IF_ERROR(Expect(Kind::kOutputEnd, "", "}}"));
+  Node node{.kind = Node::Kind::kOutput, .line = tokens_.Next().line};
+  TANDEM_ASSIGN_OR_RETURN(node.expr, expressions_.ParseTuple());
+  TANDEM_RETURN_IF_ERROR(tokens_.Expect(Kind::kOutputEnd, "", "}}"));
   return node;
 }
 
-StatusOr<Node> Parser::ParseFor() {
-  Node node{.kind = Node::Kind::kFor, .line = Peek().line};
-  TANDEM_ASSIGN_OR_RETURN(node.text, TakeName("a variable after 'for'"));
-  if (Is(Kind::kOperator, ",")) return NotSupported("several variables in {% for %}");
-  TANDEM_RETURN_IF_ERROR(Expect(Kind::kName, "in", "'in'"));
-  TANDEM_ASSIGN_OR_RETURN(node.expr, ParseOr());
-  if (Is(Kind::kName, "if")) return NotSupported("'if' in {% for %}");
+StatusOr<Node> Parser::ParseLoopControl(Node::Kind kind) {
+  Node node{.kind = kind, .line = tokens_.Peek().line};
+  if (loops_ == 0) return tokens_.Error("a break or continue stands outside of a loop");
   TANDEM_RETURN_IF_ERROR(EndBlock());
+  return node;
+}
+
+// --- loops and conditions
+
+StatusOr<Node> Parser::ParseFor() {
+  Node node{.kind = Node::Kind::kFor, .line = tokens_.Peek().line};
+  TANDEM_ASSIGN_OR_RETURN(node.target, ParseTarget());
+  TANDEM_RETURN_IF_ERROR(tokens_.Expect(Kind::kName, "in", "'in'"));
+  TANDEM_ASSIGN_OR_RETURN(node.expr, expressions_.ParseTuple(/*with_conditional=*/false));
+  if (tokens_.TakeWord("if")) {
+    TANDEM_ASSIGN_OR_RETURN(Expr condition, expressions_.ParseExpression());
+    node.conditions.push_back(std::move(condition));
+  }
+  if (tokens_.IsWord("recursive")) return tokens_.NotSupported("a recursive {% for %}");
+  TANDEM_RETURN_IF_ERROR(EndBlock());
+  const int uses_before = expressions_.uses("loop");
+  ++loops_;
   TANDEM_ASSIGN_OR_RETURN(node.body, ParseBody({"else", "endfor"}));
-  if (Peek(1).text == "else") return NotSupported("{% else %} of {% for %}");
+  --loops_;
+  node.uses_loop = expressions_.uses("loop") > uses_before;
+  if (tokens_.Peek(1).text == "else") {
+    tokens_.Next(), tokens_.Next();  // {% else
+    TANDEM_RETURN_IF_ERROR(EndBlock());
+    TANDEM_ASSIGN_OR_RETURN(node.otherwise, ParseBody({"endfor"}));
+  }
   TANDEM_RETURN_IF_ERROR(EndBlockNamed("endfor"));
   return node;
 }
 
 StatusOr<Node> Parser::ParseIf() {
-  Node node{.kind = Node::Kind::kIf, .line = Peek().line};
+  Node node{.kind = Node::Kind::kIf, .line = tokens_.Peek().line};
   while (true) {
     Node::Branch& branch = node.branches.emplace_back();
-    TANDEM_ASSIGN_OR_RETURN(branch.condition, ParseExpr());
+    TANDEM_ASSIGN_OR_RETURN(branch.condition, expressions_.ParseTuple());
     TANDEM_RETURN_IF_ERROR(EndBlock());
     TANDEM_ASSIGN_OR_RETURN(branch.body, ParseBody({"elif", "else", "endif"}));
-    if (Peek(1).text != "elif") break;
-    Next(), Next();  // {% elif
+    if (tokens_.Peek(1).text != "elif") break;
+    tokens_.Next(), tokens_.Next();  // {% elif
   }
-  if (Peek(1).text == "else") {
-    TANDEM_RETURN_IF_ERROR(EndBlockNamed("else"));
+  if (tokens_.Peek(1).text == "else") {
+    tokens_.Next(), tokens_.Next();  // {% else
+    TANDEM_RETURN_IF_ERROR(EndBlock());
     Node::Branch& branch = node.branches.emplace_back();
     branch.condition.value = JinjaValue(true);
     TANDEM_ASSIGN_OR_RETURN(branch.body, ParseBody({"endif"}));
@@ -149,235 +178,166 @@ StatusOr<Node> Parser::ParseIf() {
   return node;
 }
 
+// --- assignments
+
+StatusOr<int> Parser::ParseTargetName() {
+  TANDEM_ASSIGN_OR_RETURN(const std::string name, tokens_.TakeName("the name of a variable"));
+  for (const std::string_view word : {"true", "false", "none", "True", "False", "None"}) {
+    if (name == word) return tokens_.Error(fmt::format("'{}' cannot be assigned to", name));
+  }
+  return expressions_.Intern(name);
+}
+
+StatusOr<JinjaTarget> Parser::ParseTarget() {
+  JinjaTarget target;
+  const bool in_brackets = tokens_.TakeOperator("(");
+  target.unpacks = in_brackets;
+  do {
+    if (tokens_.IsOperator("(")) return tokens_.NotSupported("names in brackets inside of others");
+    TANDEM_ASSIGN_OR_RETURN(const int symbol, ParseTargetName());
+    target.symbols.push_back(symbol);
+    if (!tokens_.TakeOperator(",")) break;
+    target.unpacks = true;
+  } while ((tokens_.Peek().kind == Kind::kName && !tokens_.IsWord("in")) ||
+           tokens_.IsOperator("("));
+  if (in_brackets) TANDEM_RETURN_IF_ERROR(tokens_.ExpectOperator(")"));
+  return target;
+}
+
 StatusOr<Node> Parser::ParseSet() {
-  Node node{.kind = Node::Kind::kSet, .line = Peek().line};
-  TANDEM_ASSIGN_OR_RETURN(node.text, TakeName("a variable after 'set'"));
-  if (!TakeOperator("=")) return NotSupported("a form of {% set %} other than 'name = value'");
-  TANDEM_ASSIGN_OR_RETURN(node.expr, ParseExpr());
+  Node node{.kind = Node::Kind::kSet, .line = tokens_.Peek().line};
+  TANDEM_ASSIGN_OR_RETURN(node.target, ParseTarget());
+  if (!node.target.unpacks && tokens_.TakeOperator(".")) {
+    TANDEM_ASSIGN_OR_RETURN(node.target.attribute, tokens_.TakeName("a name after '.'"));
+  }
+  if (!tokens_.TakeOperator("=")) return ParseSetBlock(std::move(node));
+  TANDEM_ASSIGN_OR_RETURN(node.expr, expressions_.ParseTuple());
   TANDEM_RETURN_IF_ERROR(EndBlock());
   return node;
 }
 
-// --- expressions
-
-StatusOr<Expr> Parser::Combine(Expr::Kind kind, std::string text,
-                               std::vector<Expr> children) const {
-  Expr expr{.kind = kind, .text = std::move(text), .line = Peek().line};
-  for (const Expr& child : children) expr.depth = std::max(expr.depth, child.depth + 1);
-  if (expr.depth > kMaxDepth) return NotSupported("an expression deeper than 64");
-  expr.children = std::move(children);
+// What a block made, as an expression that filters can be applied to.
+Expr Parser::Captured() {
+  Expr expr{.kind = Expr::Kind::kName, .line = tokens_.Peek().line};
+  expr.symbol = expressions_.Intern("");
   return expr;
 }
 
-StatusOr<Expr> Parser::ParseExpr() {
-  StatusOr<Expr> expr = ParseOr();
-  if (expr.ok() && Is(Kind::kName, "if")) return NotSupported("'a if b else c'");
-  return expr;
-}
-
-StatusOr<Expr> Parser::ParseNestedExpr() {
-  if (++nesting_ > kMaxDepth) return NotSupported("nesting deeper than 64");
-  StatusOr<Expr> expr = ParseExpr();
-  --nesting_;
-  return expr;
-}
-
-StatusOr<Expr> Parser::ParseOr() {
-  TANDEM_ASSIGN_OR_RETURN(Expr left, ParseAnd());
-  while (TakeWord("or")) {
-    TANDEM_ASSIGN_OR_RETURN(Expr right, ParseAnd());
-    TANDEM_ASSIGN_OR_RETURN(
-        left, Combine(Expr::Kind::kBinary, "or", {std::move(left), std::move(right)}));
+StatusOr<Node> Parser::ParseSetBlock(Node node) {
+  node.kind = Node::Kind::kSetBlock;
+  if (node.target.unpacks) return tokens_.Error("a block cannot be assigned to several names");
+  node.expr = Captured();
+  if (tokens_.TakeOperator("|")) {
+    TANDEM_ASSIGN_OR_RETURN(node.expr, expressions_.ParseFilterChain(std::move(node.expr)));
   }
-  return left;
+  TANDEM_RETURN_IF_ERROR(EndBlock());
+  TANDEM_ASSIGN_OR_RETURN(node.body, ParseBodyUntil("endset"));
+  return node;
 }
 
-StatusOr<Expr> Parser::ParseAnd() {
-  TANDEM_ASSIGN_OR_RETURN(Expr left, ParseNot());
-  while (TakeWord("and")) {
-    TANDEM_ASSIGN_OR_RETURN(Expr right, ParseNot());
-    TANDEM_ASSIGN_OR_RETURN(
-        left, Combine(Expr::Kind::kBinary, "and", {std::move(left), std::move(right)}));
+StatusOr<Node> Parser::ParseFilterBlock() {
+  Node node{.kind = Node::Kind::kFilterBlock, .line = tokens_.Peek().line};
+  TANDEM_ASSIGN_OR_RETURN(node.expr, expressions_.ParseFilterChain(Captured()));
+  TANDEM_RETURN_IF_ERROR(EndBlock());
+  TANDEM_ASSIGN_OR_RETURN(node.body, ParseBodyUntil("endfilter"));
+  return node;
+}
+
+StatusOr<Node> Parser::ParseWith() {
+  Node node{.kind = Node::Kind::kWith, .line = tokens_.Peek().line};
+  while (tokens_.Peek().kind != Kind::kBlockEnd) {
+    if (!node.targets.empty()) TANDEM_RETURN_IF_ERROR(tokens_.ExpectOperator(","));
+    TANDEM_ASSIGN_OR_RETURN(const int symbol, ParseTargetName());
+    JinjaTarget& target = node.targets.emplace_back();
+    target.symbols.push_back(symbol);
+    TANDEM_RETURN_IF_ERROR(tokens_.ExpectOperator("="));
+    TANDEM_ASSIGN_OR_RETURN(Expr value, expressions_.ParseExpression());
+    node.values.push_back(std::move(value));
   }
-  return left;
+  TANDEM_RETURN_IF_ERROR(EndBlock());
+  TANDEM_ASSIGN_OR_RETURN(node.body, ParseBodyUntil("endwith"));
+  return node;
 }
 
-StatusOr<Expr> Parser::ParseNot() {
-  int negations = 0;
-  while (TakeWord("not")) ++negations;
-  TANDEM_ASSIGN_OR_RETURN(Expr expr, ParseComparison());
-  for (; negations > 0; --negations) {
-    TANDEM_ASSIGN_OR_RETURN(expr, Combine(Expr::Kind::kUnary, "not", {std::move(expr)}));
-  }
-  return expr;
+// Hugging Face's mark around what the assistant said. Its body is one of a macro there.
+StatusOr<Node> Parser::ParseGeneration() {
+  Node node{.kind = Node::Kind::kScope, .line = tokens_.Peek().line};
+  TANDEM_RETURN_IF_ERROR(EndBlock());
+  const int loops = std::exchange(loops_, 0);
+  TANDEM_ASSIGN_OR_RETURN(node.body, ParseBodyUntil("endgeneration"));
+  loops_ = loops;
+  return node;
 }
 
-StatusOr<Expr> Parser::ParseComparison() {
-  TANDEM_ASSIGN_OR_RETURN(Expr left, ParseSum());
-  std::string op;
-  for (const std::string_view known : {"==", "!=", "<=", ">=", "<", ">"}) {
-    if (op.empty() && TakeOperator(known)) op = known;
-  }
-  const bool is_not_in = Is(Kind::kName, "not") && Peek(1).text == "in";
-  if (is_not_in) Next();
-  if (op.empty() && TakeWord("in")) op = "in";
-  if (op.empty()) return left;
-  TANDEM_ASSIGN_OR_RETURN(Expr right, ParseSum());
-  TANDEM_ASSIGN_OR_RETURN(Expr expr,
-                          Combine(Expr::Kind::kBinary, op, {std::move(left), std::move(right)}));
-  if (is_not_in) return Combine(Expr::Kind::kUnary, "not", {std::move(expr)});
-  return expr;
-}
+// --- macros
 
-StatusOr<Expr> Parser::ParseSum() {
-  TANDEM_ASSIGN_OR_RETURN(Expr left, ParseConcat());
-  while (Is(Kind::kOperator, "+") || Is(Kind::kOperator, "-")) {
-    std::string op = Next().text;
-    TANDEM_ASSIGN_OR_RETURN(Expr right, ParseConcat());
-    TANDEM_ASSIGN_OR_RETURN(
-        left, Combine(Expr::Kind::kBinary, std::move(op), {std::move(left), std::move(right)}));
-  }
-  return left;
-}
-
-StatusOr<Expr> Parser::ParseConcat() {
-  TANDEM_ASSIGN_OR_RETURN(Expr left, ParseUnary());
-  while (TakeOperator("~")) {
-    TANDEM_ASSIGN_OR_RETURN(Expr right, ParseUnary());
-    TANDEM_ASSIGN_OR_RETURN(left,
-                            Combine(Expr::Kind::kBinary, "~", {std::move(left), std::move(right)}));
-  }
-  return left;
-}
-
-StatusOr<Expr> Parser::ParseUnary() {
-  if (!TakeOperator("-")) return ParsePostfix();
-  TANDEM_ASSIGN_OR_RETURN(Expr operand, ParsePostfix());
-  return Combine(Expr::Kind::kUnary, "-", {std::move(operand)});
-}
-
-StatusOr<Expr> Parser::ParsePostfix() {
-  TANDEM_ASSIGN_OR_RETURN(Expr expr, ParsePrimary());
-  while (true) {
-    if (Is(Kind::kOperator, "(")) return NotSupported("a call of a function");
-    if (Is(Kind::kOperator, ".") || Is(Kind::kOperator, "[")) {
-      TANDEM_ASSIGN_OR_RETURN(expr, ParseSubscript(std::move(expr)));
-    } else if (TakeOperator("|")) {
-      TANDEM_ASSIGN_OR_RETURN(expr, ParseFilter(std::move(expr)));
-    } else if (TakeWord("is")) {
-      TANDEM_ASSIGN_OR_RETURN(expr, ParseTest(std::move(expr)));
-    } else {
-      break;
+// (a, b=1)
+Status Parser::ParseSignature(JinjaMacroBody& macro) {
+  TANDEM_RETURN_IF_ERROR(tokens_.ExpectOperator("("));
+  while (!tokens_.IsOperator(")")) {
+    const std::string name = tokens_.Peek().text;
+    TANDEM_ASSIGN_OR_RETURN(const int symbol, ParseTargetName());
+    macro.parameters.push_back(symbol);
+    macro.parameter_names.push_back(name);
+    if (tokens_.TakeOperator("=")) {
+      TANDEM_ASSIGN_OR_RETURN(Expr value, expressions_.ParseExpression());
+      macro.defaults.push_back(std::move(value));
+    } else if (!macro.defaults.empty()) {
+      return tokens_.Error("a parameter without a default follows one that has one");
     }
+    if (!tokens_.TakeOperator(",")) break;
   }
-  for (const std::string_view op : {"*", "/", "//", "%", "**"}) {
-    if (Is(Kind::kOperator, op)) return NotSupported(fmt::format("the operator {}", op));
-  }
-  return expr;
+  return tokens_.ExpectOperator(")");
 }
 
-StatusOr<Expr> Parser::ParseSubscript(Expr object) {
-  Expr key{.line = Peek().line};
-  if (TakeOperator(".")) {
-    TANDEM_ASSIGN_OR_RETURN(std::string name, TakeName("a name after '.'"));
-    key.value = JinjaValue(std::move(name));
-  } else {
-    Next();  // [
-    if (Is(Kind::kOperator, ":")) return NotSupported("a slice [a:b]");
-    TANDEM_ASSIGN_OR_RETURN(key, ParseNestedExpr());
-    if (Is(Kind::kOperator, ":")) return NotSupported("a slice [a:b]");
-    TANDEM_RETURN_IF_ERROR(Expect(Kind::kOperator, "]", "]"));
-  }
-  return Combine(Expr::Kind::kSubscript, "", {std::move(object), std::move(key)});
+Status Parser::ParseMacroBody(JinjaMacroBody& macro, std::string_view end) {
+  TANDEM_RETURN_IF_ERROR(EndBlock());
+  const int varargs = expressions_.uses("varargs");
+  const int kwargs = expressions_.uses("kwargs");
+  const int loops = std::exchange(loops_, 0);
+  TANDEM_ASSIGN_OR_RETURN(macro.body, ParseBodyUntil(end));
+  loops_ = loops;
+  macro.uses_varargs = expressions_.uses("varargs") > varargs;
+  macro.uses_kwargs = expressions_.uses("kwargs") > kwargs;
+  return OkStatus();
 }
 
-StatusOr<Expr> Parser::ParseFilter(Expr input) {
-  TANDEM_ASSIGN_OR_RETURN(std::string name, TakeName("a filter after '|'"));
-  if (name != "trim" && name != "length") return NotSupported(fmt::format("the filter '{}'", name));
-  if (Is(Kind::kOperator, "(")) return NotSupported("arguments of a filter");
-  return Combine(Expr::Kind::kFilter, std::move(name), {std::move(input)});
+StatusOr<Node> Parser::ParseMacro() {
+  Node node{.kind = Node::Kind::kMacro, .line = tokens_.Peek().line};
+  auto macro = std::make_shared<JinjaMacroBody>();
+  macro->line = node.line;
+  macro->name = tokens_.Peek().text;
+  TANDEM_ASSIGN_OR_RETURN(const int symbol, ParseTargetName());
+  node.target.symbols.push_back(symbol);
+  TANDEM_RETURN_IF_ERROR(ParseSignature(*macro));
+  TANDEM_RETURN_IF_ERROR(ParseMacroBody(*macro, "endmacro"));
+  node.macro = std::move(macro);
+  return node;
 }
 
-StatusOr<Expr> Parser::ParseTest(Expr input) {
-  const bool negated = TakeWord("not");
-  TANDEM_ASSIGN_OR_RETURN(std::string name, TakeName("a test after 'is'"));
-  if (name != "defined" && name != "none" && name != "string") {
-    return NotSupported(fmt::format("the test '{}'", name));
-  }
-  TANDEM_ASSIGN_OR_RETURN(Expr test,
-                          Combine(Expr::Kind::kTest, std::move(name), {std::move(input)}));
-  if (negated) return Combine(Expr::Kind::kUnary, "not", {std::move(test)});
-  return test;
-}
-
-StatusOr<Expr> Parser::ParsePrimary() {
-  if (TakeOperator("(")) {
-    TANDEM_ASSIGN_OR_RETURN(Expr expr, ParseNestedExpr());
-    TANDEM_RETURN_IF_ERROR(Expect(Kind::kOperator, ")", ")"));
-    return expr;
-  }
-  if (Is(Kind::kOperator, "[")) return NotSupported("a list [...]");
-  if (Is(Kind::kOperator, "{")) return NotSupported("a map {...}");
-  return ParseLiteralOrName();
-}
-
-StatusOr<Expr> Parser::ParseLiteralOrName() {
-  const JinjaToken& token = Peek();
-  Expr expr{.line = token.line};
-  if (token.kind == Kind::kString) {
-    expr.value = JinjaValue(token.text);
-  } else if (token.kind == Kind::kInteger) {
-    int64_t number = 0;
-    const char* end = token.text.data() + token.text.size();
-    const auto result = std::from_chars(token.text.data(), end, number);
-    if (result.ec != std::errc() || result.ptr != end) {
-      return Error(fmt::format("'{}' is not a number", token.text));
-    }
-    expr.value = JinjaValue(number);
-  } else if (token.kind != Kind::kName) {
-    return Error(fmt::format("a value is missing before '{}'", token.text));
-  } else if (token.text == "true" || token.text == "True") {
-    expr.value = JinjaValue(true);
-  } else if (token.text == "false" || token.text == "False") {
-    expr.value = JinjaValue(false);
-  } else if (token.text == "none" || token.text == "None") {
-    expr.value = JinjaValue(JinjaValue::None{});
-  } else {
-    expr.kind = Expr::Kind::kName;
-    expr.text = token.text;
-  }
-  Next();
-  return expr;
-}
-
-// --- tokens
-
-StatusOr<std::string> Parser::TakeName(const char* what) {
-  if (Peek().kind != Kind::kName) return Error(fmt::format("{} is missing", what));
-  return Next().text;
-}
-
-Status Parser::Expect(Kind kind, std::string_view text, const char* what) {
-  if (Take(kind, text)) return OkStatus();
-  return Error(fmt::format("'{}' where {} is expected", Peek().text, what));
-}
-
-// The tag {% word %}.
-Status Parser::EndBlockNamed(std::string_view word) {
-  TANDEM_RETURN_IF_ERROR(Expect(Kind::kBlock, "", "{%"));
-  TANDEM_RETURN_IF_ERROR(Expect(Kind::kName, word, "the end of a block"));
-  return EndBlock();
+// {% call(parameters) macro(arguments) %}
+StatusOr<Node> Parser::ParseCall() {
+  Node node{.kind = Node::Kind::kCall, .line = tokens_.Peek().line};
+  auto caller = std::make_shared<JinjaMacroBody>();
+  caller->line = node.line;
+  caller->name = "caller";
+  if (tokens_.IsOperator("(")) TANDEM_RETURN_IF_ERROR(ParseSignature(*caller));
+  TANDEM_ASSIGN_OR_RETURN(node.expr, expressions_.ParseExpression());
+  if (node.expr.kind != Expr::Kind::kCall) return tokens_.Error("{% call %} without a call");
+  TANDEM_RETURN_IF_ERROR(ParseMacroBody(*caller, "endcall"));
+  node.macro = std::move(caller);
+  return node;
 }
 
 }  // namespace
 
-StatusOr<std::vector<Node>> ParseJinja(std::string_view source) {
+StatusOr<JinjaTree> ParseJinja(std::string_view source) {
   if (source.size() > kMaxSourceBytes) {
     return InvalidArgument("chat template: {} bytes; at most {} are supported", source.size(),
                            kMaxSourceBytes);
   }
   TANDEM_ASSIGN_OR_RETURN(std::vector<JinjaToken> tokens, LexJinja(source));
-  return Parser(std::move(tokens)).ParseBody({});
+  return Parser(std::move(tokens)).Run();
 }
 
 }  // namespace tandem::text

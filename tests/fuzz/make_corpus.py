@@ -112,7 +112,17 @@ TEMPLATES = {
     "statements": "{% set x = messages[1].content %}{% if x %}1{% elif y %}2{% else %}3{% endif %}{{ x }}",
     "loops": "{% for a in messages %}{% for b in messages %}{{ loop.index0 }}{{ loop.last }}{% endfor %}{% endfor %}",
     "white_space": "a \n  {%- if true -%} \n b {#- note -#}\n{% endif %}\n\t{%+ set y = 1 +%}\n{{- bos_token -}}\r\n",
-    "not_supported": "{% macro f(a) %}{{ [1, {'k': 2}] | map('x') }}{% endmacro %}{{ f(1)[1:2] if x else 1.5 }}",
+    "macros": "{% macro f(a, b=1) %}{{ [a, {'k': b}] | map('upper') | list }}{{ caller() }}{% endmacro %}"
+              "{% call f(1) %}x{% endcall %}{{ f(1)[1:-2:2] if x else 1.5 }}",
+    "tools": "{% for t in tools %}{{ t | tojson(indent=2) }}{% for k, v in t.parameters | dictsort %}{{ k }}"
+             "{{ v | string | replace('a', 'b') }}{% endfor %}{% endfor %}{{ strftime_now('%d %b %Y') }}",
+    "namespaces": "{% set ns = namespace(a=[1], b={}) %}{% for m in messages if m.content is string %}"
+                  "{% set ns.a = ns.a + [m.content.split(' ', 1)[0].strip()] %}{% if loop.last %}{% break %}"
+                  "{% endif %}{% else %}{{ loop }}{% endfor %}{{ ns.a | join(',') }}{{ '{}'.format(n) }}",
+    "selection": "{{ messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | list }}"
+                 "{{ [3, 1, 2] | sort(reverse=true) | unique | first }}{{ messages[1:] | rejectattr('content') | list }}",
+    "blocks": "{% set t | trim %} {{ n // 2 ** 3 % 5 }} {% endset %}{% filter upper %}{{ t }}{% endfilter %}"
+              "{% with a = 1 %}{{ a }}{% endwith %}{% generation %}x{% endgeneration %}{% raw %}{{ x }}{% endraw %}",
     "overflow": "{{ 9223372036854775807 + 1 }}{{ 99999999999999999999 }}",
     "unclosed": "{% for a in messages %}{{ 'x",
 }
