@@ -149,6 +149,10 @@ void CheckSample(const OpsOptions& options, TensorView logits,
     TANDEM_CHECK(p.repetition_penalty > 0) << p.repetition_penalty;
     TANDEM_CHECK(p.num_logprobs <= kMaxTopLogprobs) << p.num_logprobs;
     TANDEM_CHECK(p.forced_token < logits.cols) << p.forced_token << " of " << logits.cols;
+    for (int32_t i = 0; i < p.num_biases; ++i) {
+      TANDEM_CHECK(p.biases[i].token >= 0 && p.biases[i].token < logits.cols)
+          << p.biases[i].token << " of " << logits.cols;
+    }
   }
 }
 

@@ -1,11 +1,14 @@
 // What sampling takes and gives. Plain structs; the meaning, in order:
-//   0 penalties: logits of tokens that are in the sequence already are lowered (see below)
+//   0 biases are added to logits, in float32, then penalties: logits of tokens that are in the
+//   sequence already
+//     are lowered (see below)
 //   1 p = softmax(logits / temperature); temperature 0 is the greatest logit, ties to the lowest id
 //   2 top_k: keep the k most likely (ties to the lowest id)
 //   3 top_p: of these, renormalized, keep the fewest most likely whose mass reaches top_p
 //   4 min_p: keep those with p >= min_p * max p
 //   5 draw with UniformDraw(seed, sequence_index, position) from what is left, lowest id first
-// Logprobs are natural logarithms under the full distribution at temperature 1, without penalties.
+// Logprobs are natural logarithms under the full distribution at temperature 1, without biases and
+// penalties.
 // A NaN logit counts as minus infinity.
 //
 // Penalties of a token that is in the sequence, in this order (as vLLM and llama.cpp have them):
@@ -15,6 +18,8 @@
 #pragma once
 
 #include <cstdint>
+
+#include "common/token_bias.h"
 
 namespace tandem::kernels {
 
@@ -33,9 +38,17 @@ struct SamplingParams {
   float repetition_penalty = 1;  // > 0; 1: off
   float presence_penalty = 0;    // 0: off
   float frequency_penalty = 0;   // 0: off
+  // Ascending by token; one that is there twice has the sum. In the device's memory.
+  const TokenBias* biases = nullptr;
+  int32_t num_biases = 0;
 
   constexpr bool penalized() const {
     return repetition_penalty != 1 || presence_penalty != 0 || frequency_penalty != 0;
+  }
+  // Draws are from other logits than logprobs.
+  constexpr bool adjusted() const { return penalized() || num_biases > 0; }
+  constexpr bool applies(const TokenBias& b) const {
+    return position < static_cast<uint64_t>(b.until);
   }
 };
 

@@ -14,6 +14,7 @@
 #include <span>
 
 #include "common/ids.h"
+#include "common/token_bias.h"
 
 namespace tandem {
 
@@ -55,6 +56,8 @@ struct PlanRow {
   int32_t first_token = 0;    // offset into StepPlan::tokens
   int32_t first_block = 0;    // offset into StepPlan::new_blocks
   int32_t num_blocks = 0;     // appended to the slot's block table before computing
+  int32_t first_bias = 0;     // offset into StepPlan::biases, with kRowStart: the slot keeps them
+  int32_t num_biases = 0;     // of the slot, in every row
   int32_t forced_token = -1;  // >= 0: taken instead of the sampled one (logprobs are the model's)
   int32_t mask = -1;          // place for a token mask of structured output; -1: none
   int32_t num_drafts = 0;     // place for speculation: the last n tokens are drafts to verify
@@ -69,6 +72,7 @@ struct StepPlan {
   std::span<const PlanRow> rows;
   std::span<const TokenId> tokens;            // of all rows, concatenated; or kLastSampled
   std::span<const int32_t> new_blocks;        // of all rows, concatenated
+  std::span<const TokenBias> biases;          // of the rows that start; each row's by token
   bool idle() const { return rows.empty(); }  // a no-op step: ranks meet at a barrier, no more
 };
 

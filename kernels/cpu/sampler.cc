@@ -148,7 +148,7 @@ int32_t Invert(std::span<const float> p, double u) {
 }  // namespace
 
 Sampler::Sampler(int max_vocab)
-    : penalized_(max_vocab),
+    : adjusted_(max_vocab),
       counts_(max_vocab),
       p_(max_vocab),
       bin_of_(max_vocab),
@@ -161,9 +161,9 @@ SampledToken Sampler::Sample(std::span<const float> logits, const SamplingParams
   const int32_t best = ArgMax(logits);
   if (params.forced_token >= 0) {
     out.token = params.forced_token;
-  } else if (params.penalized()) {
-    const std::span<const float> penalized = Penalize(logits, params, history);
-    out.token = Choose(penalized, params, ArgMax(penalized));
+  } else if (params.adjusted()) {
+    const std::span<const float> adjusted = Adjust(logits, params, history);
+    out.token = Choose(adjusted, params, ArgMax(adjusted));
   } else {
     out.token = Choose(logits, params, best);
   }
@@ -180,11 +180,19 @@ SampledToken Sampler::Sample(std::span<const float> logits, const SamplingParams
   return out;
 }
 
-std::span<const float> Sampler::Penalize(std::span<const float> logits,
-                                         const SamplingParams& params,
-                                         const TokenHistory& history) {
+std::span<const float> Sampler::Adjust(std::span<const float> logits, const SamplingParams& params,
+                                       const TokenHistory& history) {
+  std::copy(logits.begin(), logits.end(), adjusted_.begin());
+  for (int32_t i = 0; i < params.num_biases; ++i) {
+    const TokenBias& b = params.biases[i];
+    if (params.applies(b)) adjusted_[static_cast<size_t>(b.token)] += b.bias;
+  }
+  if (params.penalized()) Penalize(params, history);
+  return std::span<const float>(adjusted_).first(logits.size());
+}
+
+void Sampler::Penalize(const SamplingParams& params, const TokenHistory& history) {
   constexpr int32_t kInPrompt = 1 << 30;
-  std::copy(logits.begin(), logits.end(), penalized_.begin());
   history.ForEach([&](int32_t i, int32_t id) {
     int32_t& count = counts_[id];
     count = i < history.num_prompt_tokens ? count | kInPrompt : count + 1;
@@ -193,12 +201,11 @@ std::span<const float> Sampler::Penalize(std::span<const float> logits,
     const int32_t count = std::exchange(counts_[id], 0);
     if (count == 0) return;  // done already
     const int32_t in_output = count & ~kInPrompt;
-    float& logit = penalized_[id];
+    float& logit = adjusted_[id];
     logit = logit > 0 ? logit / params.repetition_penalty : logit * params.repetition_penalty;
     logit -= params.frequency_penalty * static_cast<float>(in_output);
     if (in_output > 0) logit -= params.presence_penalty;
   });
-  return std::span<const float>(penalized_).first(logits.size());
 }
 
 int32_t Sampler::Choose(std::span<const float> logits, const SamplingParams& params, int32_t best) {

@@ -1,6 +1,6 @@
 // Three launches, whatever the rows ask for:
 //   1 SampleTop   blocks of 4096 ids: the greatest keys of each; all that greedy rows need. Of
-//                 penalized rows, how often the sequence has each of these ids
+//                 adjusted rows, how often the sequence has each of these ids
 //   2 SampleMass  blocks of 16384 ids: masses for a draw and for logprobs; bins where top_k or
 //   top_p
 //                 cut the row
@@ -31,13 +31,13 @@ constexpr int kPickIds = kMassChunk / kPickThreads;
 
 // Where launches leave things for the next, for all rows.
 struct Scratch {
-  Word* keys;           // [S, top_chunks, kMaxTopLogprobs] without penalties
-  Word* draw_keys;      // [S, top_chunks] the greatest with penalties; of penalized rows
+  Word* keys;           // [S, top_chunks, kMaxTopLogprobs] as the model has them
+  Word* draw_keys;      // [S, top_chunks] the greatest as drawn from; of adjusted rows
   Word* log_mass;       // [S, mass_chunks] at temperature 1
   Word* draw_mass;      // [S, mass_chunks] of what min_p keeps; of rows without top_k and top_p
   Word* bin_mass;       // [S, mass_chunks, kBins] of rows with them
   uint32_t* bin_count;  // [S, mass_chunks, kBins]
-  uint16_t* counts;     // [S, V] see kInPrompt; of penalized rows
+  uint16_t* counts;     // [S, V] see kInPrompt; of adjusted rows
   int top_chunks;
   int mass_chunks;
 };
@@ -60,9 +60,9 @@ __device__ bool IsDrawn(const SamplingParams& params, float max) {
 __device__ Scale DrawScale(const SamplingParams& params, float max) {
   return {max, 1.0f / fmaxf(params.temperature, 1e-6f)};
 }
-// As they are drawn from: with penalties. Valid after SampleTop.
+// As they are drawn from: with biases and penalties. Valid after SampleTop.
 __device__ RowLogits DrawLogits(const SampleArgs& args, int row, const SamplingParams& params) {
-  if (!params.penalized()) return {args.logits, row};
+  if (!params.adjusted()) return {args.logits, row};
   return {args.logits, row, params, args.scratch.counts + int64_t{row} * args.logits.vocab};
 }
 // Keys of each chunk that a row needs.
@@ -87,10 +87,11 @@ __device__ void ForGreatestKeys(const Word (&keys)[kItems], int count, Word* sha
   }
 }
 
-// Counts in `counts`, [kTopChunk], how often the row's sequence has each id of the chunk.
+constexpr uint32_t kPromptBit = 0x80000000u, kBiasBit = 0x40000000u;  // beside a count
+
+// Counts in `counts`, [kTopChunk], how often the row's sequence has each id of the chunk. All are 0
+// before.
 __device__ void CountTokens(const Batch& batch, const SampleRow& row, int chunk, uint32_t* counts) {
-  for (int i = static_cast<int>(threadIdx.x); i < kTopChunk; i += kTopThreads) counts[i] = 0;
-  __syncthreads();
   const int32_t* const blocks = batch.block_table + batch.first_block[row.sequence];
   const int32_t length = batch.context_len[row.sequence];
   for (int32_t i = static_cast<int32_t>(threadIdx.x); i < length; i += kTopThreads) {
@@ -99,27 +100,39 @@ __device__ void CountTokens(const Batch& batch, const SampleRow& row, int chunk,
     const int32_t within = id - chunk * kTopChunk;
     if (within < 0 || within >= kTopChunk) continue;
     if (i < row.num_prompt_tokens) {
-      atomicOr(&counts[within], 0x80000000u);
+      atomicOr(&counts[within], kPromptBit);
     } else {
       atomicAdd(&counts[within], 1u);
     }
   }
-  __syncthreads();
 }
 
-// The greatest key of the chunk with penalties, and the counts for the launches that follow.
-__device__ void PenalizedTop(const SampleArgs& args, int row, int chunk, uint32_t* counts,
-                             Word* shared) {
+__device__ void MarkBiases(const SamplingParams& params, int chunk, uint32_t* counts) {
+  for (int32_t i = static_cast<int32_t>(threadIdx.x); i < params.num_biases; i += kTopThreads) {
+    const int32_t within = params.biases[i].token - chunk * kTopChunk;
+    if (within >= 0 && within < kTopChunk) atomicOr(&counts[within], kBiasBit);
+  }
+}
+
+// The greatest key of the chunk with biases and penalties, and the counts for the launches that
+// follow.
+__device__ void AdjustedTop(const SampleArgs& args, int row, int chunk, uint32_t* counts,
+                            Word* shared) {
   const SampleRow& sample = args.rows[row];
-  CountTokens(args.batch, sample, chunk, counts);
+  for (int i = static_cast<int>(threadIdx.x); i < kTopChunk; i += kTopThreads) counts[i] = 0;
+  __syncthreads();
+  if (sample.params.penalized()) CountTokens(args.batch, sample, chunk, counts);
+  MarkBiases(sample.params, chunk, counts);
+  __syncthreads();
   uint16_t* const out = args.scratch.counts + int64_t{row} * args.logits.vocab;
   const RowLogits logits(args.logits, row, sample.params, out);  // reads what this thread wrote
   Word best = 0;
   for (int i = static_cast<int>(threadIdx.x); i < kTopChunk; i += kTopThreads) {
     const int32_t id = chunk * kTopChunk + i;
     if (id >= args.logits.vocab) break;
-    const uint32_t times = min(counts[i] & 0x7fffffffu, kInPrompt - 1);
-    const uint32_t count = times | (counts[i] >> 31 != 0 ? kInPrompt : 0);
+    const uint32_t times = min(counts[i] & ~(kPromptBit | kBiasBit), kMostTimes);
+    const uint32_t count = times | ((counts[i] & kPromptBit) != 0 ? kInPrompt : 0) |
+                           ((counts[i] & kBiasBit) != 0 ? kBiased : 0);
     out[id] = static_cast<uint16_t>(count);
     best = max(best, KeyOf(logits(id), id));
   }
@@ -149,7 +162,7 @@ __global__ void __launch_bounds__(kTopThreads)
   ForGreatestKeys(keys, NumKeys(args.rows[row].params), shared, [&](int i, Word key) {
     if (threadIdx.x == 0) out[i] = key;
   });
-  if (args.rows[row].params.penalized()) PenalizedTop(args, row, chunk, counts, shared);
+  if (args.rows[row].params.adjusted()) AdjustedTop(args, row, chunk, counts, shared);
 }
 
 // The greatest of a row's `keys`, `stride` from one chunk to the next, in every lane of the warp.
@@ -160,10 +173,10 @@ __device__ Word GreatestKey(const Scratch& scratch, const Word* keys, int stride
   }
   return WarpMax(best);
 }
-// With penalties: what greedy rows take.
+// As drawn from: what greedy rows take.
 __device__ Word GreatestDrawKey(const Scratch& scratch, const SamplingParams& params, int row) {
-  return params.penalized() ? GreatestKey(scratch, scratch.draw_keys, 1, row)
-                            : GreatestKey(scratch, scratch.keys, kMaxTopLogprobs, row);
+  return params.adjusted() ? GreatestKey(scratch, scratch.draw_keys, 1, row)
+                           : GreatestKey(scratch, scratch.keys, kMaxTopLogprobs, row);
 }
 
 __global__ void __launch_bounds__(kMassThreads)

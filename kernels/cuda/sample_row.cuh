@@ -34,22 +34,18 @@ __device__ inline float LogitOf(Word key) {
   return FromOrderedBits(static_cast<uint32_t>(key >> kIdBits));
 }
 
-// How often a token is in a sequence, in 16 bits: times in the output (at most 32767 are told
-// apart), and whether it is in the prompt.
-inline constexpr uint32_t kInPrompt = 0x8000;
+// What changes a token's logit, in 16 bits: times in the output (at most 16383 are told apart),
+// whether it is in the prompt, and whether it has a bias.
+inline constexpr uint32_t kInPrompt = 0x8000, kBiased = 0x4000, kMostTimes = 0x3fff;
 
-// The logits of one row; NaN is minus infinity. With `counts`, penalized as sampling.h says.
+// The logits of one row; NaN is minus infinity. With `counts`, biased and penalized as sampling.h
+// says.
 class RowLogits {
  public:
   __device__ RowLogits(const Logits& logits, int row) : logits_(logits), row_(row) {}
   __device__ RowLogits(const Logits& logits, int row, const SamplingParams& params,
                        const uint16_t* counts)
-      : logits_(logits),
-        row_(row),
-        counts_(counts),
-        repetition_(params.repetition_penalty),
-        presence_(params.presence_penalty),
-        frequency_(params.frequency_penalty) {}
+      : logits_(logits), row_(row), counts_(counts), params_(&params) {}
 
   __device__ int32_t vocab() const { return logits_.vocab; }
 
@@ -61,24 +57,42 @@ class RowLogits {
     }
     const int64_t row = int64_t{part} * logits_.rows + row_;
     float logit = logits_.data[row * logits_.part_cols + (id - part * logits_.part_cols)];
-    if (counts_ != nullptr) logit = Penalized(logit, counts_[id]);
+    if (counts_ != nullptr) logit = Adjusted(logit, id, counts_[id]);
     return logit == logit ? logit : -INFINITY;
   }
 
  private:
   // The same bits in all kernels: nothing is left to be contracted to a fused multiply-add.
-  __device__ float Penalized(float logit, uint32_t count) const {
+  __device__ float Adjusted(float logit, int32_t id, uint32_t count) const {
     if (count == 0) return logit;
-    logit = logit > 0 ? logit / repetition_ : logit * repetition_;
-    const auto times = static_cast<float>(count & ~kInPrompt);
-    logit = __fsub_rn(logit, __fmul_rn(frequency_, times));
-    return times > 0 ? logit - presence_ : logit;
+    if ((count & kBiased) != 0) logit = Biased(logit, id);
+    if ((count & ~kBiased) == 0) return logit;
+    const float repetition = params_->repetition_penalty;
+    logit = logit > 0 ? logit / repetition : logit * repetition;
+    const auto times = static_cast<float>(count & kMostTimes);
+    logit = __fsub_rn(logit, __fmul_rn(params_->frequency_penalty, times));
+    return times > 0 ? logit - params_->presence_penalty : logit;
+  }
+  __device__ float Biased(float logit, int32_t id) const {
+    int32_t low = 0, high = params_->num_biases;  // the first of this token lies between
+    while (low < high) {
+      const int32_t middle = low + (high - low) / 2;
+      if (params_->biases[middle].token < id) {
+        low = middle + 1;
+      } else {
+        high = middle;
+      }
+    }
+    for (; low < params_->num_biases && params_->biases[low].token == id; ++low) {
+      if (params_->applies(params_->biases[low])) logit += params_->biases[low].bias;
+    }
+    return logit;
   }
 
   const Logits& logits_;
   const int row_;
-  const uint16_t* const counts_ = nullptr;  // [V]
-  const float repetition_ = 1, presence_ = 0, frequency_ = 0;
+  const uint16_t* const counts_ = nullptr;        // [V]
+  const SamplingParams* const params_ = nullptr;  // with counts_; outlives this
 };
 
 // Softmax at a temperature, relative to the most likely token, whose probability is 1 here.

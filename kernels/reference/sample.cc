@@ -39,6 +39,15 @@ void Penalize(std::vector<double>& values, const SamplingParams& params,
   }
 }
 
+// In float32, as everywhere: the sum is the logit, not an intermediate of one.
+void Bias(std::vector<double>& values, const SamplingParams& params) {
+  for (int32_t i = 0; i < params.num_biases; ++i) {
+    const TokenBias& b = params.biases[i];
+    double& value = values[static_cast<size_t>(b.token)];
+    if (params.applies(b)) value = static_cast<float>(value) + b.bias;
+  }
+}
+
 // `order`: ids, most likely first. Returns how many of them are kept.
 size_t Truncate(std::span<const int32_t> order, std::span<const double> p,
                 const SamplingParams& params) {
@@ -91,11 +100,12 @@ SampledToken SampleReference(std::span<const float> logits, const SamplingParams
                              const TokenHistory& history) {
   std::vector<double> values(logits.begin(), logits.end());
   for (double& v : values) v = std::isnan(v) ? kMinusInfinity : v;
-  std::vector<double> penalized = values;
-  if (params.penalized()) Penalize(penalized, params, history);
+  std::vector<double> adjusted = values;
+  Bias(adjusted, params);
+  if (params.penalized()) Penalize(adjusted, params, history);
 
   SampledToken out;
-  out.token = params.forced_token >= 0 ? params.forced_token : Draw(penalized, params);
+  out.token = params.forced_token >= 0 ? params.forced_token : Draw(adjusted, params);
   if (params.num_logprobs >= 0) {
     const std::vector<int32_t> order = Order(values);
     const std::vector<double> p = Probabilities(values, 1);

@@ -13,7 +13,7 @@
 namespace tandem::link {
 namespace {
 
-constexpr uint32_t kProtocolMajor = 1;
+constexpr uint32_t kProtocolMajor = 2;
 
 BlockHash HashAt(const google::protobuf::RepeatedField<uint64_t>& words, int i) {
   return {words.Get(i), words.Get(i + 1)};
@@ -377,6 +377,11 @@ std::string GroupSession::EncodeGenerate(const routing::GenerateRequest& from) {
   sampling.set_presence_penalty(from.presence_penalty);
   sampling.set_frequency_penalty(from.frequency_penalty);
   to.mutable_stop_ids()->Add(from.stop_ids.begin(), from.stop_ids.end());
+  for (const auto& [token, bias] : from.logit_bias) {
+    sampling.add_bias_ids(token);
+    sampling.add_biases(bias);
+  }
+  to.set_min_tokens(from.min_tokens);
   to.mutable_forced()->Add(from.forced.begin(), from.forced.end());
   to.set_cache_salt(from.cache_salt);
   to.set_priority(from.priority);

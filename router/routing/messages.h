@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/hash.h"
@@ -24,6 +25,8 @@ struct GenerateRequest {
   uint64_t seed = 0;  // always set: the router draws absent ones
   int32_t num_logprobs = -1;
   std::vector<TokenId> stop_ids;
+  int32_t min_tokens = 0;  // before them no stop id is drawn
+  std::vector<std::pair<TokenId, float>> logit_bias;
   std::vector<TokenId> forced;  // internal hook of tests
   std::string cache_salt;
   int32_t priority = 0;

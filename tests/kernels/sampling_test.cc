@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -146,7 +147,36 @@ TEST(Sampler, LogprobsAreWithoutPenalties) {
   EXPECT_EQ(got.logprob, Draw(logits, {.num_logprobs = 3, .forced_token = 2}).logprob);
 }
 
-TEST(Sampler, PenalizedDrawsAgreeWithReference) {
+TEST(Sampler, BiasesAreAddedBeforePenaltiesAndOnlyUntilTheirPosition) {
+  const float never = -std::numeric_limits<float>::infinity();
+  const std::vector<TokenBias> biases = {{0, 2}, {0, 1.5f}, {1, never, 10}, {3, -100}};
+  SamplingParams params{.position = 9, .biases = biases.data(), .num_biases = 4};
+  EXPECT_EQ(Draw(std::vector<float>{1, 9, 4.4f, 9}, params).token, 0);  // 4.5, -inf, 4.4, -91
+  EXPECT_EQ(Draw(std::vector<float>{1, 9, 4.6f, 9}, params).token, 2);
+  params.position = 10;
+  EXPECT_EQ(Draw(std::vector<float>{1, 9, 4.6f, 9}, params).token, 1);
+  // Were the penalty first: -1 * 2 + 3.5 = 1.5; but (-1 + 3.5) / 2 = 1.25.
+  const PagedTokens tokens({0}, 1);
+  params.repetition_penalty = 2;
+  EXPECT_EQ(Draw(std::vector<float>{-1, 1, 1.4f, 1}, params, tokens.history()).token, 2);
+  params.num_logprobs = 1;
+  EXPECT_EQ(Draw(std::vector<float>{-1, 5, 1, 1}, params, tokens.history()).top_ids[0], 1);
+}
+
+// Some of them of one token twice.
+std::vector<TokenBias> RandomBiases(Random& random, int vocab) {
+  std::vector<TokenBias> biases(random.Int(0, 60));
+  for (TokenBias& b : biases) {
+    b.token = random.Int(0, vocab - 1);
+    b.bias = random.Int(0, 5) == 0 ? -std::numeric_limits<float>::infinity()
+                                   : 0.1f * static_cast<float>(random.Int(-50, 50));
+    b.until = random.Int(0, 1) == 0 ? 150 : b.until;
+  }
+  std::sort(biases.begin(), biases.end(), [](auto& a, auto& b) { return a.token < b.token; });
+  return biases;
+}
+
+TEST(Sampler, AdjustedDrawsAgreeWithReference) {
   Random random(5);
   cpu::Sampler sampler(2000);
   for (int i = 0; i < 300; ++i) {
@@ -167,6 +197,9 @@ TEST(Sampler, PenalizedDrawsAgreeWithReference) {
     params.presence_penalty = i % 4 == 1 ? 0 : 0.01f * static_cast<float>(random.Int(-200, 200));
     params.frequency_penalty = i % 4 == 2 ? 0 : 0.01f * static_cast<float>(random.Int(-200, 200));
     params.num_logprobs = 5;
+    const auto biases = RandomBiases(random, static_cast<int>(logits.size()));
+    params.biases = biases.data();
+    params.num_biases = i % 7 == 0 ? 0 : static_cast<int32_t>(biases.size());
     const SampledToken got = sampler.Sample(logits, params, paged.history());
     const SampledToken want = SampleReference(logits, params, paged.history());
     ASSERT_EQ(got.token, want.token) << "case " << i;

@@ -1,11 +1,34 @@
 // What comes in: requests are checked once, here; later phases cannot fail.
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "common/status.h"
 #include "worker/engine/engine.h"
 
 namespace tandem::engine {
+namespace {
+
+// Of the client, and of the stop ids that must not come before min_tokens.
+std::vector<TokenBias> BiasesOf(Generate& request, const Sequence& seq, int vocab_size) {
+  std::vector<TokenBias> biases = std::move(request.biases);
+  if (request.min_tokens > 0) {
+    const int32_t until = seq.num_prompt_tokens + seq.min_output_tokens;
+    for (const TokenId id : seq.stop_ids) {
+      if (id < 0 || id >= vocab_size) continue;  // never drawn anyway
+      biases.push_back({id, -std::numeric_limits<float>::infinity(), until});
+    }
+  }
+  std::stable_sort(biases.begin(), biases.end(),
+                   [](const TokenBias& a, const TokenBias& b) { return a.token < b.token; });
+  return biases;
+}
+
+size_t NumBiases(const Generate& request) {
+  return request.biases.size() + (request.min_tokens > 0 ? request.stop_ids.size() : 0);
+}
+
+}  // namespace
 
 void Engine::Add(Generate&& request, Nanos now) {
   if (by_key_.contains(request.key)) {
@@ -32,6 +55,8 @@ void Engine::Add(Generate&& request, Nanos now) {
   seq.tokens = std::move(request.prompt);
   seq.num_prompt_tokens = seq.sampling.num_prompt_tokens = seq.num_tokens();
   seq.max_output_tokens = std::min(request.max_tokens, context_ - seq.num_prompt_tokens);
+  seq.min_output_tokens = request.min_tokens;
+  seq.biases = BiasesOf(request, seq, options_.vocab_size);
   seq.priority = request.priority;
   seq.arrival = seq.accounted = now;
   seq.deadline = request.deadline_in > 0 ? now + request.deadline_in : 0;
@@ -55,6 +80,18 @@ std::string Engine::Refusal(const Generate& request, ErrorKind& kind) const {
   if (!options_.penalties && request.sampling.penalized()) {
     return "penalties are not computed on this group's device";
   }
+  if (request.min_tokens < 0 || request.min_tokens > request.max_tokens) {
+    return fmt::format("min_tokens is {}, not 0 to max_tokens, {}", request.min_tokens,
+                       request.max_tokens);
+  }
+  if (NumBiases(request) > kMaxTokenBiases) {
+    return fmt::format("{} tokens are biased or held back until min_tokens, the most is {}",
+                       NumBiases(request), kMaxTokenBiases);
+  }
+  if (!std::all_of(request.biases.begin(), request.biases.end(),
+                   [this](const TokenBias& b) { return IsInVocabulary(b.token); })) {
+    return fmt::format("a biased token is outside the vocabulary of {}", options_.vocab_size);
+  }
   if (!InVocabulary(request.prompt) || !InVocabulary(request.forced)) {
     kind = ErrorKind::kInternal;  // clients send text: the router's tokenizer made this
     return fmt::format("a token id is outside the vocabulary of {}", options_.vocab_size);
@@ -68,8 +105,7 @@ std::string Engine::Refusal(const Generate& request, ErrorKind& kind) const {
 
 // A negative id would be taken for kLastSampled, a large one read past the embedding.
 bool Engine::InVocabulary(std::span<const TokenId> tokens) const {
-  return std::all_of(tokens.begin(), tokens.end(),
-                     [this](TokenId t) { return t >= 0 && t < options_.vocab_size; });
+  return std::all_of(tokens.begin(), tokens.end(), [this](TokenId t) { return IsInVocabulary(t); });
 }
 
 void Engine::CancelKey(const SequenceKey& key, Nanos now) {

@@ -63,7 +63,9 @@ void Engine::AppendToken(Sequence& seq, const RowResult& result) {
 
 FinishReason Engine::FinishOf(const Sequence& seq) const {
   const auto& stops = seq.stop_ids;
-  if (std::find(stops.begin(), stops.end(), seq.tokens.back()) != stops.end()) {
+  // None is drawn too early, but a forced one may come.
+  if (seq.num_output_tokens() > seq.min_output_tokens &&
+      std::find(stops.begin(), stops.end(), seq.tokens.back()) != stops.end()) {
     return FinishReason::kStop;
   }
   return seq.num_output_tokens() >= seq.max_output_tokens ? FinishReason::kLength

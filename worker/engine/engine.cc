@@ -70,6 +70,7 @@ void Engine::BeginPlan() {
   building_->seqs.clear();
   building_->tokens.clear();
   building_->new_blocks.clear();
+  building_->biases.clear();
   building_->context_tokens = 0;
   building_->prefill_attention = 0;
   building_->plan = {};
@@ -81,6 +82,7 @@ const StepPlan& Engine::FinishPlan() {
   plan.rows = building_->rows;
   plan.tokens = building_->tokens;
   plan.new_blocks = building_->new_blocks;
+  plan.biases = building_->biases;
   ++num_in_flight_;
   return plan;
 }
@@ -110,10 +112,13 @@ void Engine::AddRow(Sequence& seq, int num_tokens, bool samples) {
   row.first_token = static_cast<int32_t>(building_->tokens.size());
   row.first_block = static_cast<int32_t>(building_->new_blocks.size());
   row.num_blocks = static_cast<int32_t>(seq.block_table.size()) - seq.num_blocks_planned;
+  row.num_biases = static_cast<int32_t>(seq.biases.size());
   row.sampling = seq.sampling;
   if (!seq.started) {
     row.flags |= kRowStart;
     row.start = seq.num_planned;
+    row.first_bias = static_cast<int32_t>(building_->biases.size());
+    building_->biases.insert(building_->biases.end(), seq.biases.begin(), seq.biases.end());
     seq.started = true;
   }
   if (samples) {

@@ -111,6 +111,7 @@ class Engine {
     std::vector<PlanRow> rows;
     std::vector<TokenId> tokens;
     std::vector<int32_t> new_blocks;
+    std::vector<TokenBias> biases;  // grows with the largest that were asked for
     std::vector<Sequence*> seqs;    // of rows
     int64_t context_tokens = 0;     // of the decodes
     int64_t prefill_attention = 0;  // of the chunks
@@ -125,6 +126,7 @@ class Engine {
   // Why it cannot be served, and whose fault that is; empty: it can.
   std::string Refusal(const Generate& request, ErrorKind& kind) const;
   bool InVocabulary(std::span<const TokenId> tokens) const;
+  bool IsInVocabulary(TokenId t) const { return t >= 0 && t < options_.vocab_size; }
   void CancelKey(const SequenceKey& key, Nanos now);
   void CancelRouter(Nonce router, Nanos now);
 

@@ -9,6 +9,7 @@
 
 #include "common/hash.h"
 #include "common/ids.h"
+#include "common/token_bias.h"
 #include "worker/step_plan.h"
 
 namespace tandem::engine {
@@ -35,6 +36,8 @@ struct Generate {
   SamplingSpec sampling;
   int32_t max_tokens = 0;         // >= 1
   std::vector<TokenId> stop_ids;  // end the sequence when sampled
+  int32_t min_tokens = 0;         // output tokens before which no stop id is drawn
+  std::vector<TokenBias> biases;  // with those that min_tokens needs: at most kMaxTokenBiases
   std::vector<TokenId> forced;    // internal hook: the i-th output token is forced[i], if present
   std::string cache_salt;         // sequences share KV blocks only under equal salts
   int32_t priority = 0;           // higher runs first; ties by arrival

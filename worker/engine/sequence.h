@@ -31,10 +31,12 @@ struct Sequence {
   // Fixed at admission.
   SamplingSpec sampling;
   std::vector<TokenId> stop_ids;
-  std::vector<TokenId> forced;  // the i-th output token is forced[i], if present
-  BlockHash root;               // parent of the first block's hash
+  std::vector<TokenBias> biases;  // by token; those of min_tokens too
+  std::vector<TokenId> forced;    // the i-th output token is forced[i], if present
+  BlockHash root;                 // parent of the first block's hash
   int num_prompt_tokens = 0;
   int max_output_tokens = 0;  // clamped to the context
+  int min_output_tokens = 0;  // no stop id ends it before
   int32_t priority = 0;
   Nanos arrival = 0;
   Nanos deadline = 0;  // 0: none

@@ -1,5 +1,7 @@
 #include "worker/link/codec.h"
 
+#include <algorithm>
+
 namespace tandem::link {
 namespace {
 
@@ -155,7 +157,12 @@ engine::Generate Decode(const wire::Generate& from, Nonce router) {
   to.sampling.repetition_penalty = repetition == 0 ? 1 : repetition;
   to.sampling.presence_penalty = from.sampling().presence_penalty();
   to.sampling.frequency_penalty = from.sampling().frequency_penalty();
+  const int biases = std::min(from.sampling().bias_ids_size(), from.sampling().biases_size());
+  for (int i = 0; i < biases; ++i) {
+    to.biases.push_back({from.sampling().bias_ids(i), from.sampling().biases(i)});
+  }
   to.max_tokens = from.max_tokens();
+  to.min_tokens = from.min_tokens();
   to.stop_ids.assign(from.stop_ids().begin(), from.stop_ids().end());
   to.forced.assign(from.forced().begin(), from.forced().end());
   to.cache_salt = from.cache_salt();

@@ -11,8 +11,8 @@
 
 namespace tandem::link {
 
-inline constexpr uint32_t kProtocolMajor = 1;
-inline constexpr uint32_t kProtocolMinor = 1;
+inline constexpr uint32_t kProtocolMajor = 2;
+inline constexpr uint32_t kProtocolMinor = 0;
 
 void Encode(const GroupDescription& self, wire::Hello& to);
 void Encode(const engine::Output& output, Nanos inbox, wire::Sequence& to);

@@ -20,7 +20,7 @@ struct StateHeader {
   uint32_t drain_requested = 0;
 };
 
-// After the state; followed by rows, tokens and blocks.
+// After the state; followed by rows, tokens, blocks and biases.
 struct PlanHeader {
   uint64_t step = 0;
   Nanos limit = 0;
@@ -28,6 +28,7 @@ struct PlanHeader {
   uint32_t num_rows = 0;
   uint32_t num_tokens = 0;
   uint32_t num_blocks = 0;
+  uint32_t num_biases = 0;
 };
 
 template <class T>
@@ -111,10 +112,12 @@ void GroupMirror::Plan(const StepPlan& plan, Nanos limit, std::vector<std::byte>
   header.num_rows = static_cast<uint32_t>(plan.rows.size());
   header.num_tokens = static_cast<uint32_t>(plan.tokens.size());
   header.num_blocks = static_cast<uint32_t>(plan.new_blocks.size());
+  header.num_biases = static_cast<uint32_t>(plan.biases.size());
   AppendOne(frame, header);
   Append(frame, plan.rows);
   Append(frame, plan.tokens);
   Append(frame, plan.new_blocks);
+  Append(frame, plan.biases);
 }
 
 GroupMirror::Taken GroupMirror::TakeState(int from, std::span<const std::byte> state) {
@@ -145,7 +148,7 @@ GroupMirror::Taken GroupMirror::TakePlan(int from, std::span<const std::byte> pl
   PlanHeader header;
   if (!Copy(plan, std::span(&header, 1)) || !CopyMany(plan, header.num_rows, rows_) ||
       !CopyMany(plan, header.num_tokens, tokens_) || !CopyMany(plan, header.num_blocks, blocks_) ||
-      !plan.empty()) {
+      !CopyMany(plan, header.num_biases, biases_) || !plan.empty()) {
     return Taken::kNonsense;
   }
   StepPlan step;
@@ -154,6 +157,7 @@ GroupMirror::Taken GroupMirror::TakePlan(int from, std::span<const std::byte> pl
   step.rows = rows_;
   step.tokens = tokens_;
   step.new_blocks = blocks_;
+  step.biases = biases_;
   if (!ring_->Fits(step) || !ring_->HasRoom()) return Taken::kNonsense;
   (void)ring_->Publish(step, header.limit);  // false: aborted, and whoever waits will hear of it
   return Taken::kYes;

@@ -52,6 +52,7 @@ class GroupMirror {
   std::vector<PlanRow> rows_;
   std::vector<TokenId> tokens_;
   std::vector<int32_t> blocks_;
+  std::vector<TokenBias> biases_;
 };
 
 }  // namespace tandem::link

@@ -8,7 +8,7 @@
 namespace tandem::link {
 namespace {
 
-constexpr uint64_t kMagic = 0x31304e4c504d4454;  // "TDMPLN01"
+constexpr uint64_t kMagic = 0x32304e4c504d4454;  // "TDMPLN02"
 constexpr size_t kLine = 128;                    // two cache lines: the prefetcher pairs them
 constexpr int kSpins = 1000;
 constexpr Nanos kWaitSlice = kSecond;
@@ -23,6 +23,10 @@ size_t MaxTokens(const PlanLimits& limits) {
 // One more a row than a full context takes: a step planned ahead may run past its end.
 size_t MaxBlocks(const PlanLimits& limits) {
   return static_cast<size_t>(limits.max_rows) * (limits.max_blocks_per_seq + 1);
+}
+
+size_t MaxBiases(const PlanLimits& limits) {
+  return static_cast<size_t>(limits.max_rows) * kMaxTokenBiases;
 }
 
 template <class T>
@@ -49,7 +53,7 @@ struct alignas(kLine) PlanRing::Progress {
   std::atomic<uint32_t> done;
 };
 
-// Followed by rows, tokens and new blocks at their greatest sizes.
+// Followed by rows, tokens, new blocks and biases at their greatest sizes.
 struct PlanRing::Slot {
   uint64_t step = 0;
   std::atomic<Nanos> limit{0};  // the watchdog may look at a slot that was just used again
@@ -57,6 +61,7 @@ struct PlanRing::Slot {
   int32_t num_rows = 0;
   int32_t num_tokens = 0;
   int32_t num_blocks = 0;
+  int32_t num_biases = 0;
 
   std::byte* rows() { return reinterpret_cast<std::byte*>(this) + RoundUp(sizeof(Slot)); }
   std::byte* tokens(const PlanLimits& l) {
@@ -65,9 +70,13 @@ struct PlanRing::Slot {
   std::byte* blocks(const PlanLimits& l) {
     return tokens(l) + RoundUp(sizeof(TokenId) * MaxTokens(l));
   }
+  std::byte* biases(const PlanLimits& l) {
+    return blocks(l) + RoundUp(sizeof(int32_t) * MaxBlocks(l));
+  }
   static size_t Bytes(const PlanLimits& l) {
     return RoundUp(sizeof(Slot)) + RoundUp(sizeof(PlanRow) * static_cast<size_t>(l.max_rows)) +
-           RoundUp(sizeof(TokenId) * MaxTokens(l)) + RoundUp(sizeof(int32_t) * MaxBlocks(l));
+           RoundUp(sizeof(TokenId) * MaxTokens(l)) + RoundUp(sizeof(int32_t) * MaxBlocks(l)) +
+           RoundUp(sizeof(TokenBias) * MaxBiases(l));
   }
 };
 
@@ -130,13 +139,15 @@ bool PlanRing::SlotIsFree(uint32_t index) const {
 bool PlanRing::Fits(const StepPlan& plan) const {
   const PlanLimits& limits = header_->limits;
   return plan.rows.size() <= static_cast<size_t>(limits.max_rows) &&
-         plan.tokens.size() <= MaxTokens(limits) && plan.new_blocks.size() <= MaxBlocks(limits);
+         plan.tokens.size() <= MaxTokens(limits) && plan.new_blocks.size() <= MaxBlocks(limits) &&
+         plan.biases.size() <= MaxBiases(limits);
 }
 
 bool PlanRing::Publish(const StepPlan& plan, Nanos limit) {
   const PlanLimits& limits = header_->limits;
   TANDEM_CHECK(Fits(plan)) << "plan of " << plan.rows.size() << " rows, " << plan.tokens.size()
-                           << " tokens, " << plan.new_blocks.size() << " blocks";
+                           << " tokens, " << plan.new_blocks.size() << " blocks, "
+                           << plan.biases.size() << " biases";
   const uint32_t index = header_->published.load(std::memory_order_relaxed);
   for (;;) {
     const uint32_t seen = header_->left.count();
@@ -151,9 +162,11 @@ bool PlanRing::Publish(const StepPlan& plan, Nanos limit) {
   to.num_rows = static_cast<int32_t>(plan.rows.size());
   to.num_tokens = static_cast<int32_t>(plan.tokens.size());
   to.num_blocks = static_cast<int32_t>(plan.new_blocks.size());
+  to.num_biases = static_cast<int32_t>(plan.biases.size());
   Copy(to.rows(), plan.rows);
   Copy(to.tokens(limits), plan.tokens);
   Copy(to.blocks(limits), plan.new_blocks);
+  Copy(to.biases(limits), plan.biases);
   header_->published.store(index + 1, std::memory_order_release);
   header_->bell.Ring();
   return true;
@@ -186,6 +199,8 @@ PlanRing::Next PlanRing::WaitNext(int rank, StepPlan& plan, int ahead) {
                  static_cast<size_t>(from.num_tokens)};
   plan.new_blocks = {reinterpret_cast<const int32_t*>(from.blocks(limits)),
                      static_cast<size_t>(from.num_blocks)};
+  plan.biases = {reinterpret_cast<const TokenBias*>(from.biases(limits)),
+                 static_cast<size_t>(from.num_biases)};
   return Next::kPlan;
 }
 

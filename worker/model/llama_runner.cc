@@ -337,7 +337,9 @@ void LlamaRunner::Sample(const StepPlan& plan, const StepInputs& in) {
                   .forced_token = row.forced_token,
                   .repetition_penalty = row.sampling.repetition_penalty,
                   .presence_penalty = row.sampling.presence_penalty,
-                  .frequency_penalty = row.sampling.frequency_penalty};
+                  .frequency_penalty = row.sampling.frequency_penalty,
+                  .biases = slots_->Biases(row.slot),
+                  .num_biases = row.num_biases};
     histories_[i] = slots_->History(row.slot, row.sampling.num_prompt_tokens);
   }
   if (num_drawn_ > 0) {

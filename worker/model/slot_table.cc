@@ -13,6 +13,7 @@ SlotTable::SlotTable(const PlanLimits& limits, int num_blocks, LastSampled last_
       slots_(limits.max_rows),
       blocks_(static_cast<size_t>(limits.max_rows) * limits.max_blocks_per_seq),
       block_tokens_(static_cast<size_t>(num_blocks) * limits.block_size),
+      biases_(static_cast<size_t>(limits.max_rows) * kMaxTokenBiases),
       step_blocks_(blocks_.size()) {
   tokens_.reserve(limits.max_step_tokens);
   query_start_.reserve(limits.max_rows + 1);
@@ -33,7 +34,10 @@ const StepInputs& SlotTable::Apply(const StepPlan& plan) {
     TANDEM_CHECK(row.slot >= 0 && row.slot < limits_.max_rows) << "slot " << row.slot;
     TANDEM_CHECK(row.num_drafts == 0 && row.mask < 0) << "drafts or a mask in row " << i;
     Slot& slot = slots_[row.slot];
-    if (row.flags & kRowStart) slot = {.length = row.start};
+    if (row.flags & kRowStart) {
+      slot = {.length = row.start};
+      KeepBiases(plan, row);
+    }
     AppendBlocks(plan, row);
     AppendTokens(plan, row);
     query_start_.push_back(static_cast<int32_t>(tokens_.size()));
@@ -67,6 +71,14 @@ void SlotTable::AppendBlocks(const StepPlan& plan, const PlanRow& row) {
     TANDEM_CHECK(block >= 0 && block < num_blocks_) << "block " << block << " of " << num_blocks_;
     BlocksOf(row.slot)[slot.num_blocks++] = block;
   }
+}
+
+void SlotTable::KeepBiases(const StepPlan& plan, const PlanRow& row) {
+  TANDEM_CHECK(row.num_biases >= 0 && row.num_biases <= kMaxTokenBiases) << row.num_biases;
+  TANDEM_CHECK(static_cast<size_t>(row.first_bias) + row.num_biases <= plan.biases.size())
+      << "row of slot " << row.slot << " names biases beyond the plan's";
+  std::copy_n(plan.biases.begin() + row.first_bias, row.num_biases,
+              biases_.begin() + int64_t{row.slot} * kMaxTokenBiases);
 }
 
 void SlotTable::AppendTokens(const StepPlan& plan, const PlanRow& row) {

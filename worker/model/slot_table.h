@@ -45,6 +45,11 @@ class SlotTable {
             num_prompt_tokens};
   }
 
+  // What the plan that started the slot said; `num_biases` as in every row of it.
+  const TokenBias* Biases(int slot) const {
+    return biases_.data() + static_cast<size_t>(slot) * kMaxTokenBiases;
+  }
+
   // Tokens whose KV exists once the last applied plan has run.
   int length(int slot) const { return slots_[slot].length; }
 
@@ -61,6 +66,7 @@ class SlotTable {
   }
   void AppendBlocks(const StepPlan& plan, const PlanRow& row);
   void AppendTokens(const StepPlan& plan, const PlanRow& row);
+  void KeepBiases(const StepPlan& plan, const PlanRow& row);
 
   PlanLimits limits_;
   int num_blocks_;
@@ -68,6 +74,7 @@ class SlotTable {
   std::vector<Slot> slots_;
   std::vector<int32_t> blocks_;        // [slots, max_blocks_per_seq]
   std::vector<int32_t> block_tokens_;  // [num_blocks, block_size]: whose KV is there
+  std::vector<TokenBias> biases_;      // [slots, kMaxTokenBiases]
   // Of the step:
   std::vector<int32_t> tokens_, query_start_, context_len_, sampled_, sampled_row_;
   std::vector<int32_t> step_blocks_;  // [rows, max_blocks_per_seq]

@@ -9,7 +9,11 @@ namespace tandem::sim {
 
 SimRanks::SimRanks(const DeviceProfile& profile, const PlanLimits& limits,
                    const SimSampler& sampler, std::function<Nanos()> clock)
-    : profile_(profile), sampler_(sampler), clock_(std::move(clock)), work_(limits.max_rows) {
+    : profile_(profile),
+      sampler_(sampler),
+      clock_(std::move(clock)),
+      work_(limits.max_rows),
+      biases_(static_cast<size_t>(limits.max_rows)) {
   for (worker::StepResult& step : steps_) step.rows.resize(static_cast<size_t>(limits.max_rows));
 }
 
@@ -22,8 +26,13 @@ bool SimRanks::Publish(const StepPlan& plan, Nanos /*limit: a clock is never lat
   for (size_t i = 0; i < plan.rows.size(); ++i) {
     const PlanRow& row = plan.rows[i];
     step.rows[i].token = -1;
+    std::vector<TokenBias>& biases = biases_[static_cast<size_t>(row.slot)];
+    if ((row.flags & kRowStart) != 0) {
+      const auto first = plan.biases.begin() + row.first_bias;
+      biases.assign(first, first + row.num_biases);
+    }
     if ((row.flags & kRowSample) == 0) continue;
-    sampler_.Sample(row, work_.length(row.slot), step.rows[i]);
+    sampler_.Sample(row, work_.length(row.slot), biases, step.rows[i]);
   }
   step.start = std::max(clock_(), busy_until_);
   step.end = busy_until_ = step.start + StepTime(profile_, work);

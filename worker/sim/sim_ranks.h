@@ -5,6 +5,7 @@
 
 #include <array>
 #include <functional>
+#include <vector>
 
 #include "common/device_profile.h"
 #include "worker/ranks.h"
@@ -35,6 +36,7 @@ class SimRanks final : public worker::Ranks {
   const SimSampler& sampler_;
   const std::function<Nanos()> clock_;
   PlanWork work_;
+  std::vector<std::vector<TokenBias>> biases_;  // by slot
   std::array<worker::StepResult, kSlots> steps_;
   size_t oldest_ = 0;
   int num_in_flight_ = 0;

@@ -29,9 +29,15 @@ SimSampler::SimSampler(std::vector<TokenId> tokens)
       << tokens_.size() << " tokens";
 }
 
-void SimSampler::Sample(const PlanRow& row, int position, RowResult& result) const {
-  result.token = row.forced_token >= 0 ? row.forced_token
-                                       : tokens_[Draw(row.sampling, position) % tokens_.size()];
+void SimSampler::Sample(const PlanRow& row, int position, std::span<const TokenBias> biases,
+                        RowResult& result) const {
+  if (row.forced_token >= 0) {
+    result.token = row.forced_token;
+  } else if (biases.empty()) {
+    result.token = tokens_[Draw(row.sampling, position) % tokens_.size()];
+  } else {
+    result.token = DrawBiased(row, position, biases);
+  }
   result.num_top = 0;
   if (row.sampling.num_logprobs < 0) return;
   result.logprob = logprob_;
@@ -41,6 +47,36 @@ void SimSampler::Sample(const PlanRow& row, int position, RowResult& result) con
     result.top_ids[i] = tokens_[static_cast<size_t>(i)];
     result.top_logprobs[i] = logprob_;
   }
+}
+
+// By weight: exp(bias / temperature), 1 for the others. A greedy draw is even among those of the
+// greatest weight.
+TokenId SimSampler::DrawBiased(const PlanRow& row, int position,
+                               std::span<const TokenBias> biases) const {
+  std::vector<double> logits(tokens_.size(), 0.0);
+  for (const TokenBias& b : biases) {
+    const auto at = std::lower_bound(tokens_.begin(), tokens_.end(), b.token);
+    if (at == tokens_.end() || *at != b.token || position >= b.until) continue;
+    logits[static_cast<size_t>(at - tokens_.begin())] += b.bias;
+  }
+  const double max = *std::max_element(logits.begin(), logits.end());
+  if (std::isinf(max)) return tokens_.front();  // none may come: as the real one, the first
+  const double temperature = row.sampling.temperature;
+  double total = 0;
+  for (double& value : logits) {
+    value = temperature > 0 ? std::exp((value - max) / temperature) : value == max ? 1 : 0;
+    total += value;
+  }
+  const double uniform = static_cast<double>(Draw(row.sampling, position) >> 11) * 0x1p-53;
+  double left = uniform * total;
+  size_t last = 0;  // with a weight
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (logits[i] == 0) continue;
+    last = i;
+    left -= logits[i];
+    if (left < 0) break;
+  }
+  return tokens_[last];
 }
 
 }  // namespace tandem::sim

@@ -3,6 +3,7 @@
 // or resumed elsewhere; greedy ones have no seed. Pure.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "worker/step_plan.h"
@@ -14,11 +15,15 @@ class SimSampler {
   // REQUIRES: `tokens` is sorted and not empty.
   explicit SimSampler(std::vector<TokenId> tokens);
 
-  // The token at `position` (0-based, prompt included), or row.forced_token. Logprobs, if asked
-  // for, are those of the even distribution.
-  void Sample(const PlanRow& row, int position, RowResult& result) const;
+  // The token at `position` (0-based, prompt included), or row.forced_token: as if all of the list
+  // had one logit, to which `biases` (ascending by token) are added. Logprobs, if asked for, are
+  // those of the even distribution.
+  void Sample(const PlanRow& row, int position, std::span<const TokenBias> biases,
+              RowResult& result) const;
 
  private:
+  TokenId DrawBiased(const PlanRow& row, int position, std::span<const TokenBias> biases) const;
+
   const std::vector<TokenId> tokens_;
   const float logprob_;  // of each
 };

@@ -51,6 +51,29 @@ TEST(Admission, RefusesWhatItCannotServe) {
   }
 }
 
+TEST(Admission, RefusesBiasesThatNoSlotHolds) {
+  const auto error = [](Generate request) {
+    Harness h(SmallOptions());
+    request.prompt = Prompt(3);
+    request.max_tokens = 5;
+    const Stream& stream = h.stream(h.Add(std::move(request)));
+    EXPECT_EQ(stream.error_kind, stream.ended() ? ErrorKind::kInvalid : ErrorKind::kInternal);
+    return stream.error;
+  };
+  Generate request;
+  request.biases.assign(kMaxTokenBiases, {7, 1});
+  EXPECT_EQ(error(request), "");
+  request.stop_ids = {5};
+  EXPECT_EQ(error(request), "");
+  request.min_tokens = 1;
+  EXPECT_THAT(error(request), HasSubstr("385 tokens are biased"));
+  request.biases = {{1000, 1}};
+  EXPECT_THAT(error(request), HasSubstr("outside the vocabulary"));
+  request.biases.clear();
+  request.min_tokens = 6;
+  EXPECT_THAT(error(request), HasSubstr("min_tokens is 6"));
+}
+
 TEST(Admission, PenaltiesNeedADeviceThatComputesThem) {
   for (float SamplingSpec::*penalty :
        {&SamplingSpec::repetition_penalty, &SamplingSpec::presence_penalty,

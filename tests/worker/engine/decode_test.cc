@@ -64,6 +64,24 @@ TEST(Decode, PlansNoOverrunPastTheOutputLimit) {
   h.ExpectEverythingFreed();
 }
 
+// Drawn ones are held back; forced ones come, as in a reply that goes on elsewhere, and count.
+TEST(Decode, NoStopIdEndsItBeforeMinTokens) {
+  Harness h(SmallOptions());
+  Generate request;
+  request.prompt = Prompt(5);
+  request.max_tokens = 40;
+  request.forced = {7, 7};
+  request.stop_ids = {7};
+  for (TokenId id = 0; id < 380; ++id) request.stop_ids.push_back(id);
+  request.min_tokens = 30;
+  const RequestId id = h.Add(request);
+  h.Drain();
+  const std::vector<TokenId>& tokens = h.stream(id).tokens;
+  ASSERT_GT(tokens.size(), 30u);
+  for (size_t i = 2; i < 30; ++i) EXPECT_GE(tokens[i], 380) << i;
+  h.ExpectAllStreamsAsIfAlone();
+}
+
 TEST(Decode, StopIdIsTheLastToken) {
   Harness h(SmallOptions());
   Generate request;

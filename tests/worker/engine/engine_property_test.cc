@@ -75,7 +75,11 @@ class World {
     request.prompt.insert(request.prompt.end(), tail.begin(), tail.end());
     request.max_tokens = 1 + Below(20);
     if (Below(3) == 0) request.stop_ids = RandomTokens(1);
+    if (Below(3) == 0) request.min_tokens = Below(request.max_tokens + 1);
     if (Below(8) == 0) request.forced = RandomTokens(1 + Below(5));
+    if (Below(8) == 0) {
+      for (const TokenId t : RandomTokens(1 + Below(9))) request.biases.push_back({t, 1});
+    }
     if (Below(6) == 0) request.priority = Below(3) - 1;
     if (Below(10) == 0) request.cache_salt = "tenant";
     if (Below(10) == 0) request.deadline_in = (1 + Below(20)) * kMillisecond;

@@ -172,14 +172,17 @@ std::vector<TokenId> Harness::Alone(const Generate& request) const {
   std::vector<TokenId> tokens = request.prompt, output;
   SamplingSpec sampling = request.sampling;
   sampling.num_prompt_tokens = static_cast<int32_t>(tokens.size());
+  std::vector<TokenBias> biases = request.biases;
+  const int32_t until = sampling.num_prompt_tokens + request.min_tokens;
+  for (const TokenId id : request.stop_ids) biases.push_back({id, -1, until});
   const int room = Engine::ContextOf(options_) - static_cast<int>(tokens.size());
   for (int i = 0; i < std::min(request.max_tokens, room); ++i) {
     const TokenId token = i < static_cast<int>(request.forced.size())
                               ? request.forced[static_cast<size_t>(i)]
-                              : SampleAfter(tokens, sampling, options_.vocab_size);
+                              : SampleAfter(tokens, sampling, options_.vocab_size, biases);
     tokens.push_back(token);
     output.push_back(token);
-    if (std::ranges::count(request.stop_ids, token) > 0) break;
+    if (i >= request.min_tokens && std::ranges::count(request.stop_ids, token) > 0) break;
   }
   return output;
 }
@@ -192,7 +195,8 @@ void Harness::ExpectAllStreamsAsIfAlone() const {
       EXPECT_LE(stream.tokens.size(), expected.size());
       expected.resize(std::min(expected.size(), stream.tokens.size()));
     } else {
-      const bool stopped = std::ranges::count(stream.request.stop_ids, expected.back()) > 0;
+      const bool stopped = static_cast<int>(expected.size()) > stream.request.min_tokens &&
+                           std::ranges::count(stream.request.stop_ids, expected.back()) > 0;
       EXPECT_EQ(stream.finish, stopped ? FinishReason::kStop : FinishReason::kLength);
     }
     EXPECT_EQ(stream.tokens, expected) << "request " << id;

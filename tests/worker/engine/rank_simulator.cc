@@ -16,11 +16,21 @@ uint64_t Mix(uint64_t a, uint64_t b) {
 
 }  // namespace
 
-TokenId SampleAfter(std::span<const TokenId> prefix, const SamplingSpec& sampling, int vocab_size) {
+TokenId SampleAfter(std::span<const TokenId> prefix, const SamplingSpec& sampling, int vocab_size,
+                    std::span<const TokenBias> biases) {
   uint64_t state = Mix(sampling.seed, sampling.sequence_index);
   state = Mix(state, static_cast<uint64_t>(sampling.num_prompt_tokens));  // as penalties do
   for (const TokenId t : prefix) state = Mix(state, static_cast<uint64_t>(t));
-  return static_cast<TokenId>(Mix(state, prefix.size()) % static_cast<uint64_t>(vocab_size));
+  const uint64_t drawn = Mix(state, prefix.size());
+  const auto vocab = static_cast<uint64_t>(vocab_size);
+  for (uint64_t i = 0; i < vocab; ++i) {
+    const auto token = static_cast<TokenId>((drawn + i) % vocab);
+    const bool held = std::ranges::any_of(biases, [&](const TokenBias& b) {
+      return b.token == token && static_cast<int>(prefix.size()) < b.until;
+    });
+    if (!held) return token;
+  }
+  return 0;
 }
 
 RankSimulator::RankSimulator(const PlanLimits& limits, int num_blocks, int vocab_size)
@@ -42,7 +52,7 @@ void RankSimulator::CheckShape(const StepPlan& plan) {
   EXPECT_LE(plan.rows.size(), static_cast<size_t>(limits_.max_rows));
   EXPECT_LE(plan.tokens.size(), static_cast<size_t>(limits_.max_step_tokens));
   std::vector<int> seen(slots_.size());
-  int32_t tokens = 0, blocks = 0;
+  int32_t tokens = 0, blocks = 0, biases = 0;
   for (size_t i = 0; i < plan.rows.size(); ++i) {
     const PlanRow& row = plan.rows[i];
     EXPECT_EQ(seen.at(static_cast<size_t>(row.slot))++, 0) << "slot " << row.slot << " twice";
@@ -51,6 +61,10 @@ void RankSimulator::CheckShape(const StepPlan& plan) {
     EXPECT_EQ(row.first_block, blocks);
     tokens += row.num_tokens;
     blocks += row.num_blocks;
+    if (row.flags & kRowStart) {
+      EXPECT_EQ(row.first_bias, biases);
+      biases += row.num_biases;
+    }
     if (i < static_cast<size_t>(plan.num_decodes)) {
       EXPECT_EQ(row.num_tokens, 1) << "decodes are one token";
       EXPECT_EQ(row.flags, kRowSample) << "decodes sample and do not start";
@@ -58,6 +72,7 @@ void RankSimulator::CheckShape(const StepPlan& plan) {
   }
   EXPECT_EQ(static_cast<size_t>(tokens), plan.tokens.size());
   EXPECT_EQ(static_cast<size_t>(blocks), plan.new_blocks.size());
+  EXPECT_EQ(static_cast<size_t>(biases), plan.biases.size());
 }
 
 void RankSimulator::ApplyDelta(const StepPlan& plan, const PlanRow& row) {
@@ -66,9 +81,13 @@ void RankSimulator::ApplyDelta(const StepPlan& plan, const PlanRow& row) {
     slot = {};
     slot.live = true;
     slot.length = row.start;
+    const auto first = plan.biases.begin() + row.first_bias;
+    slot.biases.assign(first, first + row.num_biases);
+    EXPECT_TRUE(std::ranges::is_sorted(slot.biases, {}, &TokenBias::token));
     EXPECT_EQ(row.start % limits_.block_size, 0) << "only full blocks are shared";
   }
   EXPECT_TRUE(slot.live) << "slot " << row.slot << " never started";
+  EXPECT_EQ(static_cast<size_t>(row.num_biases), slot.biases.size());
   for (int i = 0; i < row.num_blocks; ++i) {
     const int32_t block = plan.new_blocks[static_cast<size_t>(row.first_block + i)];
     const int first = static_cast<int>(slot.block_table.size()) * limits_.block_size;
@@ -111,8 +130,9 @@ RowResult RankSimulator::Attend(const StepPlan& plan, const PlanRow& row) {
   }
   RowResult result;
   if (!(row.flags & kRowSample)) return result;
-  result.token =
-      row.forced_token >= 0 ? row.forced_token : SampleAfter(prefix, row.sampling, vocab_size_);
+  result.token = row.forced_token >= 0
+                     ? row.forced_token
+                     : SampleAfter(prefix, row.sampling, vocab_size_, slot.biases);
   result.logprob = -static_cast<float>(slot.length);
   slot.last_sampled = result.token;
   slot.sampled_step = plan.step;

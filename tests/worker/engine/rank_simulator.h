@@ -13,8 +13,10 @@
 
 namespace tandem::engine {
 
-// The token that the model samples after `prefix` (never empty).
-TokenId SampleAfter(std::span<const TokenId> prefix, const SamplingSpec& sampling, int vocab_size);
+// The token that the model samples after `prefix` (never empty): none that has a bias there,
+// however great.
+TokenId SampleAfter(std::span<const TokenId> prefix, const SamplingSpec& sampling, int vocab_size,
+                    std::span<const TokenBias> biases = {});
 
 class RankSimulator {
  public:
@@ -38,6 +40,7 @@ class RankSimulator {
     int length = 0;
     TokenId last_sampled = -1;
     uint64_t sampled_step = 0;
+    std::vector<TokenBias> biases;
   };
 
   void CheckShape(const StepPlan& plan);

@@ -39,6 +39,7 @@ struct Step {
   std::vector<PlanRow> rows{3};
   std::vector<TokenId> tokens{5, 6, 7, kLastSampled};
   std::vector<int32_t> blocks{9, 8};
+  std::vector<TokenBias> biases{{7, -2.5f, 40}, {9, 1}};
   StepPlan plan;
   Step() {
     rows[1].slot = 2;
@@ -48,6 +49,7 @@ struct Step {
     plan.rows = rows;
     plan.tokens = tokens;
     plan.new_blocks = blocks;
+    plan.biases = biases;
   }
 };
 
@@ -66,6 +68,9 @@ TEST(GroupMirror, APlanIsTheSameOnAnotherHost) {
   EXPECT_EQ(there.rows[2].sampling.seed, 77u);
   EXPECT_TRUE(std::equal(there.tokens.begin(), there.tokens.end(), step.tokens.begin()));
   EXPECT_TRUE(std::equal(there.new_blocks.begin(), there.new_blocks.end(), step.blocks.begin()));
+  ASSERT_EQ(there.biases.size(), 2u);
+  EXPECT_EQ(there.biases[0].bias, -2.5f);
+  EXPECT_EQ(there.biases[0].until, 40);
   EXPECT_EQ(rank.ring->limit(0), 5 * kSecond);
 }
 

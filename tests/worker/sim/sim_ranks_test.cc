@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
+#include <map>
 #include <set>
 #include <vector>
 
@@ -26,9 +28,10 @@ PlanRow Sampled(uint64_t seed, uint32_t index = 0) {
   return row;
 }
 
-TokenId Draw(const SimSampler& sampler, const PlanRow& row, int position) {
+TokenId Draw(const SimSampler& sampler, const PlanRow& row, int position,
+             std::span<const TokenBias> biases = {}) {
   RowResult result;
-  sampler.Sample(row, position, result);
+  sampler.Sample(row, position, biases, result);
   return result.token;
 }
 
@@ -126,6 +129,21 @@ TEST(SimSampler, DrawsEvenlyFromItsTokensOnly) {
   EXPECT_EQ(count[10] + count[20] + count[30] + count[40], 4000);
 }
 
+TEST(SimSampler, BiasesAreWeights) {
+  const SimSampler sampler({10, 20, 30, 40});
+  const float kNever = -std::numeric_limits<float>::infinity();
+  const TokenBias biases[] = {{10, kNever, 1000}, {20, 3}, {25, 100}, {40, kNever}};
+  std::map<TokenId, int> count;
+  for (int i = 0; i < 2000; ++i) ++count[Draw(sampler, Sampled(1), i, biases)];
+  EXPECT_GT(count[10], 20);  // from position 1000 on, one in 22
+  EXPECT_GT(count[20], 10 * count[30]);
+  EXPECT_GT(count[30], 0);
+  EXPECT_EQ(count[40], 0);
+  PlanRow greedy = Sampled(1);
+  greedy.sampling.temperature = 0;
+  EXPECT_EQ(Draw(sampler, greedy, 7, biases), 20);
+}
+
 TEST(SimSampler, ForcedTokensAreTaken) {
   const SimSampler sampler({10, 20});
   PlanRow row = Sampled(1);
@@ -138,16 +156,16 @@ TEST(SimSampler, LogprobsAreThoseOfAnEvenDistribution) {
   PlanRow row = Sampled(1);
   row.sampling.num_logprobs = 3;
   RowResult result;
-  sampler.Sample(row, 1, result);
+  sampler.Sample(row, 1, {}, result);
   EXPECT_FLOAT_EQ(result.logprob, std::log(0.25f));
   ASSERT_EQ(result.num_top, 3);
   EXPECT_THAT(std::vector(result.top_ids, result.top_ids + 3), ElementsAre(10, 20, 30));
   EXPECT_THAT(std::vector(result.top_logprobs, result.top_logprobs + 3), Each(result.logprob));
   row.sampling.num_logprobs = 20;
-  sampler.Sample(row, 1, result);
+  sampler.Sample(row, 1, {}, result);
   EXPECT_EQ(result.num_top, 4) << "there are no more";
   row.sampling.num_logprobs = -1;
-  sampler.Sample(row, 1, result);
+  sampler.Sample(row, 1, {}, result);
   EXPECT_EQ(result.num_top, 0);
 }
 

@@ -1,5 +1,6 @@
 #include "worker/model/cuda/forward.h"
 
+#include <algorithm>
 #include <numeric>
 
 #include "common/check.h"
@@ -84,6 +85,7 @@ Forward::ArrayBytes Forward::BytesOf(const ForwardSpec& spec) {
   bytes[kSampleScratch] = kernels::cuda::SampleScratchBytes(spec.max_seqs, spec.config.vocab);
   bytes[kSampled] = seqs * static_cast<int64_t>(sizeof(kernels::SampledToken));
   bytes[kLastSampled] = seqs * static_cast<int64_t>(sizeof(int32_t));
+  bytes[kBiases] = seqs * kMaxTokenBiases * static_cast<int64_t>(sizeof(TokenBias));
   return bytes;
 }
 
@@ -118,6 +120,23 @@ Status Forward::SaveChoices() const { return dense_->Save(); }
 
 const kernels::SampledToken* Forward::sampled() const {
   return At<kernels::SampledToken>(kSampled);
+}
+
+TokenBias* Forward::biases() const { return At<TokenBias>(kBiases); }
+
+// Slots start rarely: so they are no part of a step's inputs, nor of any graph.
+Status Forward::CopyBiases(const StepPlan& plan, TokenBias* host) const {
+  for (const PlanRow& row : plan.rows) {
+    if ((row.flags & kRowStart) == 0 || row.num_biases == 0) continue;
+    std::copy_n(plan.biases.begin() + row.first_bias, row.num_biases, host);
+    TANDEM_RETURN_IF_ERROR(
+        FromCuda(cudaMemcpyAsync(biases() + int64_t{row.slot} * kMaxTokenBiases, host,
+                                 static_cast<size_t>(row.num_biases) * sizeof(TokenBias),
+                                 cudaMemcpyHostToDevice, stream_),
+                 "copying biases"));
+    host += row.num_biases;
+  }
+  return OkStatus();
 }
 
 Logits Forward::logits(int rows) const {

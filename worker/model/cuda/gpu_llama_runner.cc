@@ -258,6 +258,8 @@ Status GpuLlamaRunner::AllocateFlights() {
     TANDEM_ASSIGN_OR_RETURN(
         flight.results,
         AllocatePinned(static_cast<int64_t>(sizeof(kernels::SampledToken)) * spec_.max_seqs));
+    TANDEM_ASSIGN_OR_RETURN(flight.biases, AllocatePinned(int64_t{spec_.max_seqs} *
+                                                          kMaxTokenBiases * sizeof(TokenBias)));
     TANDEM_ASSIGN_OR_RETURN(flight.done, MakeEvent());
     flight.sampled.reserve(spec_.max_seqs);
   }
@@ -307,7 +309,7 @@ Status GpuLlamaRunner::EnqueuePadding(const StepLayout& layout) {
   in.batch.query_start = kNone;
   Flight& flight = flights_[0];
   const int64_t bytes = layout.Pack(
-      {}, in, *attention_,
+      {}, in, *attention_, forward_->biases(),
       {static_cast<std::byte*>(flight.inputs.get()), static_cast<size_t>(layout.bytes())});
   TANDEM_RETURN_IF_ERROR(CopyUp(flight, bytes));
   forward_->Enqueue(layout, static_cast<std::byte*>(inputs_.get()), kv_);
@@ -382,9 +384,10 @@ Status GpuLlamaRunner::Enqueue(const StepPlan& plan, const StepInputs& in, Fligh
                                              : LayoutOf({in.batch.num_tokens, in.batch.num_seqs,
                                                          static_cast<int32_t>(in.sampled.size())});
   const int64_t bytes = layout.Pack(
-      plan, in, *attention_,
+      plan, in, *attention_, forward_->biases(),
       {static_cast<std::byte*>(flight.inputs.get()), static_cast<size_t>(layout.bytes())});
   TANDEM_RETURN_IF_ERROR(CopyUp(flight, bytes));
+  TANDEM_RETURN_IF_ERROR(forward_->CopyBiases(plan, static_cast<TokenBias*>(flight.biases.get())));
   if (graph != nullptr) {
     TANDEM_RETURN_IF_ERROR(
         FromCuda(cudaGraphLaunch(graph->graph.get(), stream_.get()), "launching a step"));

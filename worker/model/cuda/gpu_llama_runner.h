@@ -52,7 +52,7 @@ class GpuLlamaRunner final : public ModelRunner {
 
   // A step from Begin to Finish.
   struct Flight {
-    PinnedMemory inputs, results;
+    PinnedMemory inputs, results, biases;
     Event done;
     bool idle = false;
     int num_rows = 0;              // of the plan

@@ -27,23 +27,27 @@ void Fill(int32_t* to, std::span<const int32_t> from, int32_t count, int32_t pad
 }
 
 // `sequence`: the row's index in the plan.
-SampleRow SampleRowOf(const PlanRow& row, int32_t sequence, int32_t context_len) {
+SampleRow SampleRowOf(const PlanRow& row, int32_t sequence, int32_t context_len,
+                      const TokenBias* biases) {
   SampleRow sample;
   sample.slot = row.slot;
   sample.sequence = sequence;
   sample.num_prompt_tokens = row.sampling.num_prompt_tokens;
-  sample.params = {.temperature = row.sampling.temperature,
-                   .top_p = row.sampling.top_p,
-                   .min_p = row.sampling.min_p,
-                   .top_k = row.sampling.top_k,
-                   .seed = row.sampling.seed,
-                   .sequence_index = row.sampling.sequence_index,
-                   .position = static_cast<uint64_t>(context_len),
-                   .num_logprobs = row.sampling.num_logprobs,
-                   .forced_token = row.forced_token,
-                   .repetition_penalty = row.sampling.repetition_penalty,
-                   .presence_penalty = row.sampling.presence_penalty,
-                   .frequency_penalty = row.sampling.frequency_penalty};
+  sample.params = {
+      .temperature = row.sampling.temperature,
+      .top_p = row.sampling.top_p,
+      .min_p = row.sampling.min_p,
+      .top_k = row.sampling.top_k,
+      .seed = row.sampling.seed,
+      .sequence_index = row.sampling.sequence_index,
+      .position = static_cast<uint64_t>(context_len),
+      .num_logprobs = row.sampling.num_logprobs,
+      .forced_token = row.forced_token,
+      .repetition_penalty = row.sampling.repetition_penalty,
+      .presence_penalty = row.sampling.presence_penalty,
+      .frequency_penalty = row.sampling.frequency_penalty,
+      .biases = row.num_biases > 0 ? biases + int64_t{row.slot} * kMaxTokenBiases : nullptr,
+      .num_biases = row.num_biases};
   return sample;
 }
 
@@ -79,7 +83,7 @@ int64_t StepLayout::Place(int64_t bytes) {
 }
 
 int64_t StepLayout::Pack(const StepPlan& plan, const StepInputs& in,
-                         const kernels::cuda::AttentionPlan& attention,
+                         const kernels::cuda::AttentionPlan& attention, const TokenBias* biases,
                          std::span<std::byte> host) const {
   const auto seqs = static_cast<int32_t>(plan.rows.size());
   TANDEM_CHECK(static_cast<int64_t>(host.size()) >= bytes_ &&
@@ -114,7 +118,7 @@ int64_t StepLayout::Pack(const StepPlan& plan, const StepInputs& in,
       continue;
     }
     const int32_t s = in.sampled[i];
-    samples[i] = SampleRowOf(plan.rows[s], s, in.batch.context_len[s]);
+    samples[i] = SampleRowOf(plan.rows[s], s, in.batch.context_len[s], biases);
   }
   const std::span<const AttentionItem> items = attention.items();
   const std::span<const AttentionMerge> merges = attention.merges();

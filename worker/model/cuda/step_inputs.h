@@ -40,9 +40,11 @@ class StepLayout {
   int64_t bytes() const { return bytes_; }  // at most
 
   // Writes the step into `host`; rows and sequences beyond the plan's become padding. Returns how
-  // many bytes of it mean something. REQUIRES: it fits the shape; host.size() >= bytes().
+  // many bytes of it mean something. `biases`: of all slots, in device memory, [slots,
+  // kMaxTokenBiases]. REQUIRES: it fits the shape; host.size() >= bytes().
   int64_t Pack(const StepPlan& plan, const StepInputs& in,
-               const kernels::cuda::AttentionPlan& attention, std::span<std::byte> host) const;
+               const kernels::cuda::AttentionPlan& attention, const TokenBias* biases,
+               std::span<std::byte> host) const;
 
   // Views of memory that starts at `base`.
   kernels::cuda::Batch BatchAt(std::byte* base, const DeviceState& state) const;

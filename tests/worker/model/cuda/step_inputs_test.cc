@@ -39,6 +39,7 @@ class Packed : public ::testing::Test {
     rows_[0] = {
         .slot = 2, .flags = kRowSample, .num_tokens = 1, .forced_token = 77, .sampling = {}};
     rows_[0].sampling.seed = 123;
+    rows_[0].num_biases = 2;
     rows_[1] = {.slot = 1,
                 .flags = kRowStart,
                 .start = 16,
@@ -57,7 +58,7 @@ class Packed : public ::testing::Test {
     num_items_ = static_cast<int32_t>(attention.items().size());
     layout_.emplace(StepShape{8, 4, 2}, kLimits, attention.MaxItems(8, 4), attention.MaxMerges(8));
     memory_.assign(static_cast<size_t>(layout_->bytes()), std::byte{0xAB});
-    used_ = layout_->Pack(plan_, in, attention, memory_);
+    used_ = layout_->Pack(plan_, in, attention, biases_.data(), memory_);
     batch_ = layout_->BatchAt(memory_.data(), {});
   }
 
@@ -66,6 +67,7 @@ class Packed : public ::testing::Test {
     return {data, data + count};
   }
 
+  const std::vector<TokenBias> biases_ = std::vector<TokenBias>(8 * kMaxTokenBiases);
   PlanRow rows_[2];
   std::vector<TokenId> tokens_ = {kLastSampled, 1, 2, 3, 4, 5};
   std::vector<int32_t> blocks_ = {4, 8};
@@ -142,7 +144,7 @@ int64_t BytesOf(const std::vector<int>& contexts) {
   const StepLayout layout({seqs, seqs, seqs}, limits, attention.MaxItems(seqs, seqs),
                           attention.MaxMerges(seqs));
   std::vector<std::byte> memory(static_cast<size_t>(layout.bytes()));
-  return layout.Pack(plan, in, attention, memory);
+  return layout.Pack(plan, in, attention, nullptr, memory);
 }
 
 TEST(StepBytes, GrowWithTheContextsInUse) {
