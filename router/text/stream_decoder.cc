@@ -4,10 +4,13 @@
 
 namespace tandem::text {
 
-StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, std::span<const std::string> stop,
-                             bool continues)
-    : tokenizer_(tokenizer), strip_(continues ? 0 : tokenizer.decode_strip()) {
-  for (const std::string& text : stop) {
+StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, const Options& options)
+    : tokenizer_(tokenizer),
+      include_stop_(options.include_stop),
+      with_special_(options.with_special),
+      unstoppable_(options.min_tokens),
+      strip_(options.continues ? 0 : tokenizer.decode_strip()) {
+  for (const std::string& text : options.stop) {
     if (!text.empty()) stops_.push_back(MakeStop(text));
   }
 }
@@ -30,16 +33,18 @@ void StreamDecoder::Advance(Stop& stop, char byte) {
   if (stop.text[stop.matched] == byte) ++stop.matched;
 }
 
-StreamDecoder::Output StreamDecoder::Push(std::span<const TokenId> tokens) {
+StreamDecoder::Output StreamDecoder::Push(std::span<const TokenId> tokens, bool silent_end) {
   DropSent();
   Output output;
-  for (const TokenId token : tokens) {
-    if (stopped_) break;
+  for (size_t i = 0; i < tokens.size() && !stopped_; ++i) {
     ++output.num_tokens;
-    if (tokenizer_.IsControl(token)) continue;
+    const bool stops = unstoppable_ == 0;
+    if (!stops) --unstoppable_;
+    if (silent_end && i + 1 == tokens.size()) break;
+    if (!with_special_ && tokenizer_.IsControl(tokens[i])) continue;
     const size_t old_size = text_.size();
-    utf8_.Push(Stripped(tokenizer_.TokenText(token)), text_);
-    Scan(old_size);
+    utf8_.Push(Stripped(tokenizer_.TokenText(tokens[i])), text_);
+    if (stops) Scan(old_size);
   }
   output.stopped = stopped_;
   output.text = TakeSafe();
@@ -76,13 +81,13 @@ void StreamDecoder::DropSent() {
 // is cut before it and the stream has stopped.
 void StreamDecoder::Scan(size_t from) {
   for (size_t at = from; at < text_.size() && !stops_.empty(); ++at) {
-    size_t longest = 0;
     for (Stop& stop : stops_) {
       Advance(stop, text_[at]);
-      if (stop.matched == stop.text.size()) longest = std::max(longest, stop.matched);
+      const bool complete = stop.matched == stop.text.size();
+      if (complete && stop.matched > stopped_by_.size()) stopped_by_ = stop.text;
     }
-    if (longest == 0) continue;
-    text_.resize(at + 1 - longest);
+    if (stopped_by_.empty()) continue;
+    text_.resize(at + 1 - (include_stop_ ? 0 : stopped_by_.size()));
     stopped_ = true;
     return;
   }

@@ -1,9 +1,10 @@
 // Turns one stream's tokens into text that is safe to send: never half a UTF-8 character, never
-// text that might become a stop string. Control tokens (<|im_end|>, ...) have no text here.
+// text that might become a stop string. Control tokens (<|im_end|>, ...) have no text here, unless
+// asked for.
 //
 // All outputs and Flush() together are Decode() of the tokens with U+FFFD for what is not UTF-8,
-// cut before the stop string that is complete first (of those complete at the same character, the
-// longest), however the tokens are split over calls.
+// cut before (or after) the stop string that is complete first (of those complete at the same
+// character, the longest), however the tokens are split over calls.
 //
 // Thread: one per stream, no locks. Memory: what is held back (less than the longest stop string)
 // and one output.
@@ -22,20 +23,29 @@ namespace tandem::text {
 
 class StreamDecoder {
  public:
-  // `continues`: the text goes on where the prompt's ended, so that a space which Decode would take
-  // off its beginning belongs to it. Borrows both; stop strings are matched in text, not in tokens,
-  // because a stop string may begin inside a token. Empty stop strings are ignored. REQUIRES: stop
-  // strings are valid UTF-8.
-  StreamDecoder(const Tokenizer& tokenizer, std::span<const std::string> stop,
-                bool continues = false);
+  struct Options {
+    // Matched in text, not in tokens, because a stop string may begin inside a token. Empty ones
+    // are ignored. Borrowed. REQUIRES: valid UTF-8.
+    std::span<const std::string> stop = {};
+    bool include_stop = false;  // the stop string is part of the text
+    bool with_special = false;  // control tokens have text
+    int min_tokens = 0;         // what ends within the text of the first of them stops nothing
+    // The text goes on where the prompt's ended, so that a space which Decode would take off its
+    // beginning belongs to it.
+    bool continues = false;
+  };
+  // Borrows the tokenizer.
+  StreamDecoder(const Tokenizer& tokenizer, const Options& options);
 
   struct Output {
     std::string_view text;  // valid until the next call; may be empty
     bool stopped = false;   // a stop string matched; its text is not included
     int num_tokens = 0;     // of this call: all, or those up to the one that completed the stop
   };
-  // After a stop: empty, stopped, no tokens.
-  Output Push(std::span<const TokenId> tokens);
+  // After a stop: empty, stopped, no tokens. `silent_end`: the last one counts but has no text.
+  Output Push(std::span<const TokenId> tokens, bool silent_end = false);
+
+  std::string_view stopped_by() const { return stopped_by_; }  // empty: no stop string
 
   // What was held back, once the stream has ended; empty after a stop. An incomplete character is
   // one U+FFFD.
@@ -57,12 +67,15 @@ class StreamDecoder {
   std::string_view TakeSafe();
 
   const Tokenizer& tokenizer_;
+  const bool include_stop_, with_special_;
+  int unstoppable_;  // tokens to come whose text stops nothing
   std::vector<Stop> stops_;
   Utf8Stream utf8_;
   std::string text_;  // sent in the last output, then held back
   size_t sent_ = 0;
   int strip_ = 0;  // spaces that may still be taken off the beginning
   bool stopped_ = false;
+  std::string_view stopped_by_;
 };
 
 }  // namespace tandem::text

@@ -52,7 +52,7 @@ TEST_F(StreamDecoderTest, HoldsBackHalfACharacter) {
 
 TEST_F(StreamDecoderTest, HoldsBackOnlyWhatMayBecomeAStop) {
   const std::vector<std::string> stops = {"\n\nUser:", "END"};
-  StreamDecoder decoder(*tokenizer_, stops);
+  StreamDecoder decoder(*tokenizer_, {.stop = stops});
   EXPECT_EQ(decoder.Push(Ids("hi\n")).text, "hi");
   EXPECT_EQ(decoder.Push(Ids("\nUs")).text, "");
   EXPECT_EQ(decoder.Push(Ids("a")).text, "\n\nUsa");
@@ -63,7 +63,7 @@ TEST_F(StreamDecoderTest, HoldsBackOnlyWhatMayBecomeAStop) {
 
 TEST_F(StreamDecoderTest, StopsAndSaysWhichTokenDidIt) {
   const std::vector<std::string> stops = {"END"};
-  StreamDecoder decoder(*tokenizer_, stops);
+  StreamDecoder decoder(*tokenizer_, {.stop = stops});
   const auto output = decoder.Push(Ids("x ENDless"));
   EXPECT_EQ(output.text, "x ");
   EXPECT_TRUE(output.stopped);
@@ -77,7 +77,7 @@ TEST_F(StreamDecoderTest, StopsAndSaysWhichTokenDidIt) {
 
 TEST_F(StreamDecoderTest, AStopMayBeginInsideAToken) {
   const std::vector<std::string> stops = {"ba"};
-  StreamDecoder decoder(*tokenizer_, stops);
+  StreamDecoder decoder(*tokenizer_, {.stop = stops});
   const TokenId abab = TinyTokenizer::kFirstMerge + 2;
   const auto output = decoder.Push({&abab, 1});
   EXPECT_EQ(output.text, "a");
@@ -86,13 +86,32 @@ TEST_F(StreamDecoderTest, AStopMayBeginInsideAToken) {
 
 TEST_F(StreamDecoderTest, OfStopsTheOneCompleteFirstWins) {
   const std::vector<std::string> stops = {"abcd", "c", "bc"};
-  StreamDecoder decoder(*tokenizer_, stops);
+  StreamDecoder decoder(*tokenizer_, {.stop = stops});
   EXPECT_EQ(decoder.Push(Ids("xabcd")).text, "xa");
+}
+
+TEST_F(StreamDecoderTest, WhatIsAskedForBeyondThat) {
+  const std::vector<std::string> stops = {"END", "D"};
+  StreamDecoder with_stop(*tokenizer_, {.stop = stops, .include_stop = true});
+  EXPECT_EQ(with_stop.Push(Ids("xENDy")).text, "xEND");
+  EXPECT_EQ(with_stop.stopped_by(), "END");
+  StreamDecoder later(*tokenizer_, {.stop = stops, .min_tokens = 5});
+  EXPECT_EQ(later.Push(Ids("xEND")).text, "xEND");  // the first four
+  EXPECT_EQ(later.Push(Ids("ED")).text, "E");       // "E" is the fifth
+  EXPECT_EQ(later.stopped_by(), "D");
+  StreamDecoder special(*tokenizer_, {.with_special = true});
+  const std::vector<TokenId> ids = {1, TinyTokenizer::kFirstByte + 'x', 2};
+  EXPECT_EQ(special.Push(ids).text,
+            std::string(tokenizer_->TokenText(1)) + "x" + std::string(tokenizer_->TokenText(2)));
+  const auto silent = special.Push(ids, /*silent_end=*/true);
+  EXPECT_EQ(silent.text, std::string(tokenizer_->TokenText(1)) + "x");
+  EXPECT_EQ(silent.num_tokens, 3);
+  EXPECT_FALSE(silent.stopped);
 }
 
 TEST_F(StreamDecoderTest, ControlTokensHaveNoTextAndEmptyStopsNoEffect) {
   const std::vector<std::string> stops = {""};
-  StreamDecoder decoder(*tokenizer_, stops);
+  StreamDecoder decoder(*tokenizer_, {.stop = stops});
   const std::vector<TokenId> ids = {1, TinyTokenizer::kFirstByte + 'x', 2, 99999, -1};
   const auto output = decoder.Push(ids);
   EXPECT_EQ(output.text, "x");
@@ -129,7 +148,7 @@ TEST_F(StreamDecoderTest, AnySplitGivesTheTextOfAllAtOnce) {
     bool expect_stopped = false;
     const std::string expected = CutAtFirstStop(whole, stops, expect_stopped);
 
-    StreamDecoder decoder(*tokenizer_, stops);
+    StreamDecoder decoder(*tokenizer_, {.stop = stops});
     std::string text;
     for (size_t at = 0; at < tokens.size();) {
       const size_t count = std::min<size_t>(1 + rng() % 5, tokens.size() - at);

@@ -84,7 +84,7 @@ TEST(TokenizerJson, AStreamLosesTheFirstSpaceUnlessItContinuesAPrompt) {
   const auto tokenizer = Build(Document().Files());
   ASSERT_NE(tokenizer, nullptr);
   for (const bool continues : {false, true}) {
-    StreamDecoder decoder(*tokenizer, {}, continues);
+    StreamDecoder decoder(*tokenizer, {.continues = continues});
     const TokenId first[] = {1, 6}, then[] = {9};
     EXPECT_EQ(decoder.Push(first).text, continues ? " " : "");
     EXPECT_EQ(decoder.Push(then).text, " a");
