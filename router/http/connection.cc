@@ -9,6 +9,7 @@
 
 #include "common/clock.h"
 #include "common/observe/log.h"
+#include "router/http/openai_response.h"
 #include "router/http/request_options.h"
 
 namespace tandem::http {
@@ -67,12 +68,12 @@ void Connection::CloseIfIdle() {
 
 void Connection::Wake() { wake_.cancel(); }
 
-// Called out of the service, which is in the middle of this generation: so not at once.
+// Called out of the service, which is in the middle of this call: so not at once.
 void Connection::CutOff() {
-  asio::post(socket_.get_executor(), [this, self = shared_from_this(), late = generation_] {
-    if (generation_ != late || gone_) return;
+  asio::post(socket_.get_executor(), [this, self = shared_from_this(), late = call_] {
+    if (call_ != late || gone_) return;
     gone_why_ = "slow_reader";
-    service_.Abandon(*generation_, gone_why_);
+    service_.Abandon(*call_, gone_why_);
     Close();
     Wake();
   });
@@ -254,37 +255,63 @@ asio::awaitable<bool> Connection::Respond(HttpRequest request) {
     if (!answer->error_code.empty()) service_.probe().Failed(answer->error_code);
     co_return co_await WriteAnswer(*answer, request.keep_alive);
   }
-  co_return co_await Generate(std::get<Endpoint>(handled), request);
+  const Endpoint endpoint = std::get<Endpoint>(handled);
+  if (endpoint == Endpoint::kTokenize || endpoint == Endpoint::kDetokenize) {
+    co_return co_await Tokenize(endpoint, request);
+  }
+  co_return co_await Generate(endpoint, request);
+}
+
+asio::awaitable<bool> Connection::Tokenize(Endpoint endpoint, const HttpRequest& request) {
+  const auto api = std::make_shared<ApiRequest>();
+  std::optional<Answer> answer;
+  if (std::optional<ApiError> error = ParseRequest(endpoint, request.body, *api)) {
+    answer = Handler::ErrorAnswer(*error);
+  } else {
+    service_.Tokenize(api, [this, self = shared_from_this(), &answer](auto reply) {
+      const auto* error = std::get_if<ApiError>(&reply);
+      answer = error != nullptr ? Handler::ErrorAnswer(*error)
+                                : Handler::JsonAnswer(std::get<std::string>(std::move(reply)));
+      Wake();
+    });
+  }
+  while (!answer) {
+    const auto [ignored] = co_await wake_.async_wait(kAwait);
+    (void)ignored;
+  }
+  if (!answer->error_code.empty()) service_.probe().Failed(answer->error_code);
+  co_return co_await WriteAnswer(*answer, request.keep_alive);
 }
 
 asio::awaitable<bool> Connection::Generate(Endpoint endpoint, const HttpRequest& request) {
-  const auto generation = std::make_shared<Generation>();
+  const auto call = std::make_shared<ApiCall>();
   const Nanos start = MonotonicNow();
-  generation->account.received = received_;
-  generation->account.read = start - received_;
-  std::optional<ApiError> error = ParseRequest(endpoint, request.body, generation->api);
-  if (!error) error = ReadOptions(request, service_.admission(), *generation);
+  call->before.received = received_;
+  call->before.read = start - received_;
+  std::optional<ApiError> error = ParseRequest(endpoint, request.body, call->api);
+  if (!error) error = ReadOptions(request, service_.admission(), *call);
   if (error) {
     service_.probe().Failed(error->code);
     co_return co_await WriteAnswer(Handler::ErrorAnswer(*error), request.keep_alive);
   }
-  generation->request_id = request_id_;
-  generation->timing = request.timing == "1";
-  generation->client = context_.handler.ClientOf(request);
-  Reply reply(generation,
+  call->request_id = request_id_;
+  call->timing = request.timing == "1";
+  call->client = context_.handler.ClientOf(request);
+  call->before.parse = MonotonicNow() - start;
+  MakeGenerations(*call);
+  Reply reply(call,
               {.http_1_0 = request.http_1_0, .close = !request.keep_alive || service_.draining()},
-              [this, &reply, streams = generation->api.stream] {
+              [this, &reply, streams = call->api.stream] {
                 const auto limit = static_cast<size_t>(context_.limits.max_stream_buffer_bytes);
                 if (streams && reply.num_pending_bytes() > limit) CutOff();
                 Wake();
               });
-  generation->sink = &reply;
-  generation->account.parse = MonotonicNow() - start;
-  generation_ = generation;
-  service_.Submit(generation);
+  call->sink = &reply;
+  call_ = call;
+  service_.Submit(call);
   Watch();
-  const bool written = co_await WriteReply(reply, generation);
-  generation_.reset();  // from here on the watch does not begin again
+  const bool written = co_await WriteReply(reply, call);
+  call_.reset();  // from here on the watch does not begin again
   StopWatch();
   while (watching_) {
     const auto [ignored] = co_await wake_.async_wait(kAwait);
@@ -296,31 +323,43 @@ asio::awaitable<bool> Connection::Generate(Endpoint endpoint, const HttpRequest&
 namespace {
 
 // `gone`: why the client did not get it all; empty: it did.
-void LogRequest(const Generation& g, const Reply& reply, std::string_view gone) {
+void LogRequest(const ApiCall& call, const Reply& reply, std::string_view gone) {
   const std::string_view error = gone.empty() ? reply.error_code() : gone;
-  const LatencyAccount& account = g.account;
+  const Generation& first = call.generations.front();
+  const LatencyAccount& account = first.account;
   const Nanos ttft = account.first_token == 0 ? 0 : account.first_token - account.received;
+  int64_t prompt_tokens = 0, cached_tokens = 0, output_tokens = 0;
+  Nanos ended = 0;
+  for (const Generation& g : call.generations) {
+    output_tokens += g.num_output_tokens;
+    ended = std::max(ended, g.account.ended);
+    if (g.index > 0) continue;
+    prompt_tokens += static_cast<int64_t>(g.num_prompt_tokens());
+    cached_tokens += g.num_cached_tokens;
+  }
   observe::LogEvent(observe::LogLevel::kInfo, "request",
-                    {{"id", g.request_id},
+                    {{"id", call.request_id},
                      {"status", gone.empty() ? reply.status() : 499},
-                     {"model", g.api.model},
-                     {"served", g.served_model},
-                     {"user", g.api.user},
-                     {"stream", g.api.stream},
-                     {"group", g.group_name},
-                     {"route", g.route_reason},
-                     {"prompt_tokens", static_cast<int64_t>(g.prompt.size())},
-                     {"cached_tokens", g.num_cached_tokens},
-                     {"output_tokens", g.num_output_tokens},
+                     {"model", call.api.model},
+                     {"served", first.served_model},
+                     {"user", call.api.user},
+                     {"metadata", call.api.metadata},
+                     {"stream", call.api.stream},
+                     {"group", first.group_name},
+                     {"route", first.route_reason},
+                     {"sequences", static_cast<int64_t>(call.generations.size())},
+                     {"prompt_tokens", prompt_tokens},
+                     {"cached_tokens", cached_tokens},
+                     {"output_tokens", output_tokens},
                      {"ttft_us", ttft / kMicrosecond},
-                     {"total_us", (account.ended - account.received) / kMicrosecond},
+                     {"total_us", (ended - account.received) / kMicrosecond},
                      {"finish", reply.finish_reason()},
                      {"error", error}});
 }
 
 }  // namespace
 
-asio::awaitable<bool> Connection::WriteReply(Reply& reply, std::shared_ptr<Generation> generation) {
+asio::awaitable<bool> Connection::WriteReply(Reply& reply, std::shared_ptr<ApiCall> call) {
   bool good = true;
   std::string bytes;
   while (good && !reply.done()) {
@@ -337,10 +376,10 @@ asio::awaitable<bool> Connection::WriteReply(Reply& reply, std::shared_ptr<Gener
   }
   if (!good) {
     if (timed_out_) gone_why_ = "slow_reader";
-    service_.Abandon(*generation, gone_why_);
+    service_.Abandon(*call, gone_why_);
     Close();
   }
-  LogRequest(*generation, reply, good ? "" : gone_why_);
+  LogRequest(*call, reply, good ? "" : gone_why_);
   if (good) service_.probe().Answered(reply.status());
   co_return good;
 }
@@ -348,9 +387,9 @@ asio::awaitable<bool> Connection::WriteReply(Reply& reply, std::shared_ptr<Gener
 // A client's end is behind what it has sent, so all of that must be read to see it: what does not
 // fit ends the reply instead of leaving it unwatched.
 void Connection::FailForPipelining() {
-  if (generation_->ended) return;  // nothing is made any more
-  ReplySink* const sink = generation_->sink;
-  service_.Abandon(*generation_, "pipelined_too_much");
+  if (call_->ended()) return;  // nothing is made any more
+  ReplySink* const sink = call_->sink;
+  service_.Abandon(*call_, "pipelined_too_much");
   ApiError error = RequestError(400, "pipelined_too_much",
                                 "more than one largest request came behind one that is answered");
   error.close = true;
@@ -369,12 +408,11 @@ void Connection::Watch() {
                             if (!error) {
                               Append(count);
                               // Not after StopWatch: this read may have been past cancelling.
-                              if (generation_ != nullptr) Watch();
+                              if (call_ != nullptr) Watch();
                             } else if (error != asio::error::operation_aborted) {
                               // The client is gone: its sequence is freed now, not when a write
                               // fails.
-                              if (generation_ != nullptr)
-                                service_.Abandon(*generation_, "client_gone");
+                              if (call_ != nullptr) service_.Abandon(*call_, "client_gone");
                               Close();
                             }
                             Wake();

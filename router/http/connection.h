@@ -61,7 +61,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Awaitable<bool> WriteAnswer(const Answer& answer, bool keep_alive);
   Awaitable<bool> Respond(HttpRequest request);
   Awaitable<bool> Generate(Endpoint endpoint, const HttpRequest& request);
-  Awaitable<bool> WriteReply(Reply& reply, std::shared_ptr<Generation> generation);
+  Awaitable<bool> Tokenize(Endpoint endpoint, const HttpRequest& request);
+  Awaitable<bool> WriteReply(Reply& reply, std::shared_ptr<ApiCall> call);
   Awaitable<void> Linger();
 
   void Watch();  // reads while a reply is made: pipelined bytes, or the client's end
@@ -84,9 +85,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool watching_ = false;
   bool gone_ = false;  // the client, or the socket is closed
   const char* gone_why_ = "client_gone";
-  Nanos received_ = 0;                      // first byte of this request
-  std::optional<ApiError> refusal_;         // decided by the header, sent after the body
-  std::shared_ptr<Generation> generation_;  // being answered
+  Nanos received_ = 0;               // first byte of this request
+  std::optional<ApiError> refusal_;  // decided by the header, sent after the body
+  std::shared_ptr<ApiCall> call_;    // being answered
   std::string request_id_;
 };
 

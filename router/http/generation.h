@@ -1,13 +1,15 @@
-// One request for text, from its parse to its end: shared by the connection, which reads it and
-// writes its reply, and the service, which routes it. Plain state.
+// One call of the API for text, from its parse to its end, and the sequences that it is made of:
+// shared by the connection, which reads it and writes its reply, and the service, which routes it.
+// Plain state.
 //
-// Thread: the I/O thread. While its prompt is being prepared a text thread reads `api`, which
-// nobody changes after the parse.
+// Thread: the I/O thread. While a prompt is being prepared a text thread reads `api`, which nobody
+// changes after the parse.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,17 +24,68 @@
 
 namespace tandem::http {
 
-// Hears of a generation. Exactly one of OnFinished and OnFailed comes, last, unless the generation
-// is abandoned: then nothing comes.
+struct Generation;
+
+// What a sequence has given since the last time. Tokens and logprobs are there as they are sampled,
+// text once it is safe to send. Valid within the call.
+struct Delta {
+  std::string_view text;
+  std::span<const TokenId> tokens = {};
+  std::span<const routing::TokenLogprob> logprobs = {};  // empty, or parallel
+};
+
+// Hears of a call. OnFinished comes once for each sequence, or OnFailed once for all, last; of one
+// that is abandoned nothing comes.
 class ReplySink {
  public:
   virtual ~ReplySink() = default;
-  virtual void OnText(std::string_view text) = 0;  // more of the reply; may be empty once
-  virtual void OnFinished(std::string_view finish_reason) = 0;  // "stop" | "length"
+  virtual void OnDelta(const Generation& generation, const Delta& delta) = 0;  // may have no text
+  virtual void OnFinished(const Generation& generation) = 0;
   virtual void OnFailed(const ApiError& error) = 0;
 };
 
+struct ApiCall;
+
+// One sequence.
 struct Generation {
+  ApiCall* call = nullptr;  // which has it in `generations`
+  int prompt_index = 0;     // of the call's prompts
+  uint32_t index = 0;       // of the prompt's sequences: part of the sampler's key
+
+  // Set by the service.
+  RequestId id = 0;    // 0: not submitted yet
+  bool begun = false;  // on its way to a group
+  bool ended = false;
+  size_t choice = 0;                // of the route: being tried
+  size_t pool = 0;                  // index of that model; `prompt` is for it
+  std::string served_model;         // where it was sent; empty: nowhere yet
+  std::optional<ApiError> refusal;  // of the choice before
+  std::optional<ApiError> lost;     // of the attempt before
+  Nanos submitted = 0;              // this attempt, to its pool; 0: not yet
+  uint32_t attempt = 0;
+  GroupId group;                                       // of this attempt; invalid: not sent
+  std::string group_name;                              // for the log
+  std::shared_ptr<const std::vector<TokenId>> prompt;  // shared by its sequences; null: not yet
+  int32_t max_tokens = 0;
+  const text::Tokenizer* tokenizer = nullptr;  // of the pool's model
+  std::optional<text::StreamDecoder> decoder;
+  int32_t num_output_tokens = 0;
+  int32_t num_cached_tokens = 0;
+  double cumulative_logprob = 0;  // if logprobs were asked of the group
+  Nanos predicted_ttft = 0;
+  const char* route_reason = "";
+  Nanos last_token = 0;
+  LatencyAccount account;
+
+  // Once it has ended well.
+  const char* finish_reason = "";       // "stop" | "length"
+  std::string stop_string;              // that ended it; empty: none did
+  TokenId stop_token = text::kNoToken;  // of stop_token_ids
+
+  size_t num_prompt_tokens() const { return prompt == nullptr ? 0 : prompt->size(); }
+};
+
+struct ApiCall {
   // Set by the connection.
   ApiRequest api;
   std::string request_id;     // as the client knows it
@@ -42,31 +95,21 @@ struct Generation {
   uint64_t session = 0;  // of the session header; 0: none
   int32_t priority = 0;  // class: higher goes first
   Nanos ttft_deadline = 0;  // asked for, from its first byte; 0: the router's default
+  LatencyAccount before;    // of what came before its sequences were made
 
   // Set by the service.
-  RequestId id = 0;  // 0: not submitted yet
-  bool ended = false;
   std::shared_ptr<ModelRoute> route;  // the models it may go to
-  size_t choice = 0;                  // of the route: being tried
-  size_t pool = 0;                    // index of that model; `prompt` is for it
-  std::string served_model;           // where it was sent; empty: nowhere yet
-  std::optional<ApiError> refusal;    // of the choice before
-  std::optional<ApiError> lost;       // of the attempt before
   Nanos ttft_until = 0;               // when the first token is due; 0: any time
-  Nanos submitted = 0;                // this attempt, to its pool; 0: not yet
-  uint32_t attempt = 0;
-  GroupId group;           // of this attempt; invalid: not sent
-  std::string group_name;  // for the log
-  std::vector<TokenId> prompt;
   uint64_t seed = 0;
-  int32_t max_tokens = 0;
-  std::optional<text::StreamDecoder> decoder;
-  int32_t num_output_tokens = 0;
-  int32_t num_cached_tokens = 0;
-  Nanos predicted_ttft = 0;
-  const char* route_reason = "";
-  Nanos last_token = 0;
-  LatencyAccount account;
+  std::vector<Generation> generations;  // by prompt, then index; not resized once it is submitted
+
+  std::string_view served_model() const {
+    return generations.empty() ? std::string_view() : generations.front().served_model;
+  }
+  bool ended() const;
 };
+
+// Makes the sequences that `call.api` asks for.
+void MakeGenerations(ApiCall& call);
 
 }  // namespace tandem::http

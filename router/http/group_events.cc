@@ -11,6 +11,15 @@ namespace tandem::http {
 
 using routing::FinishReason;
 
+namespace {
+
+template <class T>
+void DropFirst(size_t count, std::vector<T>& from) {
+  from.erase(from.begin(), from.begin() + static_cast<ptrdiff_t>(std::min(count, from.size())));
+}
+
+}  // namespace
+
 void Service::OnGroupUp(const routing::GroupInfo& info) { Queue(info); }
 void Service::OnStep(routing::StepReport report) { Queue(std::move(report)); }
 void Service::OnGroupLost(GroupId group, const std::string& reason) { Queue(Lost{group, reason}); }
@@ -109,9 +118,8 @@ void Service::HandleTokens(const routing::StepReport& report, routing::SequenceT
                                                     sequence.first_index, g.num_output_tokens)));
   }
   const auto known = static_cast<size_t>(g.num_output_tokens - sequence.first_index);
-  sequence.tokens.erase(
-      sequence.tokens.begin(),
-      sequence.tokens.begin() + static_cast<ptrdiff_t>(std::min(known, sequence.tokens.size())));
+  DropFirst(known, sequence.tokens);
+  DropFirst(known, sequence.logprobs);
   if (!sequence.tokens.empty()) {
     if (g.num_output_tokens == 0) {
       AccountFirstToken(g, report, sequence, now);
@@ -133,48 +141,78 @@ void Service::AccountFirstToken(Generation& g, const routing::StepReport& report
   account.wire = report.received_at - account.sent - w.inbox - w.queue - w.prefill - w.waiting -
                  w.decode - w.preempted - w.outbox;
   g.num_cached_tokens = w.num_cached_tokens;
-  probe_.Prompt(static_cast<int32_t>(g.prompt.size()), g.num_cached_tokens);
+  probe_.Prompt(static_cast<int32_t>(g.prompt->size()), g.num_cached_tokens);
   probe_.FirstToken(now - account.received, w.queue, g.predicted_ttft, now - account.sent);
 }
 
+// The token that ended it has no text, unless that was asked for.
 void Service::Deliver(const GenerationPtr& generation, const routing::SequenceTokens& sequence) {
   Generation& g = *generation;
+  const ApiRequest& api = g.call->api;
+  ReplySink* const sink = g.call->sink;
   const Nanos start = MonotonicNow();
   const bool first = g.num_output_tokens == 0 && !sequence.tokens.empty();
-  std::span<const TokenId> tokens(sequence.tokens);
-  const bool ends = sequence.finish != FinishReason::kNone;
-  const text::StreamDecoder::Output output = g.decoder->Push(tokens);
+  const bool by_token = sequence.finish == FinishReason::kStop;
+  const text::StreamDecoder::Output output =
+      g.decoder->Push(sequence.tokens, by_token && !api.include_stop);
   g.num_output_tokens += output.num_tokens;
-  const bool clean = sequence.finish == FinishReason::kStop ||
-                     sequence.finish == FinishReason::kLength || output.stopped;
-  if (first || !output.text.empty()) g.sink->OnText(output.text);
+  const bool clean = by_token || sequence.finish == FinishReason::kLength || output.stopped;
+  Delta delta{.text = output.text};
+  const auto num_tokens = static_cast<size_t>(output.num_tokens);
+  delta.tokens = std::span(sequence.tokens).first(num_tokens);
+  if (!sequence.logprobs.empty()) delta.logprobs = std::span(sequence.logprobs).first(num_tokens);
+  for (const routing::TokenLogprob& token : delta.logprobs) g.cumulative_logprob += token.logprob;
+  if (first && api.echo) {
+    sink->OnDelta(g, {.text = EchoOf(api, static_cast<size_t>(g.prompt_index), *g.tokenizer)});
+  }
+  if (first || !delta.text.empty() || (api.wants_tokens() && num_tokens > 0)) {
+    sink->OnDelta(g, delta);
+  }
   if (clean && !output.stopped) {
-    if (const std::string_view rest = g.decoder->Flush(); !rest.empty()) g.sink->OnText(rest);
+    if (const std::string_view rest = g.decoder->Flush(); !rest.empty()) sink->OnDelta(g, {rest});
   }
   if (first) {
     g.account.first_token = MonotonicNow();
     g.account.detokenize = g.account.first_token - start;
   }
   if (clean) {
-    if (!ends) Withdraw(g);  // a stop string: the group does not know
-    ReplySink* const sink = g.sink;
-    const bool stop = output.stopped || sequence.finish == FinishReason::kStop;
-    End(g);
-    g.sink = nullptr;
-    sink->OnFinished(stop ? "stop" : "length");
-  } else if (ends) {
-    const std::string why = sequence.error.empty() ? "the group ended it" : sequence.error;
-    if (sequence.finish == FinishReason::kDeadline) {
-      ApiError error =
-          TooManyRequests("the first token did not come before the deadline; try again");
-      error.code = "deadline";
-      return Fail(generation, error);
-    }
-    Fail(generation,
-         sequence.finish == FinishReason::kError
-             ? FromGroup(sequence.error_kind, why)
-             : ServerError(503, "generation_failed", "the request could not be finished: " + why));
+    Finish(generation, sequence);
+  } else if (sequence.finish != FinishReason::kNone) {
+    FailedAtGroup(generation, sequence);
   }
+}
+
+void Service::Finish(const GenerationPtr& generation, const routing::SequenceTokens& sequence) {
+  Generation& g = *generation;
+  g.stop_string = g.decoder->stopped_by();
+  const bool by_string = !g.stop_string.empty();
+  const bool by_token = sequence.finish == FinishReason::kStop && !by_string;
+  if (sequence.finish == FinishReason::kNone)
+    Withdraw(g);  // a stop string: the group does not know
+  if (by_token && !sequence.tokens.empty()) {
+    const std::vector<TokenId>& ids = g.call->api.stop_token_ids;
+    const TokenId last = sequence.tokens.back();
+    if (std::find(ids.begin(), ids.end(), last) != ids.end()) g.stop_token = last;
+  }
+  g.finish_reason = by_string || by_token ? "stop" : "length";
+  ReplySink* const sink = g.call->sink;
+  End(g);
+  if (g.call->ended()) g.call->sink = nullptr;
+  sink->OnFinished(g);
+}
+
+void Service::FailedAtGroup(const GenerationPtr& generation,
+                            const routing::SequenceTokens& sequence) {
+  const std::string why = sequence.error.empty() ? "the group ended it" : sequence.error;
+  if (sequence.finish == FinishReason::kDeadline) {
+    ApiError error = TooManyRequests("the first token did not come before the deadline; try again");
+    error.code = "deadline";
+    return Fail(generation, error);
+  }
+  Fail(generation,
+       sequence.finish == FinishReason::kError
+           ? FromGroup(sequence.error_kind, why)
+           : ServerError(503, "generation_failed", "the request could not be finished: " + why));
 }
 
 }  // namespace tandem::http

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <ctime>
 #include <string_view>
@@ -11,16 +12,35 @@
 #include "common/config/values.h"
 #include "router/http/json_text.h"
 #include "router/http/openai_response.h"
+#include "router/http/openapi.h"
 
 namespace tandem::http {
 namespace {
 
 constexpr std::string_view kModelsPrefix = "/v1/models/";
 
+struct PostPath {
+  std::string_view path;
+  Endpoint endpoint;
+};
+constexpr std::array kPosts = {PostPath{"/v1/chat/completions", Endpoint::kChat},
+                               PostPath{"/v1/completions", Endpoint::kCompletions},
+                               PostPath{"/v1/responses", Endpoint::kResponses},
+                               PostPath{"/tokenize", Endpoint::kTokenize},
+                               PostPath{"/detokenize", Endpoint::kDetokenize}};
+constexpr std::array<std::string_view, 5> kGets = {"/v1/models", "/health", "/ready", "/metrics",
+                                                   "/openapi.json"};
+
+const PostPath* FindPost(std::string_view path) {
+  const auto at = std::find_if(kPosts.begin(), kPosts.end(),
+                               [&](const PostPath& post) { return post.path == path; });
+  return at == kPosts.end() ? nullptr : at;
+}
+
 // What a path takes; empty: there is no such path.
 std::string_view AllowedMethods(std::string_view path) {
-  if (path == "/v1/chat/completions" || path == "/v1/completions") return "POST, OPTIONS";
-  if (path == "/v1/models" || path == "/health" || path == "/ready" || path == "/metrics" ||
+  if (FindPost(path) != nullptr) return "POST, OPTIONS";
+  if (std::find(kGets.begin(), kGets.end(), path) != kGets.end() ||
       (path.starts_with(kModelsPrefix) && path.size() > kModelsPrefix.size())) {
     return "GET, HEAD, OPTIONS";
   }
@@ -79,7 +99,7 @@ std::optional<ApiError> Handler::Check(const HttpRequest& request) const {
   if (allowed.empty()) {
     return RequestError(404, "not_found",
                         fmt::format("there is no '{}' here; the API is at /v1/chat/completions, "
-                                    "/v1/completions and /v1/models",
+                                    "/v1/completions, /v1/responses and /v1/models",
                                     FindInvalidUtf8(request.path) == std::string::npos
                                         ? request.path
                                         : std::string("(not UTF-8)")));
@@ -91,7 +111,9 @@ std::optional<ApiError> Handler::Check(const HttpRequest& request) const {
     return error;
   }
   const bool options = request.method == "OPTIONS";
-  if (keys_.required() && !options && request.path.starts_with("/v1/")) {
+  // What costs something, or tells of models.
+  const bool guarded = request.path.starts_with("/v1/") || FindPost(request.path) != nullptr;
+  if (keys_.required() && !options && guarded) {
     if (request.authorization.empty()) {
       return NotAuthenticated("No API key: send 'Authorization: Bearer KEY'.");
     }
@@ -115,8 +137,7 @@ std::variant<Answer, Endpoint> Handler::Handle(const HttpRequest& request) const
     answer.allow = AllowedMethods(request.path);
     return answer;
   }
-  if (request.path == "/v1/chat/completions") return Endpoint::kChat;
-  if (request.path == "/v1/completions") return Endpoint::kCompletions;
+  if (const PostPath* post = FindPost(request.path)) return post->endpoint;
   Answer answer = Get(request.path);
   answer.head_only = request.method == "HEAD";
   return answer;
@@ -136,6 +157,7 @@ Answer Handler::Get(const std::string& path) const {
     error.param = "model";
     return ErrorAnswer(error);
   }
+  if (path == "/openapi.json") return JsonAnswer(OpenApi(models));
   if (path == "/metrics") {
     Answer answer;
     answer.content_type = "text/plain; version=0.0.4; charset=utf-8";
@@ -148,6 +170,8 @@ Answer Handler::Get(const std::string& path) const {
   const bool good = path == "/health" ? well : well && service_.ready() && !service_.draining();
   return Json(good ? 200 : 503, std::move(health));
 }
+
+Answer Handler::JsonAnswer(std::string body) { return Json(200, std::move(body)); }
 
 Answer Handler::ErrorAnswer(const ApiError& error) {
   Answer answer = Json(error.status, ErrorJson(error));

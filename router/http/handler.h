@@ -41,6 +41,7 @@ class Handler {
   std::variant<Answer, Endpoint> Handle(const HttpRequest& request) const;
 
   static Answer ErrorAnswer(const ApiError& error);
+  static Answer JsonAnswer(std::string body);  // 200
 
   // The client's x-request-id if it is 1 to 128 of [A-Za-z0-9._:-], else a new one.
   std::string RequestIdFor(const HttpRequest& request);

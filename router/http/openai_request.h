@@ -1,36 +1,49 @@
 // The OpenAI request, read and checked: what a body says, in our words. A field that is not known,
 // not supported or of the wrong type is refused by name; nothing is accepted and ignored, except
-// values that say what would happen anyway (n = 1, logprobs = false, ...). docs/api.md lists them.
+// values that say what would happen anyway. request_fields.h has the table, docs/api.md explains
+// it.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "common/ids.h"
 #include "router/http/error.h"
 
 namespace tandem::http {
 
-enum class Endpoint : uint8_t { kChat, kCompletions };
+enum class Endpoint : uint8_t { kChat, kCompletions, kTokenize, kDetokenize, kResponses };
 
 inline constexpr int kMaxStopStrings = 4;
-inline constexpr size_t kMaxNameBytes = 256;  // of `model` and `user`
-inline constexpr int kMaxStopBytes = 1024;    // of one; the decoder holds back up to this much
+inline constexpr int kMaxStopBytes = 1024;   // of one; the decoder holds back up to this much
+inline constexpr int kMaxStopTokenIds = 64;  // with what ends a turn: what min_tokens holds back
+inline constexpr int kMaxLogitBiases = 300;
+inline constexpr int kMaxChoices = 128;    // n, best_of
+inline constexpr int kMaxSequences = 256;  // of one request: prompts times best_of
+inline constexpr int kMaxMetadataPairs = 16;
 
 struct ApiMessage {
   std::string role;  // system | user | assistant
   std::string content;
 };
 
+struct ApiPrompt {
+  std::string text;
+  std::vector<TokenId> ids;  // instead of text, if not empty
+};
+
 struct ApiRequest {
   Endpoint endpoint = Endpoint::kChat;
   std::string model;
-  std::vector<ApiMessage> messages;  // kChat: at least one
-  std::string prompt;                // kCompletions
+  std::vector<ApiMessage> messages;  // kChat, kResponses: at least one
+  std::string instructions;          // kResponses: the first message, if not empty
+  std::vector<ApiPrompt> prompts;    // kCompletions: at least one; kDetokenize: one
   bool stream = false;
-  bool include_usage = false;
+  bool include_usage = false, continuous_usage = false;
   std::vector<std::string> stop;
   std::optional<uint64_t> seed;
   float temperature = 1;
@@ -41,9 +54,33 @@ struct ApiRequest {
   float presence_penalty = 0;         // [-2, 2]
   float frequency_penalty = 0;        // [-2, 2]
   std::optional<int32_t> max_tokens;  // >= 1; absent: what the context leaves
-  std::string user;                   // appears in the log
+  int32_t min_tokens = 0;
+  int32_t n = 1;                    // choices of each prompt
+  int32_t best_of = 0;              // sequences they are chosen from; as parsed: at least n
+  bool logprobs = false;            // of each token,
+  int32_t top_logprobs = 0;         // and of as many of the most likely
+  bool token_ids_for_text = false;  // logprobs name tokens "token_id:N"
+  bool return_token_ids = false;
+  std::vector<TokenId> stop_token_ids;
+  bool ignore_eos = false;
+  bool include_stop = false;  // what stopped it is part of the text
+  bool skip_special_tokens = true;
+  std::vector<std::pair<TokenId, float>> logit_bias;  // [-100, 100]; by id
+  bool echo = false;                                  // kCompletions
+  std::optional<bool> add_special_tokens;             // absent: to text that is no chat
+  bool return_token_strs = false;                     // kTokenize
+  int32_t truncate_prompt_tokens = 0;                 // keep the last so many; 0: all
+  std::optional<int32_t> priority;                    // vLLM's: lower goes first
+  std::string cache_salt;                             // prompts share KV under equal ones only
+  std::string service_tier;                           // as asked for; empty: not
+  std::string user;                                   // appears in the log
+  std::string metadata;                               // too: a JSON object of strings, or empty
 
-  size_t num_text_bytes() const;
+  bool is_chat() const { return !messages.empty(); }
+  size_t num_prompts() const { return is_chat() ? 1 : prompts.size(); }
+  size_t num_text_bytes(size_t prompt) const;
+  // Whether replies need more of tokens than their text.
+  bool wants_tokens() const { return logprobs || return_token_ids || continuous_usage; }
 };
 
 // Fills `out`, or says what is wrong.

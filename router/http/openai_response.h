@@ -1,4 +1,5 @@
-// What goes back to clients, as text: bodies and chunks of the OpenAI API, heads of HTTP responses.
+// What goes back to clients whatever the endpoint: heads of HTTP responses, chunks of bodies,
+// models.
 #pragma once
 
 #include <cstdint>
@@ -6,40 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "router/http/error.h"
-#include "router/http/openai_request.h"
-
 namespace tandem::http {
-
-// What is the same in all chunks of one reply.
-struct ReplyMeta {
-  Endpoint endpoint = Endpoint::kChat;
-  std::string id;       // "chatcmpl-..." | "cmpl-..."
-  int64_t created = 0;  // Unix seconds
-  std::string model;
-  bool include_usage = false;  // chunks without usage then say null
-};
-
-struct Usage {
-  int prompt_tokens = 0, completion_tokens = 0, cached_tokens = 0;
-};
-
-// Chunks, each one SSE event ("data: {...}\n\n").
-void AppendRoleChunk(std::string& out, const ReplyMeta& meta);
-// All text chunks of a stream are the same but for their text: made once, appended around it.
-struct TextChunkFrame {
-  std::string before, after;
-};
-TextChunkFrame MakeTextChunkFrame(const ReplyMeta& meta);
-void AppendTextChunk(std::string& out, const TextChunkFrame& frame, std::string_view text);
-// The last one(s) and "[DONE]": finish reason, usage if asked for, `timing` (JSON, or empty).
-void AppendFinish(std::string& out, const ReplyMeta& meta, std::string_view finish_reason,
-                  const Usage& usage, std::string_view timing);
-void AppendErrorEvent(std::string& out, const ApiError& error);
-
-// The body of a reply that is not streamed.
-std::string ReplyBody(const ReplyMeta& meta, std::string_view text, std::string_view finish_reason,
-                      const Usage& usage, std::string_view timing);
 
 // {"object":"list","data":[...]} | one model.
 std::string ModelsBody(const std::vector<std::string>& models, int64_t created);

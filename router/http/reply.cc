@@ -1,53 +1,85 @@
 #include "router/http/reply.h"
 
-#include <fmt/format.h>
-
+#include <algorithm>
 #include <ctime>
 #include <utility>
 
 #include "common/clock.h"
+#include "router/http/completions_format.h"
+#include "router/http/openai_response.h"
+#include "router/http/responses_format.h"
 
 namespace tandem::http {
+namespace {
 
-Reply::Reply(std::shared_ptr<Generation> generation, Options options, std::function<void()> wake)
-    : generation_(std::move(generation)), options_(options), wake_(std::move(wake)) {
-  const ApiRequest& api = generation_->api;
-  meta_.endpoint = api.endpoint;
-  meta_.id = fmt::format("{}-{}", api.endpoint == Endpoint::kChat ? "chatcmpl" : "cmpl",
-                         generation_->request_id);
-  meta_.created = std::time(nullptr);
-  meta_.include_usage = api.stream && api.include_usage;
+std::unique_ptr<ReplyFormat> FormatOf(const ApiCall& call) {
+  const int64_t created = std::time(nullptr);
+  if (call.api.endpoint == Endpoint::kResponses) {
+    return std::make_unique<ResponsesFormat>(call, created);
+  }
+  return std::make_unique<CompletionsFormat>(call, created);
+}
+
+}  // namespace
+
+Reply::Reply(std::shared_ptr<ApiCall> call, Options options, std::function<void()> wake)
+    : call_(std::move(call)),
+      format_(FormatOf(*call_)),
+      options_(options),
+      wake_(std::move(wake)),
+      choices_(call_->generations.size()) {
+  for (size_t i = 0; i < choices_.size(); ++i) {
+    choices_[i].index = static_cast<int>(i);
+    choices_[i].generation = &call_->generations[i];
+  }
+}
+
+Choice& Reply::ChoiceOf(const Generation& generation) {
+  return choices_[static_cast<size_t>(&generation - call_->generations.data())];
+}
+
+LatencyAccount& Reply::account() {
+  return call_->generations[static_cast<size_t>(first_ - call_->generations.data())].account;
+}
+
+std::string_view Reply::finish_reason() const {
+  return error_ || !ended_ ? "" : call_->generations.front().finish_reason;
 }
 
 void Reply::Start() {
   started_ = true;
   options_.close = options_.close || options_.http_1_0;
-  meta_.model = generation_->served_model;
   head_ = HeadText({.content_type = "text/event-stream",
-                    .request_id = generation_->request_id,
-                    .model = meta_.model,
+                    .request_id = call_->request_id,
+                    .model = call_->served_model(),
                     .allow = {},
                     .chunked = !options_.http_1_0,
                     .close = options_.close,
                     .stream = true});
-  frame_ = MakeTextChunkFrame(meta_);
-  AppendRoleChunk(pending_, meta_);
+  format_->Begin(pending_, choices_);
 }
 
-void Reply::OnText(std::string_view text) {
-  if (generation_->api.stream) {
+void Reply::OnDelta(const Generation& generation, const Delta& delta) {
+  if (first_ == nullptr) first_ = &generation;
+  const ApiRequest& api = call_->api;
+  Choice& choice = ChoiceOf(generation);
+  if (api.stream) {
     if (!started_) Start();
-    if (!text.empty()) AppendTextChunk(pending_, frame_, text);
-    wake_();
-  } else {
-    pending_ += text;
+    format_->AppendDelta(pending_, choice, delta, api.continuous_usage ? usage() : Usage{});
+    return wake_();
   }
+  choice.text += delta.text;
+  if (!api.wants_tokens()) return;
+  choice.tokens.insert(choice.tokens.end(), delta.tokens.begin(), delta.tokens.end());
+  choice.logprobs.insert(choice.logprobs.end(), delta.logprobs.begin(), delta.logprobs.end());
 }
 
-void Reply::OnFinished(std::string_view finish_reason) {
-  if (generation_->api.stream && !started_) Start();
-  finish_reason_ = finish_reason;
-  ended_ = true;
+void Reply::OnFinished(const Generation& generation) {
+  if (first_ == nullptr) first_ = &generation;
+  last_ = &generation;
+  if (call_->api.stream && !started_) Start();
+  ended_ = static_cast<size_t>(++num_finished_) == choices_.size();
+  if (call_->api.stream && !ended_) format_->EndChoice(pending_, ChoiceOf(generation));
   wake_();
 }
 
@@ -59,11 +91,19 @@ void Reply::OnFailed(const ApiError& error) {
   wake_();
 }
 
+// A prompt counts once, however many sequences it has.
 Usage Reply::usage() const {
-  return {.prompt_tokens = static_cast<int>(generation_->prompt.size()),
-          .completion_tokens = generation_->num_output_tokens,
-          .cached_tokens = generation_->num_cached_tokens};
+  Usage usage;
+  for (const Generation& g : call_->generations) {
+    usage.completion_tokens += g.num_output_tokens;
+    if (g.index > 0) continue;
+    usage.prompt_tokens += static_cast<int>(g.num_prompt_tokens());
+    usage.cached_tokens += g.num_cached_tokens;
+  }
+  return usage;
 }
+
+std::string Reply::Timing() { return call_->timing ? account().Json() : std::string(); }
 
 void Reply::Take(std::string& out) {
   out = head_;
@@ -78,22 +118,50 @@ void Reply::Take(std::string& out) {
   }
   // With the account asked for, the end waits until the first token has left: its flush is part
   // of it.
-  const bool wait = started_ && generation_->timing && !flushed_ && !out.empty();
+  const bool wait = started_ && call_->timing && !flushed_ && !out.empty();
   if (ended_ && !taken_end_ && !wait) TakeEnd(out);
+}
+
+std::string Reply::StreamEnd() {
+  std::string events;
+  if (error_) {
+    format_->Fail(events, *error_);
+    options_.close = true;
+  } else {
+    format_->End(events, ChoiceOf(*last_), usage(), Timing());
+  }
+  return events;
+}
+
+// Of each prompt's sequences the n most likely, best first; all of them, in their order, if that is
+// how many there are.
+std::vector<Choice> Reply::Best() {
+  const ApiRequest& api = call_->api;
+  if (api.best_of == api.n) return std::move(choices_);
+  const auto more_likely = [](const Choice& a, const Choice& b) {
+    return a.generation->cumulative_logprob > b.generation->cumulative_logprob;
+  };
+  std::vector<Choice> best;
+  for (auto from = choices_.begin(); from != choices_.end(); from += api.best_of) {
+    std::stable_sort(from, from + api.best_of, more_likely);
+    for (auto choice = from; choice != from + api.n; ++choice) {
+      choice->index = static_cast<int>(best.size());
+      best.push_back(std::move(*choice));
+    }
+  }
+  return best;
+}
+
+std::string Reply::Body() {
+  LatencyAccount& timed = account();
+  if (timed.first_flushed == 0) timed.first_flushed = timed.first_token;
+  return format_->Body(Best(), usage(), Timing());
 }
 
 void Reply::TakeEnd(std::string& out) {
   taken_end_ = true;
-  const LatencyAccount& account = generation_->account;
   if (started_) {
-    std::string events;
-    if (error_) {
-      AppendErrorEvent(events, *error_);
-      options_.close = true;
-    } else {
-      AppendFinish(events, meta_, finish_reason_, usage(),
-                   generation_->timing ? account.Json() : std::string());
-    }
+    const std::string events = StreamEnd();
     if (options_.http_1_0) {
       out += events;
     } else {
@@ -102,7 +170,7 @@ void Reply::TakeEnd(std::string& out) {
     }
     return;
   }
-  Head head{.content_type = "application/json", .request_id = generation_->request_id, .allow = {}};
+  Head head{.content_type = "application/json", .request_id = call_->request_id, .allow = {}};
   std::string body;
   if (error_) {
     options_.close = options_.close || error_->close;
@@ -110,13 +178,8 @@ void Reply::TakeEnd(std::string& out) {
     head.retry_after = error_->retry_after;
     body = ErrorJson(*error_);
   } else {
-    if (generation_->account.first_flushed == 0) {
-      generation_->account.first_flushed = account.first_token;
-    }
-    meta_.model = generation_->served_model;
-    head.model = meta_.model;
-    body = ReplyBody(meta_, pending_, finish_reason_, usage(),
-                     generation_->timing ? account.Json() : std::string());
+    head.model = call_->served_model();
+    body = Body();
   }
   head.close = options_.close;
   head.content_length = static_cast<int64_t>(body.size());
@@ -127,9 +190,9 @@ void Reply::TakeEnd(std::string& out) {
 void Reply::Flushed(Nanos now) {
   if (flushed_ || !started_) return;
   flushed_ = true;
-  LatencyAccount& account = generation_->account;
-  account.first_flushed = now;
-  account.flush = now - account.first_token;
+  LatencyAccount& timed = account();
+  timed.first_flushed = now;
+  timed.flush = now - timed.first_token;
 }
 
 }  // namespace tandem::http

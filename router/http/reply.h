@@ -1,5 +1,5 @@
-// The reply to one generation, as the bytes that go to its client. Hears from the service, is
-// emptied by the connection:
+// The reply to one call, as the bytes that go to its client. Hears from the service, is emptied by
+// the connection:
 //
 //   nothing yet ──first text──▶ streaming ──▶ ended
 //        │                          └──failed──▶ ended (error event, the connection closes)
@@ -14,9 +14,9 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
-#include "router/http/generation.h"
-#include "router/http/openai_response.h"
+#include "router/http/reply_format.h"
 
 namespace tandem::http {
 
@@ -26,11 +26,11 @@ class Reply : public ReplySink {
     bool http_1_0 = false;  // no chunked coding: the body ends with the connection
     bool close = false;     // the connection closes after this reply
   };
-  // `wake` is called when Take() has something new.
-  Reply(std::shared_ptr<Generation> generation, Options options, std::function<void()> wake);
+  // `wake` is called when Take() has something new. REQUIRES: the call's sequences are made.
+  Reply(std::shared_ptr<ApiCall> call, Options options, std::function<void()> wake);
 
-  void OnText(std::string_view text) override;
-  void OnFinished(std::string_view finish_reason) override;
+  void OnDelta(const Generation& generation, const Delta& delta) override;
+  void OnFinished(const Generation& generation) override;
   void OnFailed(const ApiError& error) override;
 
   // Sets `out` to the bytes to write next; empty: nothing now, or nothing more if done(). A caller
@@ -43,26 +43,34 @@ class Reply : public ReplySink {
   bool close() const { return options_.close; }
   int status() const { return status_; }  // 200 until it failed; of a broken stream: 200
   const std::string& error_code() const { return error_code_; }
-  const std::string& finish_reason() const { return finish_reason_; }
+  std::string_view finish_reason() const;  // of the first choice; empty: it has not ended well
   size_t num_pending_bytes() const { return pending_.size(); }  // made and not taken
 
  private:
+  Choice& ChoiceOf(const Generation& generation);
+  LatencyAccount& account();  // of the sequence whose text came first
   void Start();
   void TakeEnd(std::string& out);
+  std::string StreamEnd();
+  std::string Body();
+  std::vector<Choice> Best();
   Usage usage() const;
+  std::string Timing();
 
-  const std::shared_ptr<Generation> generation_;
+  const std::shared_ptr<ApiCall> call_;
+  const std::unique_ptr<ReplyFormat> format_;
   Options options_;
   const std::function<void()> wake_;
-  ReplyMeta meta_;
-  TextChunkFrame frame_;    // streaming
-  bool started_ = false;    // streaming: head and first chunk are made
-  bool ended_ = false;      // OnFinished or OnFailed came
-  bool taken_end_ = false;  // and Take() gave the end
+  std::vector<Choice> choices_;  // one for each sequence
+  int num_finished_ = 0;
+  const Generation* first_ = nullptr;  // whose delta came first
+  const Generation* last_ = nullptr;   // that finished
+  bool started_ = false;               // streaming: head and first chunk are made
+  bool ended_ = false;                 // all finished, or OnFailed came
+  bool taken_end_ = false;             // and Take() gave the end
   bool flushed_ = false;
-  std::string pending_;  // streaming: made and not taken; else the text so far
+  std::string pending_;  // streaming: made and not taken
   std::string head_;
-  std::string finish_reason_;
   std::optional<ApiError> error_;
   int status_ = 200;
   std::string error_code_;

@@ -26,8 +26,8 @@ std::optional<ApiError> ReadDeadline(const std::string& text, Nanos& deadline) {
   return std::nullopt;
 }
 
-std::optional<ApiError> ReadPriority(const std::string& text, const std::string& highest,
-                                     int32_t& priority) {
+std::optional<ApiError> ReadPriorityHeader(const std::string& text, const std::string& highest,
+                                           int32_t& priority) {
   const std::optional<int> asked = PriorityOf(text);
   if (!asked || *asked > PriorityOf(highest).value_or(0)) {
     return InvalidRequest(
@@ -41,6 +41,22 @@ std::optional<ApiError> ReadPriority(const std::string& text, const std::string&
   return std::nullopt;
 }
 
+// vLLM's: lower goes first, 0 is usual.
+std::optional<ApiError> ReadPriorityField(int32_t asked, const std::string& highest,
+                                          int32_t& priority) {
+  const int32_t wanted = asked < 0 ? 1 : asked > 0 ? -1 : 0;
+  if (wanted > PriorityOf(highest).value_or(0)) {
+    return InvalidRequest(
+        "priority",
+        fmt::format("'priority' asks for the class 'high' (lower goes first); the "
+                    "highest that this server gives is '{}'.",
+                    highest),
+        "invalid_value");
+  }
+  priority = wanted;
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::optional<int> PriorityOf(std::string_view name) {
@@ -51,15 +67,23 @@ std::optional<int> PriorityOf(std::string_view name) {
 }
 
 std::optional<ApiError> ReadOptions(const HttpRequest& request, const config::Admission& admission,
-                                    Generation& g) {
+                                    ApiCall& call) {
   if (!request.ttft_deadline_ms.empty()) {
-    if (auto error = ReadDeadline(request.ttft_deadline_ms, g.ttft_deadline)) return error;
+    if (auto error = ReadDeadline(request.ttft_deadline_ms, call.ttft_deadline)) return error;
+  }
+  const std::string& highest = admission.highest_priority;
+  if (call.api.priority) {
+    if (auto error = ReadPriorityField(*call.api.priority, highest, call.priority)) return error;
   }
   if (!request.priority.empty()) {
-    auto error = ReadPriority(request.priority, admission.highest_priority, g.priority);
-    if (error) return error;
+    if (call.api.priority) {
+      return InvalidRequest("priority",
+                            fmt::format("Send 'priority' or '{}', not both.", kPriorityHeader),
+                            "invalid_value");
+    }
+    if (auto error = ReadPriorityHeader(request.priority, highest, call.priority)) return error;
   }
-  if (!request.session.empty()) g.session = HashBytes(request.session).low | 1;  // 0: none
+  if (!request.session.empty()) call.session = HashBytes(request.session).low | 1;  // 0: none
   return std::nullopt;
 }
 

@@ -1,4 +1,5 @@
-// What a request asks for in its header beside the API of OpenAI: deadline, priority, session.
+// What a request asks for beside the API of OpenAI: deadline, priority, session; in its header, or
+// in vLLM's `priority`.
 #pragma once
 
 #include <optional>
@@ -11,9 +12,9 @@
 
 namespace tandem::http {
 
-// Fills ttft_deadline, priority and session of `generation`, or says what is wrong.
+// Fills ttft_deadline, priority and session of `call`, which is parsed, or says what is wrong.
 std::optional<ApiError> ReadOptions(const HttpRequest& request, const config::Admission& admission,
-                                    Generation& generation);
+                                    ApiCall& call);
 
 // low -1, normal 0, high 1; nothing: another word.
 std::optional<int> PriorityOf(std::string_view name);

@@ -8,6 +8,8 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/config/values.h"
+#include "router/http/json_fields.h"
+#include "router/http/tokenize.h"
 
 namespace tandem::http {
 namespace {
@@ -86,44 +88,53 @@ void Service::Reload(const ServiceSettings& settings) {
   }
 }
 
-void Service::Submit(GenerationPtr generation) {
-  Generation& g = *generation;
-  g.id = ++last_id_;
-  active_.emplace(g.id, generation);
-  probe_.RequestStarted();
+void Service::Submit(const std::shared_ptr<ApiCall>& shared) {
+  ApiCall& call = *shared;
+  for (Generation& g : call.generations) {
+    g.id = ++last_id_;
+    active_.emplace(g.id, GenerationPtr(shared, &g));
+    probe_.RequestStarted();
+  }
+  const GenerationPtr first(shared, &call.generations.front());
   if (draining_) {
     ApiError error = ServerError(503, "draining", "the server is shutting down; try another one");
     error.close = true;
-    return Fail(generation, error);
+    return Fail(first, error);
   }
-  g.route = routes_.Find(g.api.model);
-  if (g.route == nullptr) return Fail(generation, NotFound(g.api.model));
+  call.route = routes_.Find(call.api.model);
+  if (call.route == nullptr) return Fail(first, NotFound(call.api.model));
   if (num_active() > settings_.max_queued_requests) {
-    return Fail(generation, TooManyRequests(fmt::format(
-                                "{} requests are in flight, the most this server takes; try again",
-                                settings_.max_queued_requests)));
+    return Fail(first, TooManyRequests(fmt::format(
+                           "{} requests are in flight, the most this server takes; try again",
+                           settings_.max_queued_requests)));
   }
-  const Nanos bound = g.ttft_deadline > 0 ? g.ttft_deadline : settings_.admission.ttft_deadline;
-  if (bound > 0) g.ttft_until = g.account.received + bound;
-  g.seed = g.api.seed ? *g.api.seed : rng_();
-  Advance(generation);
+  const Nanos bound =
+      call.ttft_deadline > 0 ? call.ttft_deadline : settings_.admission.ttft_deadline;
+  if (bound > 0) call.ttft_until = call.before.received + bound;
+  call.seed = call.api.seed ? *call.api.seed : rng_();
+  // The first sequence of each prompt; the others follow once it is tokens (Prepared).
+  for (Generation& g : call.generations) {
+    if (g.index == 0 && !g.ended) Advance(GenerationPtr(shared, &g));
+  }
 }
 
 // Prepares the prompt for the choice that g.choice names, or the next one whose model is up.
 void Service::Advance(const GenerationPtr& generation) {
   Generation& g = *generation;
-  const ModelRoute& route = *g.route;
+  const ModelRoute& route = *g.call->route;
   while (g.choice < route.size() && !pools_[route.at(g.choice).model]->ready()) ++g.choice;
   if (g.choice == route.size()) return Fail(generation, g.refusal ? *g.refusal : NoGroup(route));
   g.pool = route.at(g.choice).model;
   const ServedModel& model = PoolOf(g).model();
-  if (g.api.num_text_bytes() <= options_.inline_text_bytes) {
-    return Prepared(generation, Prepare(g.api, model));
+  const auto prompt_index = static_cast<size_t>(g.prompt_index);
+  if (g.call->api.num_text_bytes(prompt_index) <= options_.inline_text_bytes) {
+    return Prepared(generation, PreparePrompt(g.call->api, prompt_index, model));
   }
   const Nanos queued_at = MonotonicNow();
-  text_pool_.Run([this, generation, queued_at, &model] {
+  text_pool_.Run([this, generation, queued_at, prompt_index, &model] {
     const Nanos started_at = MonotonicNow();
-    auto prompt = std::make_shared<Prompt>(Prepare(generation->api, model));
+    auto prompt =
+        std::make_shared<PreparedPrompt>(PreparePrompt(generation->call->api, prompt_index, model));
     const Nanos done_at = MonotonicNow();
     post_([this, generation, prompt, waited = started_at - queued_at, done_at] {
       prompt->wait = waited + (MonotonicNow() - done_at);
@@ -135,81 +146,62 @@ void Service::Advance(const GenerationPtr& generation) {
 // This choice does not serve it; `why` is what the client hears if no other does.
 void Service::PassOver(const GenerationPtr& generation, const ApiError& why) {
   Generation& g = *generation;
-  if (g.route->is_last(g.choice)) return Fail(generation, why);
+  if (g.call->route->is_last(g.choice)) return Fail(generation, why);
   g.refusal = why;
+  g.prompt = nullptr;  // it was of this choice's model
   ++g.choice;
   Advance(generation);
 }
 
-Service::Prompt Service::Prepare(const ApiRequest& api, const ServedModel& model) {
-  Prompt prompt;
-  const text::Tokenizer& tokenizer = *model.tokenizer;
-  const Nanos start = MonotonicNow(), cpu_start = ThreadCpuTime();
-  std::string rendered;
-  const bool chat = api.endpoint == Endpoint::kChat;
-  if (chat) {
-    if (model.chat_template == nullptr) {
-      prompt.tokens = InvalidArgument(
-          "this model has no chat template, so it takes no messages; use /v1/completions");
-      return prompt;
-    }
-    std::vector<text::Message> messages;
-    messages.reserve(api.messages.size());
-    for (const ApiMessage& m : api.messages) messages.push_back({m.role, m.content});
-    StatusOr<std::string> result = model.chat_template->Render(messages, true);
-    if (!result.ok()) {
-      prompt.tokens = result.status();
-      return prompt;
-    }
-    rendered = *std::move(result);
-  }
-  const Nanos rendered_at = MonotonicNow();
-  std::vector<TokenId> tokens = tokenizer.Encode(chat ? rendered : api.prompt);
-  if (!chat) {
-    const std::span<const TokenId> prefix = tokenizer.prefix_ids();
-    tokens.insert(tokens.begin(), prefix.begin(), prefix.end());
-  }
-  prompt.tokens = std::move(tokens);
-  prompt.render = rendered_at - start;
-  prompt.tokenize = MonotonicNow() - rendered_at;
-  prompt.cpu = ThreadCpuTime() - cpu_start;
-  return prompt;
-}
-
-void Service::Prepared(const GenerationPtr& generation, Prompt prompt) {
+void Service::Prepared(const GenerationPtr& generation, PreparedPrompt prompt) {
   Generation& g = *generation;
   g.account.text_wait += prompt.wait;
   g.account.render += prompt.render;
   g.account.tokenize += prompt.tokenize;
   probe_.TextPrepared(prompt.cpu);
-  if (!prompt.tokens.ok()) {
-    ApiError error = FromStatus(prompt.tokens.status());
-    if (error.status == 400) error.param = "messages";
-    return PassOver(generation, error);
-  }
-  g.prompt = *std::move(prompt.tokens);
+  if (prompt.error) return PassOver(generation, *prompt.error);
+  g.prompt = std::make_shared<const std::vector<TokenId>>(std::move(prompt.tokens));
+  g.begun = true;
   Consider(generation);
+  for (Generation& sibling : g.call->generations) {
+    if (g.prompt == nullptr) return;  // it went on to another model: they follow from there
+    if (sibling.prompt_index != g.prompt_index || sibling.begun || sibling.ended) continue;
+    sibling.begun = true;
+    sibling.prompt = g.prompt;
+    sibling.choice = g.choice;
+    sibling.pool = g.pool;
+    Consider(GenerationPtr(generation, &sibling));
+  }
 }
 
 // Whether the rules of the route leave it to the model that it was prepared for.
 void Service::Consider(const GenerationPtr& generation) {
   Generation& g = *generation;
   Pool& pool = PoolOf(g);
-  const ModelRoute::Choice& choice = g.route->at(g.choice);
-  if (!pool.ready()) return PassOver(generation, NoGroup(*g.route));
-  const int length = static_cast<int>(g.prompt.size());
+  ModelRoute& route = *g.call->route;
+  const ModelRoute::Choice& choice = route.at(g.choice);
+  if (!pool.ready()) return PassOver(generation, NoGroup(route));
+  const int length = static_cast<int>(g.prompt->size());
   if (choice.max_prompt_tokens > 0 && length > choice.max_prompt_tokens) {
-    return PassOver(generation, NoGroup(*g.route));
+    return PassOver(generation, NoGroup(route));
   }
   if (std::optional<ApiError> error = CheckLength(g, pool)) {
     return PassOver(generation, *error);
   }
-  if (!g.route->TakeShare(g.choice)) return PassOver(generation, NoGroup(*g.route));
-  g.decoder.emplace(*pool.model().tokenizer, g.api.stop);
+  if (!route.TakeShare(g.choice)) return PassOver(generation, NoGroup(route));
+  const ApiRequest& api = g.call->api;
+  g.tokenizer = pool.model().tokenizer;
+  g.decoder.emplace(*g.tokenizer,
+                    text::StreamDecoder::Options{.stop = api.stop,
+                                                 .include_stop = api.include_stop,
+                                                 .with_special = !api.skip_special_tokens,
+                                                 .min_tokens = api.min_tokens,
+                                                 .continues = !api.is_chat()});
   Dispatch(generation);
 }
 
 std::optional<ApiError> Service::CheckLength(Generation& g, const Pool& pool) {
+  const ApiRequest& api = g.call->api;
   const int context = pool.dispatcher().max_context();
   const auto limit = [&] {
     return fmt::format("{} {} tokens",
@@ -217,9 +209,9 @@ std::optional<ApiError> Service::CheckLength(Generation& g, const Pool& pool) {
                                                     : "This model's maximum context length is",
                        context);
   };
-  const int length = static_cast<int>(g.prompt.size());
-  const bool chat = g.api.endpoint == Endpoint::kChat;
-  const char* param = chat ? "messages" : "prompt";
+  const int length = static_cast<int>(g.prompt->size());
+  const bool chat = api.endpoint == Endpoint::kChat;
+  const char* param = PromptParam(api);
   if (length == 0) {
     return InvalidRequest(param, "The prompt has no tokens.", "invalid_value");
   }
@@ -232,14 +224,20 @@ std::optional<ApiError> Service::CheckLength(Generation& g, const Pool& pool) {
             limit(), param, chat ? "come" : "comes", length, length == 1 ? "" : "s"),
         "context_length_exceeded");
   }
-  if (g.api.max_tokens && *g.api.max_tokens > context - length) {
+  if (api.max_tokens && *api.max_tokens > context - length) {
     return InvalidRequest(
         "max_tokens",
         fmt::format("{}. However, you requested {} tokens ({} in the {}, {} in the completion).",
-                    limit(), int64_t{length} + *g.api.max_tokens, length, param, *g.api.max_tokens),
+                    limit(), int64_t{length} + *api.max_tokens, length, param, *api.max_tokens),
         "context_length_exceeded");
   }
-  g.max_tokens = g.api.max_tokens.value_or(context - length);
+  g.max_tokens = api.max_tokens.value_or(context - length);
+  if (api.min_tokens > g.max_tokens) {
+    return InvalidRequest("min_tokens",
+                          fmt::format("{}; {} are left for the reply, fewer than 'min_tokens'.",
+                                      limit(), g.max_tokens),
+                          "context_length_exceeded");
+  }
   return std::nullopt;
 }
 
@@ -247,17 +245,18 @@ void Service::Dispatch(const GenerationPtr& generation) {
   Generation& g = *generation;
   Pool& pool = PoolOf(g);
   const Nanos now = MonotonicNow();
-  const ModelRoute::Choice& choice = g.route->at(g.choice);
+  const ApiCall& call = *g.call;
+  const ModelRoute::Choice& choice = call.route->at(g.choice);
   routing::RouteRequest request{.id = g.id,
                                 .attempt = g.attempt,
-                                .prompt = g.prompt,
-                                .cache_salt = {},
+                                .prompt = *g.prompt,
+                                .cache_salt = call.api.cache_salt,
                                 .max_tokens = g.max_tokens,
-                                .priority = g.priority,
+                                .priority = call.priority,
                                 .deadline = 0,
-                                .client = g.client,
-                                .session = g.session};
-  if (g.ttft_until > 0) request.deadline = std::max<Nanos>(1, g.ttft_until - now);
+                                .client = call.client,
+                                .session = call.session};
+  if (call.ttft_until > 0) request.deadline = std::max<Nanos>(1, call.ttft_until - now);
   // Where a smaller model can take over, it does so instead of a longer wait.
   if (choice.max_ttft > 0 && (request.deadline == 0 || choice.max_ttft < request.deadline)) {
     request.deadline = choice.max_ttft;
@@ -269,6 +268,34 @@ void Service::Dispatch(const GenerationPtr& generation) {
   } else if (const auto* rejection = std::get_if<routing::Rejection>(&decision)) {
     Refuse(generation, *rejection);
   }
+}
+
+// What its group is told.
+routing::GenerateRequest Service::RequestOf(const Generation& g) {
+  const ApiRequest& api = g.call->api;
+  const std::span<const TokenId> ends = g.tokenizer->end_ids();
+  routing::GenerateRequest request;
+  request.request = g.id;
+  request.attempt = g.attempt;
+  request.index = g.index;
+  request.prompt = *g.prompt;
+  request.max_tokens = g.max_tokens;
+  request.temperature = api.temperature;
+  request.top_p = api.top_p;
+  request.min_p = api.min_p;
+  request.top_k = api.top_k;
+  request.repetition_penalty = api.repetition_penalty;
+  request.presence_penalty = api.presence_penalty;
+  request.frequency_penalty = api.frequency_penalty;
+  request.seed = g.call->seed;
+  request.num_logprobs = api.logprobs ? api.top_logprobs : api.best_of > api.n ? 0 : -1;
+  if (!api.ignore_eos) request.stop_ids.assign(ends.begin(), ends.end());
+  request.stop_ids.insert(request.stop_ids.end(), api.stop_token_ids.begin(),
+                          api.stop_token_ids.end());
+  request.min_tokens = api.min_tokens;
+  request.logit_bias = api.logit_bias;
+  request.cache_salt = api.cache_salt;
+  return request;
 }
 
 void Service::Send(const GenerationPtr& generation, const routing::Dispatch& dispatch) {
@@ -284,25 +311,12 @@ void Service::Send(const GenerationPtr& generation, const routing::Dispatch& dis
   ++g.account.num_attempts;
   pool.series().Routed(dispatch.reason);
 
-  const std::span<const TokenId> ends = pool.model().tokenizer->end_ids();
-  routing::GenerateRequest request;
-  request.request = g.id;
-  request.attempt = g.attempt;
-  request.prompt = g.prompt;
-  request.max_tokens = g.max_tokens;
-  request.temperature = g.api.temperature;
-  request.top_p = g.api.top_p;
-  request.min_p = g.api.min_p;
-  request.top_k = g.api.top_k;
-  request.repetition_penalty = g.api.repetition_penalty;
-  request.presence_penalty = g.api.presence_penalty;
-  request.frequency_penalty = g.api.frequency_penalty;
-  request.seed = g.seed;
-  request.stop_ids.assign(ends.begin(), ends.end());
+  routing::GenerateRequest request = RequestOf(g);
   request.priority = dispatch.priority;
   g.account.sent = MonotonicNow();
   // Not the dispatch's: a choice's own bound decides where it goes, it does not end it there.
-  if (g.ttft_until > 0) request.deadline_in = std::max<Nanos>(1, g.ttft_until - g.account.sent);
+  const Nanos until = g.call->ttft_until;
+  if (until > 0) request.deadline_in = std::max<Nanos>(1, until - g.account.sent);
   g.account.admission += dispatch.queued;
   g.account.route += g.account.sent - g.submitted - dispatch.queued;
   port_->Send(g.group, std::move(request));
@@ -317,7 +331,7 @@ void Service::Refuse(const GenerationPtr& generation, const routing::Rejection& 
   g.account.admission += MonotonicNow() - g.submitted;
   if (g.lost) return Fail(generation, *g.lost);  // nobody may start it over
   PassOver(generation, rejection.why == Why::kNoGroup
-                           ? NoGroup(*g.route)
+                           ? NoGroup(*g.call->route)
                            : RejectionError(rejection, PoolOf(g).model().name));
 }
 
@@ -329,7 +343,9 @@ void Service::PollPool(Pool& pool, Nanos now) {
     Send(active_.at(dispatch.id), dispatch);
   }
   for (const routing::Rejection& rejection : rejections) {
-    const GenerationPtr generation = active_.at(rejection.id);
+    const auto found = active_.find(rejection.id);
+    if (found == active_.end()) continue;  // ended with a sibling that was rejected before
+    const GenerationPtr generation = found->second;
     Refuse(generation, rejection);
   }
 }
@@ -345,24 +361,35 @@ void Service::Tick(Nanos now) {
 void Service::Withdraw(Generation& g) {
   if (g.submitted == 0) return;
   if (PoolOf(g).dispatcher().Cancel(g.id, g.attempt)) {
-    port_->Cancel(g.group, g.id, g.attempt, 0);
+    port_->Cancel(g.group, g.id, g.attempt, g.index);
   }
 }
 
-void Service::Abandon(Generation& g, std::string_view why) {
-  if (g.ended || g.id == 0) return;
-  Withdraw(g);
-  g.sink = nullptr;
+void Service::Abandon(ApiCall& call, std::string_view why) {
+  if (call.generations.empty() || call.generations.front().id == 0 || call.ended()) return;
   probe_.Failed(why);
-  End(g);
+  call.sink = nullptr;
+  EndAll(call);
 }
 
+// Those that have not ended: nobody hears of them any more.
+void Service::EndAll(ApiCall& call) {
+  for (Generation& g : call.generations) {
+    if (g.ended) continue;
+    Withdraw(g);
+    End(g);
+  }
+}
+
+// One that fails takes its siblings along: half a reply is none.
 void Service::Fail(const GenerationPtr& generation, const ApiError& error) {
   Generation& g = *generation;
-  ReplySink* const sink = g.sink;
-  g.sink = nullptr;
+  if (g.ended) return;
+  ApiCall& call = *g.call;
+  ReplySink* const sink = std::exchange(call.sink, nullptr);
   probe_.Failed(error.code.empty() ? error.type : error.code);
   End(g);
+  EndAll(call);
   if (sink != nullptr) sink->OnFailed(error);
 }
 
@@ -370,6 +397,7 @@ void Service::FailAll(const ApiError& error) {
   std::vector<GenerationPtr> all;
   for (const auto& [id, generation] : active_) all.push_back(generation);
   for (const GenerationPtr& generation : all) {
+    if (generation->ended) continue;  // with a sibling
     Withdraw(*generation);
     Fail(generation, error);
   }
@@ -384,11 +412,29 @@ void Service::End(Generation& g) {
     options_.recorder->Record({.arrival = g.account.received,
                                .model = model.name,
                                .hash_seed = model.fingerprint,
-                               .prompt = g.prompt,
-                               .output_tokens = g.num_output_tokens});
+                               .prompt = *g.prompt,
+                               .output_tokens = g.num_output_tokens,
+                               .cache_salt = g.call->api.cache_salt});
   }
   probe_.RequestEnded();
   active_.erase(g.id);
+}
+
+void Service::Tokenize(const std::shared_ptr<const ApiRequest>& api, TokenizeDone done) {
+  const bool named = !api->model.empty();
+  if (!named && options_.models.size() > 1) return done(MissingField("model"));
+  const auto route = routes_.Find(named ? api->model : options_.models.front().name);
+  if (route == nullptr) return done(NotFound(api->model));
+  const Pool& pool = *pools_[route->at(0).model];  // of an alias its first
+  const int context = pool.dispatcher().max_context();
+  if (api->num_text_bytes(0) <= options_.inline_text_bytes) {
+    return done(TokenizeReply(*api, pool.model(), context));
+  }
+  text_pool_.Run([this, api, context, &pool, done = std::move(done)]() mutable {
+    post_([reply = TokenizeReply(*api, pool.model(), context), done = std::move(done)]() mutable {
+      done(std::move(reply));
+    });
+  });
 }
 
 ApiError Service::NotFound(const std::string& model) const {

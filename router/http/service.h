@@ -24,6 +24,7 @@
 #include "router/http/model_routes.h"
 #include "router/http/pool.h"
 #include "router/http/probe.h"
+#include "router/http/prompt.h"
 #include "router/http/text_pool.h"
 #include "router/http/trace_recorder.h"
 #include "router/routing/dispatcher.h"
@@ -64,13 +65,18 @@ class Service : public routing::GroupListener {
   // Before the first Submit. Not owned.
   void Connect(routing::GroupPort* port) { port_ = port; }
 
-  // Ends with one OnFinished or OnFailed, possibly before this returns.
-  // REQUIRES: generation->api is parsed and its sink set.
-  void Submit(std::shared_ptr<Generation> generation);
+  // Ends with an OnFinished for each sequence, or one OnFailed, possibly before this returns.
+  // REQUIRES: the call is parsed, its sink set and its sequences made.
+  void Submit(const std::shared_ptr<ApiCall>& call);
 
-  // Nobody wants the reply any more: no more calls of the sink, the group is told. `why` counts in
-  // the metrics ("client_gone", "slow_reader", ...). Ended already: no effect.
-  void Abandon(Generation& generation, std::string_view why);
+  // Nobody wants the reply any more: no more calls of the sink, the groups are told. `why` counts
+  // in the metrics ("client_gone", "slow_reader", ...). Ended already: no effect.
+  void Abandon(ApiCall& call, std::string_view why);
+
+  // /tokenize, /detokenize: `done` is called once with the body of the reply or what is wrong, now
+  // or later on this thread.
+  using TokenizeDone = std::function<void(std::variant<std::string, ApiError>)>;
+  void Tokenize(const std::shared_ptr<const ApiRequest>& api, TokenizeDone done);
 
   // What waits in queues and has waited too long ends. Several times a second.
   void Tick(Nanos now);
@@ -104,12 +110,7 @@ class Service : public routing::GroupListener {
   void OnGroupDraining(GroupId group) override;
 
  private:
-  using GenerationPtr = std::shared_ptr<Generation>;
-  struct Prompt {  // what a text thread makes
-    StatusOr<std::vector<TokenId>> tokens = std::vector<TokenId>();
-    Nanos wait = 0, render = 0, tokenize = 0;
-    Nanos cpu = 0;  // of render and tokenize
-  };
+  using GenerationPtr = std::shared_ptr<Generation>;  // of the call that it lives in
   struct Lost {
     GroupId group;
     std::string reason;
@@ -122,17 +123,18 @@ class Service : public routing::GroupListener {
   // service.cc: from request to group.
   void Advance(const GenerationPtr& generation);
   void PassOver(const GenerationPtr& generation, const ApiError& why);
-  static Prompt Prepare(const ApiRequest& api, const ServedModel& model);
-  void Prepared(const GenerationPtr& generation, Prompt prompt);
+  void Prepared(const GenerationPtr& generation, PreparedPrompt prompt);
   void Consider(const GenerationPtr& generation);
   static std::optional<ApiError> CheckLength(Generation& generation, const Pool& pool);
   void Dispatch(const GenerationPtr& generation);
+  static routing::GenerateRequest RequestOf(const Generation& generation);
   void Send(const GenerationPtr& generation, const routing::Dispatch& dispatch);
   void Refuse(const GenerationPtr& generation, const routing::Rejection& rejection);
   void PollPool(Pool& pool, Nanos now);
   Pool& PoolOf(const Generation& generation) { return *pools_[generation.pool]; }
   void Withdraw(Generation& generation);
   void Fail(const GenerationPtr& generation, const ApiError& error);
+  void EndAll(ApiCall& call);
   void End(Generation& generation);
   ApiError NotFound(const std::string& model) const;
   ApiError NoGroup(const ModelRoute& route) const;
@@ -149,6 +151,8 @@ class Service : public routing::GroupListener {
   void AccountFirstToken(Generation& generation, const routing::StepReport& report,
                          const routing::SequenceTokens& sequence, Nanos now);
   void Deliver(const GenerationPtr& generation, const routing::SequenceTokens& sequence);
+  void Finish(const GenerationPtr& generation, const routing::SequenceTokens& sequence);
+  void FailedAtGroup(const GenerationPtr& generation, const routing::SequenceTokens& sequence);
 
   const ServiceOptions options_;
   ServiceSettings settings_;

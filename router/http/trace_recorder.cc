@@ -23,8 +23,9 @@ constexpr size_t kBlock = 16;  // tokens a hash stands for; what groups' blocks 
 constexpr int kDroppedBits = 11;
 constexpr int kMostFiles = 10'000;
 
-void AppendHashes(std::string& out, std::string_view seed, std::span<const TokenId> prompt) {
-  BlockHash hash = RootHash(seed, {});
+void AppendHashes(std::string& out, std::string_view seed, std::string_view salt,
+                  std::span<const TokenId> prompt) {
+  BlockHash hash = RootHash(seed, salt);
   for (size_t at = 0; at + kBlock <= prompt.size(); at += kBlock) {
     hash = HashBlock(hash, prompt.subspan(at, kBlock));
     fmt::format_to(std::back_inserter(out), "{}{}", at == 0 ? "" : ",", hash.low >> kDroppedBits);
@@ -62,7 +63,7 @@ void TraceRecorder::Record(const Request& request) {
                  "{{\"timestamp\":{:.3f},\"input_length\":{},\"output_length\":{},\"hash_ids\":[",
                  static_cast<double>(request.arrival - start_) / kMillisecond,
                  request.prompt.size(), request.output_tokens);
-  AppendHashes(line_, request.hash_seed, request.prompt);
+  AppendHashes(line_, request.hash_seed, request.cache_salt, request.prompt);
   line_ += "],\"model\":";
   AppendJsonString(line_, request.model);
   line_ += "}\n";

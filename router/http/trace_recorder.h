@@ -31,6 +31,7 @@ class TraceRecorder {
     std::string_view hash_seed;  // of the model: prompts of two never share
     std::span<const TokenId> prompt;
     int32_t output_tokens = 0;  // at least 1
+    std::string_view cache_salt = {};
   };
   // On the disk when it returns, as far as the system's cache. A failure (disk full) is logged and
   // ends the recording.

@@ -3,8 +3,10 @@ import concurrent.futures
 import http.client
 import json
 import socket
+import subprocess
 import unittest
 
+import langchain_openai
 import openai
 from cluster import MODEL, NAME, Cluster, wait_until
 
@@ -15,8 +17,7 @@ LONG = SENTENCE * (22 if MODEL.name == "tiny.gguf" else 110)
 
 def chat(client, content, **options):
     return client.chat.completions.create(
-        messages=[{"role": "user", "content": content}],
-        **{"model": NAME, "temperature": 0, "max_tokens": 24, **options},
+        **{"messages": [{"role": "user", "content": content}], "model": NAME, "temperature": 0, "max_tokens": 24, **options},
     )
 
 
@@ -176,9 +177,9 @@ class Api(unittest.TestCase):
         cases = [
             ({"temperature": 9}, "temperature"),
             ({"top_p": 0}, "top_p"),
-            ({"n": 2}, "n"),
+            ({"n": 129}, "n"),
             ({"max_tokens": 0}, "max_tokens"),
-            ({"logit_bias": {"1": 1}}, "logit_bias"),
+            ({"logit_bias": {"x": 1}}, "logit_bias"),
             ({"extra_body": {"no_such_field": 1}}, "no_such_field"),
             ({"stop": ["a"] * 5}, "stop"),
             ({"presence_penalty": 2.5}, "presence_penalty"),
@@ -214,6 +215,180 @@ class Api(unittest.TestCase):
         self.assertEqual((status, reply["error"]["code"]), (400, "context_length_exceeded"))
         status, reply, _ = self.cluster.post("/v1/nothing", {})
         self.assertEqual(status, 404)
+
+    def complete(self, prompt, **fields):
+        body = {"model": NAME, "prompt": prompt, "max_tokens": 16, "temperature": 0, **fields}
+        status, reply, _ = self.cluster.post("/v1/completions", body)
+        self.assertEqual(status, 200, reply)
+        return reply
+
+    def test_choices(self):
+        options = dict(temperature=1.0, seed=11, n=3)
+        whole = chat(self.client, "Tell a story.", **options)
+        texts = [c.message.content for c in whole.choices]
+        self.assertEqual([c.index for c in whole.choices], [0, 1, 2])
+        self.assertEqual(len(set(texts)), 3)
+        alone = chat(self.client, "Tell a story.", temperature=1.0, seed=11)
+        self.assertEqual(alone.choices[0].message.content, texts[0])
+        self.assertEqual(alone.usage.prompt_tokens, whole.usage.prompt_tokens)
+        parts = ["", "", ""]
+        for chunk in chat(self.client, "Tell a story.", stream=True, **options):
+            for choice in chunk.choices:
+                parts[choice.index] += choice.delta.content or ""
+        self.assertEqual(parts, texts)
+
+    def test_choices_share_their_prefill(self):
+        def counted():
+            names = ("tandem_router_prompt_tokens_total", "tandem_router_cached_prompt_tokens_total")
+            return [self.cluster.metric(name) or 0 for name in names]
+
+        before = counted()
+        reply = self.complete(f"{id(self)} choices {SENTENCE * 12}", n=4, max_tokens=2)
+        prompt = reply["usage"]["prompt_tokens"]
+        total, cached = (b - a for a, b in zip(before, counted()))
+        self.assertEqual(total, 4 * prompt)
+        self.assertGreaterEqual(cached, 3 * ((prompt - 1) // 16 * 16))
+
+    def test_best_of(self):
+        fields = dict(temperature=1.0, seed=5, logprobs=0)
+        def likelihood(choice):
+            return sum(choice["logprobs"]["token_logprobs"])
+
+        every = self.complete("Once upon a time", n=4, **fields)["choices"]
+        best = self.complete("Once upon a time", n=2, best_of=4, **fields)["choices"]
+        every.sort(key=likelihood, reverse=True)
+        self.assertEqual([c["text"] for c in best], [c["text"] for c in every[:2]])
+
+    def test_logprobs(self):
+        reply = chat(self.client, "Say hello.", logprobs=True, top_logprobs=3, max_tokens=8)
+        content = reply.choices[0].logprobs.content
+        self.assertEqual(len(content), reply.usage.completion_tokens)
+        for token in content:  # greedy
+            self.assertEqual(token.top_logprobs[0].token, token.token)
+            self.assertEqual(token.top_logprobs[0].logprob, token.logprob)
+            self.assertEqual(len(token.top_logprobs), 3)
+            self.assertLessEqual(token.logprob, 0)
+        if reply.choices[0].finish_reason == "length":
+            whole = b"".join(bytes(t.bytes) for t in content).decode(errors="replace")
+            self.assertEqual(whole, reply.choices[0].message.content)
+        streamed_tokens = []
+        for chunk in chat(self.client, "Say hello.", logprobs=True, top_logprobs=3, max_tokens=8,
+                          stream=True):
+            for choice in chunk.choices:
+                if choice.logprobs:
+                    streamed_tokens += [t.token for t in choice.logprobs.content]
+        self.assertEqual(streamed_tokens, [t.token for t in content])
+        text = self.complete("Once upon a time", logprobs=2, max_tokens=6)["choices"][0]
+        names, offsets = text["logprobs"]["tokens"], text["logprobs"]["text_offset"]
+        if "\ufffd" not in "".join(names):
+            self.assertEqual(text["text"][offsets[3]:offsets[4]], names[3])
+
+    def test_what_may_not_come(self):
+        plain = self.complete("Once upon a time", return_token_ids=True)["choices"][0]
+        first = plain["token_ids"][0]
+        other = self.complete("Once upon a time", return_token_ids=True,
+                              logit_bias={str(first): -100})["choices"][0]
+        self.assertNotIn(first, other["token_ids"])
+        always = self.complete("Once upon a time", return_token_ids=True,
+                               logit_bias={"50": 100})["choices"][0]
+        self.assertEqual(set(always["token_ids"]), {50})
+        third = plain["token_ids"][2]
+        if third not in plain["token_ids"][:2]:
+            stopped = self.complete("Once upon a time", stop_token_ids=[third],
+                                    return_token_ids=True)["choices"][0]
+            self.assertEqual(stopped["token_ids"], plain["token_ids"][:3])
+            self.assertEqual(stopped["stop_reason"], third)
+        later = self.complete("Once upon a time", stop_token_ids=[third], min_tokens=5,
+                              return_token_ids=True)["choices"][0]
+        self.assertNotIn(third, later["token_ids"][:5])
+        self.assertGreaterEqual(len(later["token_ids"]), 5)
+
+    def test_prompts_of_every_kind(self):
+        status, tokens, _ = self.cluster.post(
+            "/tokenize", {"model": NAME, "prompt": "Once upon a time", "return_token_strs": True}
+        )
+        self.assertEqual((status, len(tokens["token_strs"])), (200, tokens["count"]))
+        status, text, _ = self.cluster.post("/detokenize", {"tokens": tokens["tokens"]})
+        self.assertEqual((status, text), (200, {"prompt": "Once upon a time"}))
+        both = self.complete(["Once upon a time", tokens["tokens"], "The end"], echo=True)
+        texts = [c["text"] for c in both["choices"]]
+        self.assertEqual(texts[0], texts[1])
+        self.assertTrue(texts[0].startswith("Once upon a time"))
+        self.assertTrue(texts[2].startswith("The end"))
+        self.assertEqual("Once upon a time" + self.complete("Once upon a time")["choices"][0]["text"],
+                         texts[0])
+        status, chat_tokens, _ = self.cluster.post(
+            "/tokenize", {"messages": [{"role": "user", "content": "Hi"}]}
+        )
+        reply = chat(self.client, "Hi", extra_body={"return_token_ids": True})
+        self.assertEqual(chat_tokens["tokens"], reply.model_extra["prompt_token_ids"])
+
+    def test_salted_prompts_share_among_themselves_only(self):
+        def cached(salt):
+            reply = self.complete(f"{id(self)} salt {SENTENCE * 12}", max_tokens=1, cache_salt=salt)
+            return reply["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+        self.assertEqual(cached("a"), 0)
+        self.assertEqual(cached("b"), 0)
+        self.assertGreater(cached("a"), 100)
+
+    def test_langchain(self):
+        options = dict(base_url=f"http://127.0.0.1:{self.cluster.port}/v1", api_key="none",
+                       model=NAME, temperature=0, max_tokens=8)
+        model = langchain_openai.ChatOpenAI(**options)
+        expected = chat(self.client, "Say hello.", max_tokens=8).choices[0].message.content
+        reply = model.invoke("Say hello.")
+        self.assertEqual(reply.content, expected)
+        self.assertEqual(reply.usage_metadata["output_tokens"],
+                         reply.response_metadata["token_usage"]["completion_tokens"])
+        self.assertEqual("".join(c.content for c in model.stream("Say hello.")), expected)
+        text = langchain_openai.OpenAI(**options).invoke("Once upon a time")
+        self.assertEqual(text, self.complete("Once upon a time", max_tokens=8)["choices"][0]["text"])
+
+    def test_curl(self):
+        def curl(path, body):
+            return subprocess.run(
+                ["curl", "-sS", "-N", "--fail-with-body", "-H", "Content-Type: application/json",
+                 "-d", json.dumps(body), f"http://127.0.0.1:{self.cluster.port}{path}"],
+                capture_output=True, text=True, check=True, timeout=60,
+            ).stdout
+
+        body = {"model": NAME, "prompt": "Once upon a time", "max_tokens": 4, "temperature": 0}
+        whole = json.loads(curl("/v1/completions", body))["choices"][0]["text"]
+        events = curl("/v1/completions", {**body, "stream": True}).split("\n\n")
+        self.assertEqual(events[-2:], ["data: [DONE]", ""])
+        chunks = [json.loads(e.removeprefix("data: ")) for e in events[:-2]]
+        self.assertEqual("".join(c["choices"][0]["text"] for c in chunks), whole)
+
+    def test_responses(self):
+        options = dict(model=NAME, instructions="Be short.", temperature=0, max_output_tokens=8)
+        whole = self.client.responses.create(input="Say hello.", **options)
+        same = chat(self.client, None, max_tokens=8, messages=[
+            {"role": "system", "content": "Be short."}, {"role": "user", "content": "Say hello."}])
+        self.assertEqual(whole.output_text, same.choices[0].message.content)
+        self.assertEqual(whole.usage.input_tokens, same.usage.prompt_tokens)
+        stopped = same.choices[0].finish_reason == "stop"
+        self.assertEqual(whole.status, "completed" if stopped else "incomplete")
+        self.assertFalse(whole.store)
+        with self.client.responses.stream(input="Say hello.", **options) as stream:
+            events = list(stream)
+        self.assertEqual(events[0].type, "response.created")
+        self.assertEqual(events[-1].type, f"response.{whole.status}")
+        self.assertEqual([e.sequence_number for e in events], list(range(len(events))))
+        deltas = [e.delta for e in events if e.type == "response.output_text.delta"]
+        self.assertEqual("".join(deltas), whole.output_text)
+        self.assertEqual(events[-1].response.output_text, whole.output_text)
+        # The next turn, of what the first one said.
+        turn = [{"role": "user", "content": "Say hello."},
+                *[item.model_dump() for item in whole.output],
+                {"role": "user", "content": [{"type": "input_text", "text": "And goodbye."}]}]
+        again = self.client.responses.create(input=turn, **options)
+        self.assertGreater(again.usage.input_tokens, whole.usage.input_tokens)
+        for field in ({"store": True}, {"previous_response_id": "resp_1"}, {"background": True},
+                      {"tools": [{"type": "web_search"}]}):
+            with self.assertRaises(openai.BadRequestError) as caught:
+                self.client.responses.create(input="Hi", **options, **field)
+            self.assertEqual(caught.exception.param, next(iter(field)))
 
     def test_request_id_passes(self):
         _, _, headers = self.cluster.post(

@@ -2,9 +2,11 @@
 import concurrent.futures
 import os
 import signal
+import subprocess
+import sys
 import unittest
 
-from cluster import NAME, Cluster, wait_until
+from cluster import NAME, SLOW, Cluster, wait_until
 
 GROUPS = 16
 # Fast, so that the test is short; not instant, so that steps overlap requests.
@@ -18,15 +20,17 @@ kv_read_per_token: 1ns
 
 
 class SimulatedCluster(Cluster):
-    def __init__(self):
+    def __init__(self, groups=GROUPS, profile=PROFILE, model=None):
         super().__init__()
-        (self.dir / "profile.yaml").write_text(PROFILE)
+        (self.dir / "profile.yaml").write_text(profile)
         text = self.file.read_text()
+        if model is not None:
+            text = text.replace("model: {", f"model: {{{model}, ", 1)
         entry = text[text.index("  - {name: g0"):text.index("router:")]
         self.file.write_text(
             text.replace(
                 entry,
-                f"  - {{name: sim, count: {GROUPS}, device: sim, profile: profile.yaml, "
+                f"  - {{name: sim, count: {groups}, device: sim, profile: profile.yaml, "
                 "max_step_tokens: 256}\n",
             )
         )
@@ -114,6 +118,46 @@ class Draining(unittest.TestCase):
             os.kill(pid, signal.SIGTERM)
             wait_until(lambda: pid not in cluster.pids("tandem-worker"), 30, "the worker ends")
             self.assertIn("the simulated groups have shut down", cluster.log())
+
+
+# Every step is as good as over when it begins: what is tested is the router.
+INSTANT = """kv_tokens: 65536
+launch: 1us
+weights_read: 0ns
+gemm_per_token: 0ns
+attention_per_pair: 0ns
+kv_read_per_token: 0ns
+"""
+
+
+class Described(unittest.TestCase):
+    """The server against its own description: bodies that are right and bodies that are not."""
+
+    def test_nothing_that_the_description_allows_or_forbids_breaks_it(self):
+        cluster = SimulatedCluster(groups=2, profile=INSTANT, model="max_context: 96")
+        seed = int.from_bytes(os.urandom(4), "big")
+        command = [
+            os.path.join(os.path.dirname(sys.executable), "schemathesis"), "run",
+            "--checks", "not_a_server_error,status_code_conformance,content_type_conformance,"
+            "response_schema_conformance",
+            "--phases", "coverage,fuzzing", "--max-examples", "3" if SLOW > 1 else "12",
+            "--seed", str(seed), "--request-timeout", str(20 * SLOW), "--no-shrink",
+            "--warnings", "off", "--suppress-health-check", "all", "--max-failures", "5",
+        ]
+        with cluster:
+            wait_until(
+                lambda: cluster.metric("tandem_router_group_up") == 2, 30, "both groups are up"
+            )
+            run = subprocess.run(
+                [*command, f"http://127.0.0.1:{cluster.port}/openapi.json"],
+                cwd=cluster.dir, capture_output=True, text=True, timeout=200 * SLOW,
+            )
+            self.assertEqual(run.returncode, 0, f"seed {seed}\n{run.stdout[-6000:]}{run.stderr}")
+            print(*run.stdout.splitlines()[-12:], sep="\n", flush=True)
+            wait_until(
+                lambda: cluster.metric("tandem_router_requests_in_flight") == 0, 20,
+                "nothing is left of it",
+            )
 
 
 if __name__ == "__main__":

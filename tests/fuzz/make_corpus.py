@@ -160,11 +160,29 @@ TOKENIZERS = {
     "wrong": tokenizer(split(r"(a|b*)+\1")),
 }
 
+# The first byte is the endpoint: chat, completions, tokenize, detokenize, responses.
+BODIES = {
+    "chat": b'\0{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":"\\u00e9"}]}],'
+            b'"stream":true,"stream_options":{"include_usage":true},"stop":["a"],"n":2,"seed":-1,'
+            b'"logprobs":true,"top_logprobs":2,"logit_bias":{"5":-1.5},"metadata":{"a":"b"}}',
+    "completions": b'\1{"model":"m","prompt":["a",[1,2]],"best_of":3,"logprobs":1,"top_p":1e-3,'
+                   b'"stop_token_ids":[1],"min_tokens":2,"max_tokens":3,"priority":-1}',
+    "refused": b'\1{"model":"m","prompt":[1,2],"suffix":null,"length_penalty":1.0,"tools":[]}',
+    "tokenize": b'\2{"prompt":"a","add_special_tokens":false,"return_token_strs":true}',
+    "detokenize": b'\3{"tokens":[1,2,99999999999]}',
+    "responses": b'\4{"model":"m","input":[{"type":"message","role":"developer","content":['
+                 b'{"type":"input_text","text":"a"}]}],"instructions":"b","max_output_tokens":4,'
+                 b'"text":{"format":{"type":"text"}},"store":false}',
+    "twice": b'\0{"model":"m","model":"n"}',
+    "numbers": b'\0{"model":"m","temperature":1e999,"top_k":18446744073709551615}',
+}
+
 
 def main():
     folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parent / "corpus"
     write(folder / "gguf", SEEDS)
     write(folder / "tokenizer_json", {name: text.encode() for name, text in TOKENIZERS.items()})
+    write(folder / "api", BODIES)
     write(folder / "jinja", {name: template.encode() for name, template in TEMPLATES.items()})
     write(folder / "safetensors", SAFETENSORS)
 

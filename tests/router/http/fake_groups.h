@@ -24,6 +24,7 @@ class FakeGroups : public routing::GroupPort {
     GroupId group;
     RequestId request = 0;
     uint32_t attempt = 0;
+    uint32_t index = 0;
   };
   struct Sent {
     GroupId group;
@@ -37,9 +38,9 @@ class FakeGroups : public routing::GroupPort {
     sent_.push_back({group, std::move(request)});
     changed_.NotifyAll();
   }
-  void Cancel(GroupId group, RequestId request, uint32_t attempt, uint32_t) override {
+  void Cancel(GroupId group, RequestId request, uint32_t attempt, uint32_t index) override {
     MutexLock lock(mutex_);
-    cancels_.push_back({group, request, attempt});
+    cancels_.push_back({group, request, attempt, index});
     changed_.NotifyAll();
   }
 
@@ -72,10 +73,13 @@ class FakeGroups : public routing::GroupPort {
 
   // One step with tokens of one sequence.
   void Answer(const Sent& to, std::vector<TokenId> tokens, int first_index,
-              routing::FinishReason finish = routing::FinishReason::kNone) {
+              routing::FinishReason finish = routing::FinishReason::kNone,
+              std::vector<routing::TokenLogprob> logprobs = {}) {
     routing::SequenceTokens sequence;
     sequence.request = to.request.request;
     sequence.attempt = to.request.attempt;
+    sequence.index = to.request.index;
+    sequence.logprobs = std::move(logprobs);
     sequence.first_index = first_index;
     sequence.tokens = std::move(tokens);
     sequence.finish = finish;

@@ -143,7 +143,7 @@ TEST_F(ServerTest, RefusesByName) {
        "\"code\":\"model_not_found\""},
       {"unknown field", chat(R"(,"temprature":1)"), 400, "\"param\":\"temprature\""},
       {"unknown field null", chat(R"(,"nope":null)"), 400, "\"param\":\"nope\""},
-      {"n", chat(R"(,"n":2)"), 400, "\"param\":\"n\""},
+      {"n", chat(R"(,"n":129)"), 400, "\"param\":\"n\""},
       {"tools", chat(R"(,"tools":[{"type":"function"}])"), 400, "\"param\":\"tools\""},
       {"type", chat(R"(,"temperature":"hot")"), 400, "\"param\":\"temperature\""},
       {"range", chat(R"(,"temperature":2.5)"), 400, "from 0 to 2"},
@@ -162,8 +162,8 @@ TEST_F(ServerTest, RefusesByName) {
       {"image",
        post(R"({"model":"tiny","messages":[{"role":"user","content":[{"type":"image_url"}]}]})"),
        400, "\"param\":\"messages[0].content[0].type\""},
-      {"token ids", RawClient::Post("/v1/completions", R"({"model":"tiny","prompt":[1,2]})"), 400,
-       "\"param\":\"prompt\""},
+      {"token ids", RawClient::Post("/v1/completions", R"({"model":"tiny","prompt":[1,99999]})"),
+       400, "\"param\":\"prompt\""},
       {"user", chat(",\"user\":\"" + std::string(300, 'u') + "\""), 400, "\"param\":\"user\""},
       {"long prompt", ChatPost(std::string(2000, 'x')), 400, "context_length_exceeded"},
       {"max_tokens too many", chat(R"(,"max_tokens":5000)"), 400, "context_length_exceeded"},
@@ -341,7 +341,7 @@ TEST_F(ServerTest, MetricsTellWhatHappened) {
   client.Send(ChatPost("Hi"));
   groups_->Answer(groups_->WaitSent(), Tokens("x"), 0, FinishReason::kLength);
   client.Read();
-  client.Send(ChatPost("Hi", R"(,"n":3)"));
+  client.Send(ChatPost("Hi", R"(,"audio":{})"));
   client.Read();
   client.Send(RawClient::Get("/metrics"));
   const std::string text = client.Read().body;

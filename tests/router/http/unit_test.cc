@@ -8,11 +8,10 @@
 #include <fstream>
 
 #include "router/http/api_keys.h"
+#include "router/http/completions_format.h"
 #include "router/http/json_text.h"
 #include "router/http/latency_account.h"
 #include "router/http/model_routes.h"
-#include "router/http/openai_request.h"
-#include "router/http/openai_response.h"
 #include "router/http/request_reader.h"
 #include "router/http/trace_recorder.h"
 
@@ -20,93 +19,6 @@ namespace tandem::http {
 namespace {
 
 using ::testing::HasSubstr;
-
-TEST(OpenAiRequest, ReadsEveryField) {
-  ApiRequest r;
-  const auto error = ParseRequest(Endpoint::kChat, R"({"model":"m","messages":[
-      {"role":"system","content":"s"},
-      {"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]},
-      {"role":"assistant","content":"\u00e9"}],
-      "stream":true,"stream_options":{"include_usage":true},"stop":["x","y"],"seed":-1,
-      "temperature":0.5,"top_p":0.25,"top_k":40,"min_p":0.1,"max_completion_tokens":9,"user":"u",
-      "presence_penalty":-2,"frequency_penalty":0.5,"repetition_penalty":1.25})",
-                                  r);
-  ASSERT_FALSE(error) << error->message;
-  ASSERT_EQ(r.messages.size(), 3u);
-  EXPECT_EQ(r.messages[1].content, "ab");
-  EXPECT_EQ(r.messages[2].content, "\xc3\xa9");
-  EXPECT_TRUE(r.stream && r.include_usage);
-  EXPECT_EQ(r.stop, (std::vector<std::string>{"x", "y"}));
-  EXPECT_EQ(r.seed, std::numeric_limits<uint64_t>::max());
-  EXPECT_FLOAT_EQ(r.temperature, 0.5);
-  EXPECT_FLOAT_EQ(r.top_p, 0.25);
-  EXPECT_EQ(r.top_k, 40);
-  EXPECT_FLOAT_EQ(r.min_p, 0.1f);
-  EXPECT_EQ(r.max_tokens, 9);
-  EXPECT_FLOAT_EQ(r.presence_penalty, -2);
-  EXPECT_FLOAT_EQ(r.frequency_penalty, 0.5);
-  EXPECT_FLOAT_EQ(r.repetition_penalty, 1.25);
-}
-
-TEST(OpenAiRequest, PenaltiesHaveOpenAisRangesAndDefaults) {
-  const auto parse = [](const std::string& field, ApiRequest& r) {
-    return ParseRequest(Endpoint::kCompletions, R"({"model":"m","prompt":"x")" + field + "}", r);
-  };
-  ApiRequest r;
-  ASSERT_FALSE(
-      parse(R"(,"presence_penalty":null,"frequency_penalty":null,"repetition_penalty":null)", r));
-  EXPECT_EQ(r.presence_penalty, 0);
-  EXPECT_EQ(r.frequency_penalty, 0);
-  EXPECT_EQ(r.repetition_penalty, 1);
-  ASSERT_FALSE(parse(R"(,"presence_penalty":2,"frequency_penalty":-2,"repetition_penalty":1)", r));
-  for (const auto& [name, value, in_message] :
-       {std::array{"presence_penalty", "2.01", "expected a number from -2 to 2"},
-        std::array{"frequency_penalty", "-3", "expected a number from -2 to 2"},
-        std::array{"repetition_penalty", "0", "expected a number from 0.01 to 100"},
-        std::array{"repetition_penalty", "-1", "expected a number from 0.01 to 100"},
-        std::array{"presence_penalty", "\"1\"", "expected a number, but got a string"}}) {
-    const auto error = parse(std::string(",\"") + name + "\":" + value, r);
-    ASSERT_TRUE(error) << name << " " << value;
-    EXPECT_EQ(error->status, 400);
-    EXPECT_EQ(error->param, name);
-    EXPECT_THAT(error->message, HasSubstr(in_message));
-  }
-}
-
-TEST(OpenAiRequest, TwoLimitsThatDifferAreRefused) {
-  ApiRequest r;
-  const std::string head = R"({"model":"m","messages":[{"role":"user","content":"x"}],)";
-  EXPECT_FALSE(
-      ParseRequest(Endpoint::kChat, head + R"("max_tokens":3,"max_completion_tokens":3})", r));
-  EXPECT_TRUE(
-      ParseRequest(Endpoint::kChat, head + R"("max_tokens":3,"max_completion_tokens":4})", r));
-}
-
-TEST(OpenAiRequest, ManyValuesAreBounded) {
-  std::string body = R"({"model":[)";
-  for (int i = 0; i < 150000; ++i) body += "1,";
-  body += "1]}";
-  ApiRequest r;
-  const auto error = ParseRequest(Endpoint::kChat, body, r);
-  ASSERT_TRUE(error);
-  EXPECT_EQ(error->code, "invalid_json");
-}
-
-// Any prefix and any one-byte change of a body is answered, never a crash.
-TEST(OpenAiRequest, SurvivesDamage) {
-  const std::string body = R"({"model":"m","messages":[{"role":"user","content":[{"type":"text",)"
-                           R"("text":"\u00e9\n"}]}],"stop":["a"],"seed":12,"temperature":1.5e0})";
-  ApiRequest r;
-  EXPECT_FALSE(ParseRequest(Endpoint::kChat, body, r));
-  for (size_t i = 0; i < body.size(); ++i) {
-    EXPECT_TRUE(ParseRequest(Endpoint::kChat, body.substr(0, i), r)) << i;
-    for (const char c : {'\0', '"', '\\', '{', ']', '9', '\xff'}) {
-      std::string damaged = body;
-      damaged[i] = c;
-      ParseRequest(Endpoint::kChat, damaged, r);
-    }
-  }
-}
 
 TEST(JsonText, FindsInvalidUtf8) {
   EXPECT_EQ(FindInvalidUtf8("plain ascii text, \xc3\xa9, \xe2\x82\xac, \xf0\x9f\x98\x80"),
@@ -248,13 +160,13 @@ TEST(OpenAiResponse, ATextChunkIsWhatIsAroundItsText) {
     AppendJsonString(model, meta.model);
     meta.endpoint = Endpoint::kCompletions;
     std::string out;
-    AppendTextChunk(out, MakeTextChunkFrame(meta), "a\"\n");
+    AppendTextChunk(out, MakeTextChunkFrame(meta, 0), "a\"\n");
     EXPECT_EQ(out, R"(data: {"id":"cmpl-1","object":"text_completion","created":7,"model":)" +
                        model + R"(,"choices":[{"index":0,"text":"a\"\n","logprobs":null,)" +
                        R"("finish_reason":null}])" + end + "\n\n");
     meta.endpoint = Endpoint::kChat;
     out.clear();
-    AppendTextChunk(out, MakeTextChunkFrame(meta), "");
+    AppendTextChunk(out, MakeTextChunkFrame(meta, 0), "");
     EXPECT_EQ(out, R"(data: {"id":"cmpl-1","object":"chat.completion.chunk","created":7,"model":)" +
                        model + R"(,"choices":[{"index":0,"delta":{"content":""},"logprobs":null,)" +
                        R"("finish_reason":null}])" + end + "\n\n");

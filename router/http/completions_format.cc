@@ -1,0 +1,254 @@
+#include "router/http/completions_format.h"
+
+#include <fmt/format.h>
+
+#include <iterator>
+
+#include "router/http/json_text.h"
+
+namespace tandem::http {
+namespace {
+
+std::string_view ObjectName(const ReplyMeta& meta, bool chunk) {
+  if (meta.endpoint == Endpoint::kCompletions) return "text_completion";
+  return chunk ? "chat.completion.chunk" : "chat.completion";
+}
+
+// {"id":...,"object":...,"created":...,"model":...
+void AppendHead(std::string& out, const ReplyMeta& meta, bool chunk) {
+  fmt::format_to(std::back_inserter(out), "{{\"id\":\"{}\",\"object\":\"{}\",\"created\":{},",
+                 meta.id, ObjectName(meta, chunk), meta.created);
+  out += "\"model\":";
+  AppendJsonString(out, meta.model);
+  if (meta.service_tier) out += ",\"service_tier\":\"default\"";
+}
+
+void AppendUsage(std::string& out, const Usage& usage) {
+  fmt::format_to(std::back_inserter(out),
+                 ",\"usage\":{{\"prompt_tokens\":{},\"completion_tokens\":{},\"total_tokens\":{},"
+                 "\"prompt_tokens_details\":{{\"cached_tokens\":{}}}}}",
+                 usage.prompt_tokens, usage.completion_tokens,
+                 usage.prompt_tokens + usage.completion_tokens, usage.cached_tokens);
+}
+
+void AppendTiming(std::string& out, std::string_view timing) {
+  if (timing.empty()) return;
+  out += ",\"timing\":";
+  out += timing;
+}
+
+// What stands before and behind the text of a chunk: ..."choices":[{"index":0,"delta":{"content":
+void AppendBeforeText(std::string& out, const ReplyMeta& meta, int index) {
+  fmt::format_to(std::back_inserter(out), ",\"choices\":[{{\"index\":{},{}", index,
+                 meta.endpoint == Endpoint::kChat ? "\"delta\":{\"content\":" : "\"text\":");
+}
+void AppendAfterText(std::string& out, const ReplyMeta& meta) {
+  out += meta.endpoint == Endpoint::kChat ? "},\"logprobs\":" : ",\"logprobs\":";
+}
+
+TokenTextOptions OptionsOf(const ApiRequest& api, const Generation& generation) {
+  return {.tokenizer = generation.tokenizer,
+          .ids_for_text = api.token_ids_for_text,
+          .with_special = !api.skip_special_tokens};
+}
+
+}  // namespace
+
+TextChunkFrame MakeTextChunkFrame(const ReplyMeta& meta, int index) {
+  TextChunkFrame frame;
+  frame.before = "data: ";
+  AppendHead(frame.before, meta, true);
+  AppendBeforeText(frame.before, meta, index);
+  AppendAfterText(frame.after, meta);
+  frame.after += "null,\"finish_reason\":null}]";
+  if (meta.include_usage) frame.after += ",\"usage\":null";
+  frame.after += "}\n\n";
+  return frame;
+}
+
+void AppendTextChunk(std::string& out, const TextChunkFrame& frame, std::string_view text) {
+  out += frame.before;
+  AppendJsonString(out, text);
+  out += frame.after;
+}
+
+CompletionsFormat::CompletionsFormat(const ApiCall& call, int64_t created) : call_(call) {
+  meta_.endpoint = call.api.endpoint;
+  meta_.id = fmt::format("{}-{}", chat() ? "chatcmpl" : "cmpl", call.request_id);
+  meta_.created = created;
+  meta_.include_usage = call.api.stream && call.api.include_usage;
+  meta_.service_tier = !call.api.service_tier.empty();
+}
+
+void CompletionsFormat::AppendStart(std::string& out) const {
+  out += "data: ";
+  AppendHead(out, meta_, true);
+}
+
+void CompletionsFormat::Begin(std::string& out, std::span<const Choice> choices) {
+  meta_.model = call_.served_model();
+  for (const Choice& choice : choices) {
+    frames_.push_back(MakeTextChunkFrame(meta_, choice.index));
+    if (!chat()) continue;
+    AppendStart(out);
+    if (call_.api.return_token_ids && choice.index == 0) {
+      out += ",\"prompt_token_ids\":";
+      AppendIds(out, *choice.generation->prompt);
+    }
+    fmt::format_to(std::back_inserter(out),
+                   ",\"choices\":[{{\"index\":{},\"delta\":{{\"role\":\"assistant\",\"content\":"
+                   "\"\"}},\"logprobs\":null,\"finish_reason\":null}}]",
+                   choice.index);
+    if (meta_.include_usage) out += ",\"usage\":null";
+    out += "}\n\n";
+  }
+}
+
+void CompletionsFormat::AppendLogprobs(std::string& out, const Choice& choice,
+                                       std::span<const TokenId> tokens,
+                                       std::span<const routing::TokenLogprob> logprobs,
+                                       size_t& offset) const {
+  const TokenTextOptions options = OptionsOf(call_.api, *choice.generation);
+  if (!call_.api.logprobs || logprobs.empty()) {
+    out += "null";
+  } else if (chat()) {
+    AppendChatLogprobs(out, options, tokens, logprobs);
+  } else {
+    AppendCompletionLogprobs(out, options, tokens, logprobs, offset);
+  }
+}
+
+void CompletionsFormat::AppendDelta(std::string& out, Choice& choice, const Delta& delta,
+                                    const Usage& usage) {
+  const ApiRequest& api = call_.api;
+  const bool first = !choice.begun;
+  choice.begun = true;
+  if (!api.wants_tokens()) {
+    if (!delta.text.empty()) {
+      AppendTextChunk(out, frames_[static_cast<size_t>(choice.index)], delta.text);
+    }
+    return;
+  }
+  AppendStart(out);
+  AppendBeforeText(out, meta_, choice.index);
+  AppendJsonString(out, delta.text);
+  AppendAfterText(out, meta_);
+  AppendLogprobs(out, choice, delta.tokens, delta.logprobs, choice.text_offset);
+  out += ",\"finish_reason\":null";
+  if (api.return_token_ids) {
+    out += ",\"token_ids\":";
+    AppendIds(out, delta.tokens);
+    if (first && !chat()) {
+      out += ",\"prompt_token_ids\":";
+      AppendIds(out, *choice.generation->prompt);
+    }
+  }
+  out += "}]";
+  if (api.continuous_usage) {
+    AppendUsage(out, usage);
+  } else if (meta_.include_usage) {
+    out += ",\"usage\":null";
+  }
+  out += "}\n\n";
+}
+
+// "finish_reason":...,"stop_reason":...
+void CompletionsFormat::AppendEnd(std::string& out, const Choice& choice) const {
+  const Generation& g = *choice.generation;
+  out += "\"finish_reason\":";
+  AppendJsonString(out, g.finish_reason);
+  if (!g.stop_string.empty()) {
+    out += ",\"stop_reason\":";
+    AppendJsonString(out, g.stop_string);
+  } else if (g.stop_token != text::kNoToken) {
+    fmt::format_to(std::back_inserter(out), ",\"stop_reason\":{}", g.stop_token);
+  }
+}
+
+// The chunk that says how a choice ended.
+void CompletionsFormat::AppendFinish(std::string& out, const Choice& choice,
+                                     std::string_view timing) const {
+  AppendStart(out);
+  fmt::format_to(std::back_inserter(out), ",\"choices\":[{{\"index\":{},{},\"logprobs\":null,",
+                 choice.index, chat() ? "\"delta\":{}" : "\"text\":\"\"");
+  AppendEnd(out, choice);
+  out += "}]";
+  if (meta_.include_usage) out += ",\"usage\":null";
+  AppendTiming(out, timing);
+  out += "}\n\n";
+}
+
+void CompletionsFormat::EndChoice(std::string& out, const Choice& choice) {
+  AppendFinish(out, choice, {});
+}
+
+void CompletionsFormat::End(std::string& out, const Choice& last, const Usage& usage,
+                            std::string_view timing) {
+  AppendFinish(out, last, meta_.include_usage ? std::string_view() : timing);
+  if (meta_.include_usage) {
+    AppendStart(out);
+    out += ",\"choices\":[]";
+    AppendUsage(out, usage);
+    AppendTiming(out, timing);
+    out += "}\n\n";
+  }
+  out += "data: [DONE]\n\n";
+}
+
+void CompletionsFormat::Fail(std::string& out, const ApiError& error) {
+  out += "data: ";
+  out += ErrorJson(error);
+  out += "\n\n";
+}
+
+void CompletionsFormat::AppendBodyChoice(std::string& out, const Choice& choice) const {
+  fmt::format_to(std::back_inserter(out), "{{\"index\":{},", choice.index);
+  if (chat()) {
+    out += "\"message\":{\"role\":\"assistant\",\"content\":";
+    AppendJsonString(out, choice.text);
+    out += ",\"refusal\":null}";
+  } else {
+    out += "\"text\":";
+    AppendJsonString(out, choice.text);
+  }
+  out += ",\"logprobs\":";
+  size_t offset = 0;
+  AppendLogprobs(out, choice, choice.tokens, choice.logprobs, offset);
+  out += ',';
+  AppendEnd(out, choice);
+  if (call_.api.return_token_ids) {
+    out += ",\"token_ids\":";
+    AppendIds(out, choice.tokens);
+    if (!chat()) {
+      out += ",\"prompt_token_ids\":";
+      AppendIds(out, *choice.generation->prompt);
+    }
+  }
+  out += '}';
+}
+
+std::string CompletionsFormat::Body(std::span<const Choice> choices, const Usage& usage,
+                                    std::string_view timing) {
+  meta_.model = call_.served_model();
+  std::string out;
+  size_t text_bytes = 0;
+  for (const Choice& choice : choices) text_bytes += choice.text.size();
+  out.reserve(text_bytes + 512);
+  AppendHead(out, meta_, false);
+  out += ",\"choices\":[";
+  for (const Choice& choice : choices) {
+    if (choice.index > 0) out += ',';
+    AppendBodyChoice(out, choice);
+  }
+  out += ']';
+  if (call_.api.return_token_ids && chat()) {
+    out += ",\"prompt_token_ids\":";
+    AppendIds(out, *choices.front().generation->prompt);
+  }
+  AppendUsage(out, usage);
+  AppendTiming(out, timing);
+  out += '}';
+  return out;
+}
+
+}  // namespace tandem::http

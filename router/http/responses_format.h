@@ -1,0 +1,46 @@
+// Replies of /v1/responses, of which nothing is kept: the response object, and a stream's events
+// response.created ... response.completed.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "router/http/reply_format.h"
+
+namespace tandem::http {
+
+class ResponsesFormat final : public ReplyFormat {
+ public:
+  // Borrows the call, which has one sequence.
+  ResponsesFormat(const ApiCall& call, int64_t created);
+
+  void Begin(std::string& out, std::span<const Choice> choices) override;
+  void AppendDelta(std::string& out, Choice& choice, const Delta& delta,
+                   const Usage& usage) override;
+  void EndChoice(std::string& out, const Choice& choice) override;  // there is only the last
+  void End(std::string& out, const Choice& last, const Usage& usage,
+           std::string_view timing) override;
+  void Fail(std::string& out, const ApiError& error) override;
+  std::string Body(std::span<const Choice> choices, const Usage& usage,
+                   std::string_view timing) override;
+
+ private:
+  // Calls `members()` to append what the event has beside its type and number.
+  template <class F>
+  void AppendEvent(std::string& out, std::string_view type, F&& members);
+  void AppendItem(std::string& out, std::string_view status, std::string_view text) const;
+  void AppendItemPlace(std::string& out) const;
+  // `usage` null: in progress.
+  void AppendResponse(std::string& out, std::string_view status, std::string_view text,
+                      const Usage* usage, std::string_view timing) const;
+  void AppendSettings(std::string& out) const;
+
+  const ApiCall& call_;
+  const int64_t created_;
+  int next_number_ = 0;
+  std::string text_;  // of a stream, so far: the last events say it again
+};
+
+}  // namespace tandem::http
