@@ -72,10 +72,11 @@ def pieces_of(model):
 def convert(pieces):
     """The tokenizer.json that transformers' converter makes: a merge for every cut of every piece."""
     ids = {piece: i for i, (piece, _, _) in enumerate(pieces)}
+    plain = {piece for piece, _, kind in pieces if kind == 1}
     merges = []
-    for piece, score, _ in pieces:
+    for piece, score, kind in pieces:
         local = [(piece[:cut], piece[cut:], score) for cut in range(1, len(piece))
-                 if piece[:cut] in ids and piece[cut:] in ids]
+                 if kind == 1 and piece[:cut] in plain and piece[cut:] in plain]
         merges += sorted(local, key=lambda merge: (ids[merge[0]], ids[merge[1]]))
     merges.sort(key=lambda merge: merge[2], reverse=True)
     added = [{"id": i, "content": piece, "special": True} for i, (piece, _, kind) in enumerate(pieces) if kind in (2, 3)]
@@ -83,7 +84,7 @@ def convert(pieces):
             "normalizer": None, "pre_tokenizer": None, "post_processor": None, "decoder": None,
             "model": {"type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None,
                       "end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": True, "ignore_merges": False,
-                      "vocab": ids, "merges": [f"{left} {right}" for left, right, _ in merges]}}
+                      "vocab": ids, "merges": [[left, right] for left, right, _ in merges]}}
 
 
 # --- cases ------------------------------------------------------------------------------------
