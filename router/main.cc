@@ -13,6 +13,7 @@
 #include "common/config/cluster_config.h"
 #include "common/config/values.h"
 #include "common/gguf/gguf_file.h"
+#include "common/huggingface/model_folder.h"
 #include "common/observe/log.h"
 #include "common/observe/metrics.h"
 #include "router/http/server.h"
@@ -38,7 +39,7 @@ int Refuse(const Status& status) {
   return kOperatorsMistake;
 }
 
-// What the router needs of a model's file.
+// What the router needs of a model's file or folder.
 struct Text {
   std::string model;
   std::unique_ptr<const text::Tokenizer> tokenizer;
@@ -46,17 +47,30 @@ struct Text {
   std::string fingerprint;
 };
 
+// A model without a template is a base model.
+Status TakeTemplate(StatusOr<text::ChatTemplate> chat, Text& text) {
+  if (!chat.ok()) {
+    return chat.status().code() == StatusCode::kNotFound ? OkStatus() : chat.status();
+  }
+  text.chat_template = std::make_unique<const text::ChatTemplate>(*std::move(chat));
+  return OkStatus();
+}
+
+StatusOr<Text> LoadFolder(const std::string& path) {
+  Text out;
+  TANDEM_ASSIGN_OR_RETURN(out.tokenizer, text::Tokenizer::FromFolder(path));
+  TANDEM_ASSIGN_OR_RETURN(out.fingerprint, huggingface::Fingerprint(path));
+  TANDEM_RETURN_IF_ERROR(TakeTemplate(text::ChatTemplate::FromFolder(path), out));
+  return out;
+}
+
 StatusOr<Text> LoadText(const std::string& path) {
+  if (huggingface::IsFolder(path)) return LoadFolder(path);
   Text out;
   TANDEM_ASSIGN_OR_RETURN(const std::unique_ptr<gguf::File> file, gguf::File::Open(path));
   TANDEM_ASSIGN_OR_RETURN(out.tokenizer, text::Tokenizer::FromGguf(*file));
   out.fingerprint = file->Fingerprint();
-  StatusOr<text::ChatTemplate> chat = text::ChatTemplate::FromGguf(*file);
-  if (chat.ok()) {
-    out.chat_template = std::make_unique<const text::ChatTemplate>(*std::move(chat));
-  } else if (chat.status().code() != StatusCode::kNotFound) {
-    return chat.status();
-  }
+  TANDEM_RETURN_IF_ERROR(TakeTemplate(text::ChatTemplate::FromGguf(*file), out));
   return out;
 }
 
@@ -171,7 +185,8 @@ int main(int argc, char** argv) {
   tandem::Options options;
   CLI::App app("Serves a cluster's model through the OpenAI API.", "tandem-router");
   app.add_option("--config", options.config, "the cluster file")->required();
-  app.add_option("--model", options.model, "GGUF file, instead of the cluster file's");
+  app.add_option("--model", options.model,
+                 "GGUF file or Hugging Face folder, instead of the cluster file's");
   app.add_option("--router-index", options.router_index, "which of links.routers this one is");
   app.add_option("--port", options.port, "HTTP port, instead of the cluster file's; 0: a free one")
       ->check(CLI::Range(0, 65535));
