@@ -189,7 +189,7 @@ __global__ void __launch_bounds__(kMassThreads)
   DependentLaunchTrigger();
   const int row = static_cast<int>(blockIdx.y), chunk = static_cast<int>(blockIdx.x);
   if (args.rows[row].slot < 0) return;
-  const SamplingParams params = args.rows[row].params;
+  const SamplingParams& params = args.rows[row].params;
   const float draw_max = LogitOf(GreatestDrawKey(args.scratch, params, row));
   const float log_max = LogitOf(GreatestKey(args.scratch, args.scratch.keys, kMaxTopLogprobs, row));
   const bool drawn = IsDrawn(params, draw_max);
@@ -367,7 +367,7 @@ __global__ void __launch_bounds__(kPickThreads)
   const int row = static_cast<int>(blockIdx.x);
   const int32_t slot = args.rows[row].slot;
   if (slot < 0) return;
-  const SamplingParams params = args.rows[row].params;
+  const SamplingParams& params = args.rows[row].params;
   const PickShared shared{
       words, chunk_mass, {row_mass, row_count}, {{cut_mass, cut_count}, crossing}};
 
