@@ -27,7 +27,8 @@ tandem::text::ChatInput Conversation() {
   reply.emplace_back("tool_calls", Value(Value::List{call}));
   input.messages = {Value(message("system", Text(" s\xc3\xa9 \n"))), Value(message("user", parts)),
                     Value(std::move(reply)), Value(message("tool", Text("")))};
-  input.tools = Value(Value::List{Value(Value::Map{{"name", Text("f")}, {"parameters", arguments}})});
+  input.tools =
+      Value(Value::List{Value(Value::Map{{"name", Text("f")}, {"parameters", arguments}})});
   input.arguments = {{"n", Value(int64_t{7})}, {"yes", Value(true)}};
   input.add_generation_prompt = true;
   input.unix_time = 1'000'000'000;

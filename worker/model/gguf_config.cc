@@ -177,8 +177,8 @@ StatusOr<kernels::RopeScaling> ReadScaling(const Keys& keys, const Family& famil
   if (keys.Has("rope.scaling.type")) {
     TANDEM_ASSIGN_OR_RETURN(type, keys.file().GetString(keys.Name("rope.scaling.type")));
   }
-  if (type == "none") {
-    scaling.factor = 1;
+  if (type == "none" || (type == "longrope" && family.long_rope)) {
+    scaling.factor = 1;  // those of longrope are tensors
   } else if (type == "linear") {
     scaling.type = Type::kLinear;
   } else if (type == "yarn") {
@@ -190,8 +190,6 @@ StatusOr<kernels::RopeScaling> ReadScaling(const Keys& keys, const Family& famil
                             keys.FloatOr("rope.scaling.yarn_beta_fast", 0, 1e6, 32));
     TANDEM_ASSIGN_OR_RETURN(scaling.beta_slow,
                             keys.FloatOr("rope.scaling.yarn_beta_slow", 0, 1e6, 1));
-  } else if (type == "longrope" && family.long_rope) {
-    scaling.factor = 1;  // the factors are tensors
   } else {
     return Unsupported("{}: rope scaling \"{}\" is not supported; supported: none, linear, yarn",
                        keys.file_name(), type);
