@@ -16,11 +16,11 @@
 #include "common/huggingface/model_folder.h"
 #include "common/observe/log.h"
 #include "common/observe/metrics.h"
+#include "common/tokenizer/tokenizer.h"
 #include "router/http/server.h"
 #include "router/http/trace_recorder.h"
 #include "router/link/group_link.h"
 #include "router/text/chat_template.h"
-#include "router/text/tokenizer.h"
 
 namespace tandem {
 namespace {

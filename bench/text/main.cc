@@ -16,7 +16,7 @@
 #include "common/clock.h"
 #include "common/gguf/gguf_file.h"
 #include "common/hash.h"
-#include "router/text/tokenizer.h"
+#include "common/tokenizer/tokenizer.h"
 
 namespace tandem {
 namespace {

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "router/text/utf8.h"
+#include "common/tokenizer/utf8.h"
 
 namespace tandem::http {
 void AppendJsonString(std::string& out, std::string_view text) {

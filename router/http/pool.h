@@ -11,11 +11,11 @@
 #include <vector>
 
 #include "common/config/cluster_config.h"
+#include "common/tokenizer/tokenizer.h"
 #include "router/http/probe.h"
 #include "router/routing/dispatcher.h"
 #include "router/routing/messages.h"
 #include "router/text/chat_template.h"
-#include "router/text/tokenizer.h"
 
 namespace tandem::http {
 

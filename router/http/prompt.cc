@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "common/clock.h"
-#include "router/text/utf8.h"
+#include "common/tokenizer/utf8.h"
 
 namespace tandem::http {
 namespace {

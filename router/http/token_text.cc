@@ -8,8 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "common/tokenizer/utf8.h"
 #include "router/http/json_text.h"
-#include "router/text/utf8.h"
 
 namespace tandem::http {
 namespace {

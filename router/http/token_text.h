@@ -6,8 +6,8 @@
 #include <string>
 
 #include "common/ids.h"
+#include "common/tokenizer/tokenizer.h"
 #include "router/routing/messages.h"
-#include "router/text/tokenizer.h"
 
 namespace tandem::http {
 

@@ -4,10 +4,10 @@
 #include <string>
 #include <utility>
 
+#include "common/tokenizer/utf8.h"
 #include "router/text/jinja_objects.h"
 #include "router/text/jinja_operators.h"
 #include "router/text/jinja_text.h"
-#include "router/text/utf8.h"
 
 namespace tandem::text {
 namespace {

@@ -7,9 +7,9 @@
 #include <string_view>
 #include <vector>
 
+#include "common/tokenizer/utf8.h"
 #include "router/text/jinja_objects.h"
 #include "router/text/jinja_text.h"
-#include "router/text/utf8.h"
 
 namespace tandem::text {
 namespace {

@@ -8,7 +8,7 @@
 #include <limits>
 #include <utility>
 
-#include "router/text/utf8.h"
+#include "common/tokenizer/utf8.h"
 
 namespace tandem::text {
 namespace {

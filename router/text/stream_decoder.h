@@ -16,8 +16,8 @@
 #include <vector>
 
 #include "common/ids.h"
-#include "router/text/tokenizer.h"
-#include "router/text/utf8.h"
+#include "common/tokenizer/tokenizer.h"
+#include "common/tokenizer/utf8.h"
 
 namespace tandem::text {
 

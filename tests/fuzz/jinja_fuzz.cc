@@ -5,8 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "common/tokenizer/utf8.h"
 #include "router/text/chat_template.h"
-#include "router/text/utf8.h"
 
 namespace {
 

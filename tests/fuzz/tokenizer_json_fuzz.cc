@@ -5,8 +5,8 @@
 #include <string>
 #include <string_view>
 
-#include "router/text/tokenizer.h"
-#include "router/text/tokenizer_json.h"
+#include "common/tokenizer/tokenizer.h"
+#include "common/tokenizer/tokenizer_json.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace tandem::text;

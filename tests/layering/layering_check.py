@@ -12,8 +12,8 @@ import tempfile
 
 # Room -> what its files may include beside their own room. A room is a folder; the longest one that
 # matches a path decides, so "common" names the files of common/ itself and not common/gguf.
-ALL_COMMON = ["common", "common/gguf", "common/grammar", "common/huggingface", "common/config",
-              "common/observe"]
+ALL_COMMON = ["common", "common/gguf", "common/grammar", "common/huggingface",
+              "common/tokenizer", "common/config", "common/observe"]
 ALL_KERNELS = ["kernels", "kernels/reference", "kernels/cpu", "kernels/cuda",
                "kernels/comm"]
 ROOMS = {
@@ -21,6 +21,7 @@ ROOMS = {
     "common/gguf": ["common"],
     "common/grammar": ["common"],
     "common/huggingface": ["common"],
+    "common/tokenizer": ["common", "common/gguf"],
     "common/config": ["common"],
     "common/observe": ["common"],
     "proto": [],
@@ -42,9 +43,10 @@ ROOMS = {
     "worker": [*ALL_COMMON, *ALL_KERNELS, "worker/engine", "worker/grammar", "worker/model",
                "worker/model/cuda", "worker/link", "worker/sim"],
     "router/routing": ["common"],
-    "router/text": ["common", "common/gguf", "common/huggingface"],
+    "router/text": ["common", "common/gguf", "common/tokenizer"],
     "router/link": ["common", "common/observe", "proto", "router/routing"],
-    "router/http": ["common", "common/config", "common/observe", "router/routing", "router/text"],
+    "router/http": ["common", "common/config", "common/grammar", "common/observe",
+                    "common/tokenizer", "router/routing", "router/text"],
     "router": [*ALL_COMMON, "router/routing", "router/text", "router/link", "router/http"],
     "deploy/cli": ["common", "common/config", "common/observe"],
     # The simulator: it alone drives the pure rooms of both sides.

@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "common/gguf/gguf_file.h"
+#include "common/tokenizer/tokenizer.h"
 #include "router/http/server.h"
 #include "router/text/chat_template.h"
-#include "router/text/tokenizer.h"
 #include "tests/router/http/fake_groups.h"
 #include "tests/router/http/raw_client.h"
 #include "tests/support/tiny_model.h"

@@ -4,8 +4,8 @@
 
 #include <random>
 
-#include "router/text/utf8.h"
-#include "tests/router/text/tiny_tokenizer.h"
+#include "common/tokenizer/utf8.h"
+#include "tests/common/tokenizer/tiny_tokenizer.h"
 
 namespace tandem::text {
 namespace {

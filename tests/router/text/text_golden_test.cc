@@ -7,10 +7,10 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "common/tokenizer/tokenizer.h"
+#include "common/tokenizer/utf8.h"
 #include "router/text/chat_template.h"
 #include "router/text/stream_decoder.h"
-#include "router/text/tokenizer.h"
-#include "router/text/utf8.h"
 #include "tests/router/text/golden.h"
 
 namespace tandem::text {

@@ -1,4 +1,4 @@
-#include "router/text/tokenizer_json.h"
+#include "common/tokenizer/tokenizer_json.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,8 +7,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "common/tokenizer/tokenizer.h"
 #include "router/text/stream_decoder.h"
-#include "router/text/tokenizer.h"
 
 namespace tandem::text {
 namespace {

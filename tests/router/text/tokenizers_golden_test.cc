@@ -8,10 +8,10 @@
 #include <boost/json.hpp>
 #include <functional>
 
+#include "common/tokenizer/tokenizer.h"
+#include "common/tokenizer/tokenizer_json.h"
+#include "common/tokenizer/utf8.h"
 #include "router/text/stream_decoder.h"
-#include "router/text/tokenizer.h"
-#include "router/text/tokenizer_json.h"
-#include "router/text/utf8.h"
 #include "tests/common/gguf/gguf_builder.h"
 #include "tests/router/text/golden.h"
 
