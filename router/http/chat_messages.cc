@@ -4,8 +4,11 @@
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <boost/json/value.hpp>
+#include <utility>
 
+#include "router/http/json_reader.h"
 #include "router/http/request_fields.h"
+#include "router/http/template_value.h"
 
 namespace tandem::http {
 namespace {
@@ -14,7 +17,7 @@ namespace json = boost::json;
 
 std::string_view View(json::string_view s) { return {s.data(), s.size()}; }
 
-// An array of {"type": "text", "text": ...}, joined.
+// An array of {"type": "text", "text": ...}. Parts are joined by a new line, as vLLM does.
 FieldError ReadContentParts(const std::string& param, const json::array& parts, std::string& out) {
   if (parts.empty()) return WrongValue(param, "at least one part");
   for (size_t i = 0; i < parts.size(); ++i) {
@@ -39,6 +42,7 @@ FieldError ReadContentParts(const std::string& param, const json::array& parts, 
     }
     std::string piece;
     if (FieldError error = ReadString(name + ".text", *text, piece)) return error;
+    if (i > 0) out += '\n';
     out += piece;
   }
   return std::nullopt;
@@ -52,8 +56,121 @@ FieldError ReadContent(const std::string& param, const json::value& v, std::stri
 
 FieldError ReadRole(const std::string& param, const json::value& v, std::string& out) {
   if (FieldError error = ReadString(param, v, out)) return error;
-  if (out == "system" || out == "user" || out == "assistant") return std::nullopt;
-  return WrongValue(param, "one of 'system', 'user', 'assistant'");
+  for (const std::string_view role : {"system", "developer", "user", "assistant", "tool"}) {
+    if (out == role) return std::nullopt;
+  }
+  return WrongValue(param, "one of 'system', 'developer', 'user', 'assistant', 'tool'");
+}
+
+// The JSON text that OpenAI has, or the object that it says; no text at all is an empty object.
+FieldError ReadArguments(const std::string& param, const json::value& v, text::JinjaValue& out) {
+  json::value parsed;
+  const json::value* object = &v;
+  if (v.is_string()) {
+    parsed = json::object();
+    if (!v.get_string().empty()) {
+      if (FieldError error = ReadJson(View(v.get_string()), parsed)) {
+        return WrongValue(param, "the text of a JSON object");
+      }
+    }
+    object = &parsed;
+  }
+  if (!object->is_object()) {
+    return WrongType(param, v.is_string() ? "the text of an object" : "a string", *object);
+  }
+  out = ToTemplateValue(*object);
+  return std::nullopt;
+}
+
+FieldError ReadCalledFunction(const std::string& param, const json::value& v, ApiToolCall& out) {
+  if (!v.is_object()) return WrongType(param, "an object", v);
+  out.arguments = text::JinjaValue(text::JinjaValue::Map());
+  for (const auto& [key, value] : v.get_object()) {
+    const std::string name = fmt::format("{}.{}", param, View(key));
+    FieldError error;
+    if (View(key) == "name") {
+      error = ReadName(name, value, out.name);
+    } else if (View(key) == "arguments") {
+      if (!value.is_null()) error = ReadArguments(name, value, out.arguments);
+    } else {
+      error = UnknownField(name);
+    }
+    if (error) return error;
+  }
+  return out.name.empty() ? MissingField(param + ".name") : FieldError();
+}
+
+FieldError ReadToolCall(const std::string& param, const json::value& v, ApiToolCall& out) {
+  if (!v.is_object()) return WrongType(param, "an object", v);
+  for (const auto& [key, value] : v.get_object()) {
+    const std::string name = fmt::format("{}.{}", param, View(key));
+    FieldError error;
+    if (View(key) == "id") {
+      if (!value.is_null()) error = ReadName(name, value, out.id);
+    } else if (View(key) == "type") {
+      if (value != "function") error = NotSupported(name, "only calls of type 'function' are");
+    } else if (View(key) == "function") {
+      error = ReadCalledFunction(name, value, out);
+    } else if (View(key) != "index" && !value.is_null()) {  // of a delta, which says no more
+      error = UnknownField(name);
+    }
+    if (error) return error;
+  }
+  return out.name.empty() ? MissingField(param + ".function") : FieldError();
+}
+
+FieldError ReadToolCalls(const std::string& param, const json::value& v, ApiMessage& out) {
+  if (!v.is_array()) return WrongType(param, "an array", v);
+  const json::array& calls = v.get_array();
+  for (size_t i = 0; i < calls.size(); ++i) {
+    FieldError error =
+        ReadToolCall(fmt::format("{}[{}]", param, i), calls[i], out.tool_calls.emplace_back());
+    if (error) return error;
+  }
+  return std::nullopt;
+}
+
+// vLLM's two names for it.
+FieldError ReadReasoning(const std::string& param, const json::value& v, ApiMessage& out) {
+  std::string text;
+  if (FieldError error = ReadString(param, v, text)) return error;
+  if (!out.reasoning.empty() && out.reasoning != text) {
+    return WrongValue(param, "the same as its other name has; send one of them");
+  }
+  out.reasoning = std::move(text);
+  return std::nullopt;
+}
+
+// A member that is there and not null, but for role and content.
+FieldError ReadMember(const std::string& param, std::string_view key, const json::value& v,
+                      ApiMessage& out) {
+  if (key == "name") return ReadName(param, v, out.name);
+  if (key == "tool_calls") return ReadToolCalls(param, v, out);
+  if (key == "tool_call_id") return ReadName(param, v, out.tool_call_id);
+  if (key == "reasoning_content" || key == "reasoning") return ReadReasoning(param, v, out);
+  if (key == "refusal" || key == "audio" || key == "function_call" || key == "annotations") {
+    if (v == json::array()) return std::nullopt;  // what a reply without them may have
+    return NotSupported(param, "it is null here");
+  }
+  return UnknownField(param);
+}
+
+// What may stand in a message depends on who speaks.
+FieldError CheckRole(const std::string& param, const ApiMessage& message, bool has_content) {
+  const bool assistant = message.role == "assistant";
+  if (!assistant && !message.tool_calls.empty()) {
+    return WrongValue(param + ".tool_calls", "none: only an assistant calls");
+  }
+  if (!assistant && !message.reasoning.empty()) {
+    return WrongValue(param + ".reasoning_content", "none: only an assistant reasons");
+  }
+  if (message.role != "tool" && !message.tool_call_id.empty()) {
+    return WrongValue(param + ".tool_call_id", "none: only the role 'tool' answers a call");
+  }
+  if (!has_content && message.tool_calls.empty() && message.reasoning.empty()) {
+    return InvalidRequest(param + ".content", "A message needs 'content'.", "missing_parameter");
+  }
+  return std::nullopt;
 }
 
 FieldError ReadMessage(const std::string& param, const json::value& v, ApiMessage& out) {
@@ -61,23 +178,24 @@ FieldError ReadMessage(const std::string& param, const json::value& v, ApiMessag
   bool has_role = false, has_content = false;
   for (const auto& [key, value] : v.get_object()) {
     const std::string name = fmt::format("{}.{}", param, View(key));
+    FieldError error;
     if (View(key) == "role") {
       has_role = true;
-      if (FieldError error = ReadRole(name, value, out.role)) return error;
+      error = ReadRole(name, value, out.role);
+    } else if (value.is_null()) {
+      continue;
     } else if (View(key) == "content") {
       has_content = true;
-      if (FieldError error = ReadContent(name, value, out.content)) return error;
-    } else if (!value.is_null()) {
-      return NotSupported(name, "a message has role and content");
+      error = ReadContent(name, value, out.content);
+    } else {
+      error = ReadMember(name, View(key), value, out);
     }
+    if (error) return error;
   }
   if (!has_role) {
     return InvalidRequest(param + ".role", "A message needs a 'role'.", "missing_parameter");
   }
-  if (!has_content) {
-    return InvalidRequest(param + ".content", "A message needs 'content'.", "missing_parameter");
-  }
-  return std::nullopt;
+  return CheckRole(param, out, has_content);
 }
 
 }  // namespace

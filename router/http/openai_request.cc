@@ -53,6 +53,10 @@ FieldError CheckTokenize(const ApiRequest& out) {
 
 // What fields say of each other.
 FieldError CheckWhole(const json::object& object, ApiRequest& out) {
+  if (out.continue_final_message && out.add_generation_prompt) {
+    return Contradiction("continue_final_message",
+                         "'continue_final_message' needs 'add_generation_prompt': false.");
+  }
   if (out.endpoint == Endpoint::kTokenize) return CheckTokenize(out);
   if (out.endpoint == Endpoint::kDetokenize) return std::nullopt;
   const json::value* options = object.if_contains("stream_options");
@@ -82,7 +86,10 @@ FieldError CheckWhole(const json::object& object, ApiRequest& out) {
 
 size_t ApiRequest::num_text_bytes(size_t prompt) const {
   size_t bytes = is_chat() ? 0 : prompts[prompt].text.size() + prompts[prompt].ids.size();
-  for (const ApiMessage& message : messages) bytes += message.content.size() + 16;
+  for (const ApiMessage& message : messages) {
+    bytes += message.content.size() + message.reasoning.size() + 16;
+    bytes += message.tool_calls.size() * 64;
+  }
   return bytes;
 }
 

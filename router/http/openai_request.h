@@ -13,6 +13,7 @@
 
 #include "common/ids.h"
 #include "router/http/error.h"
+#include "router/text/jinja_value.h"
 
 namespace tandem::http {
 
@@ -26,9 +27,20 @@ inline constexpr int kMaxChoices = 128;    // n, best_of
 inline constexpr int kMaxSequences = 256;  // of one request: prompts times best_of
 inline constexpr int kMaxMetadataPairs = 16;
 
+// A call of a function that an earlier reply made.
+struct ApiToolCall {
+  std::string id;  // empty: none was said
+  std::string name;
+  text::JinjaValue arguments;  // a map
+};
+
 struct ApiMessage {
-  std::string role;  // system | user | assistant
+  std::string role;  // system | developer | user | assistant | tool
   std::string content;
+  std::string name = {};                     // of who speaks; empty: not said
+  std::string tool_call_id = {};             // tool: what it answers
+  std::string reasoning = {};                // assistant
+  std::vector<ApiToolCall> tool_calls = {};  // assistant
 };
 
 struct ApiPrompt {
@@ -41,7 +53,13 @@ struct ApiRequest {
   std::string model;
   std::vector<ApiMessage> messages;  // kChat, kResponses: at least one
   std::string instructions;          // kResponses: the first message, if not empty
-  std::vector<ApiPrompt> prompts;    // kCompletions: at least one; kDetokenize: one
+  // Of a chat: how its prompt is made of it, and what else the template may read.
+  bool add_generation_prompt = true;
+  bool continue_final_message = false;
+  text::JinjaValue documents;  // a list of maps of strings; undefined: none
+  text::JinjaValue::Map template_kwargs;
+  std::string reasoning_effort;    // empty: not said
+  std::vector<ApiPrompt> prompts;  // kCompletions: at least one; kDetokenize: one
   bool stream = false;
   bool include_usage = false, continuous_usage = false;
   std::vector<std::string> stop;

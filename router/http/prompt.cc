@@ -7,6 +7,7 @@
 
 #include "common/clock.h"
 #include "common/tokenizer/utf8.h"
+#include "router/http/chat_input.h"
 
 namespace tandem::http {
 namespace {
@@ -37,10 +38,7 @@ StatusOr<std::string> Render(const ApiRequest& api, const ServedModel& model) {
     return InvalidArgument(
         "this model has no chat template, so it takes no messages; use /v1/completions");
   }
-  std::vector<text::Message> messages;
-  messages.reserve(api.messages.size());
-  for (const ApiMessage& m : api.messages) messages.push_back({m.role, m.content});
-  return model.chat_template->Render(messages, true);
+  return model.chat_template->Render(ChatInputOf(api, *model.chat_template));
 }
 
 std::vector<TokenId> Tokenize(const ApiRequest& api, const std::string& text,
@@ -66,6 +64,10 @@ PreparedPrompt PreparePrompt(const ApiRequest& api, size_t index, const ServedMo
   const Nanos start = MonotonicNow(), cpu_start = ThreadCpuTime();
   StatusOr<std::string> rendered = std::string();
   const bool chat = api.is_chat();
+  if (chat && model.chat_template != nullptr) {
+    prompt.error = CheckTemplate(api, *model.chat_template);
+    if (prompt.error) return prompt;
+  }
   if (chat) rendered = Render(api, model);
   if (!rendered.ok()) {
     prompt.error = FromStatus(rendered.status());

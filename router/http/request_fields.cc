@@ -231,6 +231,15 @@ constexpr std::array kFields = {
           R"({"type":"array","items":{"type":"integer","minimum":0,"maximum":2147483647}})", true},
     Field{"add_special_tokens", kOnBoth | kOnTokenize, &ReadAddSpecialTokens,
           R"({"type":["boolean","null"]})"},
+    Field{"chat_template_kwargs", kOnChat | kOnTokenize, &ReadTemplateKwargs,
+          R"({"type":["object","null"],"maxProperties":4,"propertyNames":{"not":{"enum":[)"
+          R"("messages","tools","documents","add_generation_prompt","continue_final_message",)"
+          R"("chat_template","tokenize"]}}})"},
+    Field{"documents", kOnChat, &ReadDocuments,
+          R"({"type":["array","null"],"items":{"type":"object",)"
+          R"("additionalProperties":{"type":"string"}}})"},
+    Field{"reasoning_effort", kOnChat, &ReadReasoningEffort,
+          R"({"enum":[null,"none","minimal","low","medium","high","xhigh","max"]})"},
     Field{"input", kOnResponses, &ReadInput, R"({"$ref":"#/components/schemas/Input"})", true},
     Field{"instructions", kOnResponses, &ReadInstructions, R"({"type":["string","null"]})"},
     Field{"max_output_tokens", kOnResponses, &ReadMaxTokens,
@@ -298,6 +307,8 @@ constexpr std::array kFlags = {
     FlagField{"return_token_ids", kOnBoth, &ApiRequest::return_token_ids},
     FlagField{"return_tokens_as_token_ids", kOnBoth, &ApiRequest::token_ids_for_text},
     FlagField{"return_token_strs", kOnTokenize, &ApiRequest::return_token_strs},
+    FlagField{"add_generation_prompt", kOnChat | kOnTokenize, &ApiRequest::add_generation_prompt},
+    FlagField{"continue_final_message", kOnChat | kOnTokenize, &ApiRequest::continue_final_message},
     FlagField{"echo", kOnCompletions, &ApiRequest::echo},
 };
 
@@ -355,7 +366,6 @@ constexpr std::array kRefused = {
     RefusedField{"mm_processor_kwargs", kOnChat | kOnTokenize, "", kNoImages},
     RefusedField{"prediction", kOnChat, "", "predicted output is not available"},
     RefusedField{"web_search_options", kOnChat, "", "the model cannot search"},
-    RefusedField{"reasoning_effort", kOnChat, "", "the model does not reason apart from its reply"},
     RefusedField{"include_reasoning", kOnChat, "[true]",
                  "the model does not reason apart from its reply"},
     RefusedField{"verbosity", kOnChat, "", "the model has no such setting"},
@@ -363,14 +373,7 @@ constexpr std::array kRefused = {
     RefusedField{"prompt_cache_key", kOnChat, "",
                  "prefixes are found by their tokens; see cache_salt, and the session header"},
     RefusedField{"safety_identifier", kOnChat, "", "send 'user'"},
-    RefusedField{"add_generation_prompt", kOnChat | kOnTokenize, "[true]",
-                 "every reply is a new message"},
-    RefusedField{"continue_final_message", kOnChat | kOnTokenize, "[false]",
-                 "every reply is a new message"},
     RefusedField{"chat_template", kOnChat | kOnTokenize, "", "the model's own is used"},
-    RefusedField{"chat_template_kwargs", kOnChat | kOnTokenize, "[{}]",
-                 "the template takes messages only"},
-    RefusedField{"documents", kOnChat, "[[]]", "the template takes messages only"},
     RefusedField{"use_beam_search", kOnBoth, "[false]", kOneStrategy},
     RefusedField{"length_penalty", kOnBoth, "[1,1.0]", kOneStrategy},
     RefusedField{"early_stopping", kOnBoth, "[false]", kOneStrategy},

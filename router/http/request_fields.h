@@ -74,6 +74,12 @@ std::string SchemaOf(const RefusedField& field);
 
 // chat_messages.cc
 FieldError ReadMessages(const std::string& param, const boost::json::value& v, ApiRequest& out);
+// chat_fields.cc
+FieldError ReadDocuments(const std::string& param, const boost::json::value& v, ApiRequest& out);
+FieldError ReadTemplateKwargs(const std::string& param, const boost::json::value& v,
+                              ApiRequest& out);
+FieldError ReadReasoningEffort(const std::string& param, const boost::json::value& v,
+                               ApiRequest& out);
 // responses_input.cc
 FieldError ReadInput(const std::string& param, const boost::json::value& v, ApiRequest& out);
 

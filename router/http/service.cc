@@ -191,12 +191,12 @@ void Service::Consider(const GenerationPtr& generation) {
   if (!route.TakeShare(g.choice)) return PassOver(generation, NoGroup(route));
   const ApiRequest& api = g.call->api;
   g.tokenizer = pool.model().tokenizer;
-  g.decoder.emplace(*g.tokenizer,
-                    text::StreamDecoder::Options{.stop = api.stop,
-                                                 .include_stop = api.include_stop,
-                                                 .with_special = !api.skip_special_tokens,
-                                                 .min_tokens = api.min_tokens,
-                                                 .continues = !api.is_chat()});
+  g.decoder.emplace(*g.tokenizer, text::StreamDecoder::Options{
+                                      .stop = api.stop,
+                                      .include_stop = api.include_stop,
+                                      .with_special = !api.skip_special_tokens,
+                                      .min_tokens = api.min_tokens,
+                                      .continues = !api.is_chat() || api.continue_final_message});
   Dispatch(generation);
 }
 

@@ -154,6 +154,7 @@ StatusOr<ChatTemplate> ChatTemplate::Parse(const Sources& sources, SpecialTokens
     TANDEM_ASSIGN_OR_RETURN(JinjaTemplate parsed, JinjaTemplate::Parse(source));
     if (name != "default") {
       result.others_.emplace(name, std::move(parsed));
+      result.other_sources_ += source;
       continue;
     }
     result.source_ = source;
@@ -166,6 +167,10 @@ StatusOr<ChatTemplate> ChatTemplate::Parse(std::string_view source, std::string 
                                            std::string eos) {
   return Parse({{"default", std::string(source)}},
                {{"bos_token", std::move(bos)}, {"eos_token", std::move(eos)}});
+}
+
+bool ChatTemplate::Mentions(std::string_view word) const {
+  return source_.find(word) != std::string::npos || other_sources_.find(word) != std::string::npos;
 }
 
 const JinjaTemplate& ChatTemplate::TemplateFor(const ChatInput& input) const {

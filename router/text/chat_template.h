@@ -60,12 +60,16 @@ class ChatTemplate {
   StatusOr<std::string> Render(std::span<const Message> messages, bool add_generation_prompt) const;
 
   const std::string& source() const { return source_; }  // of the default template
+  // Whether the text of one of the templates has `word` in it: what it knows of, as far as can be
+  // told without a conversation.
+  bool Mentions(std::string_view word) const;
 
  private:
   ChatTemplate() = default;
   const JinjaTemplate& TemplateFor(const ChatInput& input) const;
 
   std::string source_;
+  std::string other_sources_;
   SpecialTokens tokens_;
   JinjaTemplate template_;
   std::map<std::string, JinjaTemplate, std::less<>> others_;

@@ -33,7 +33,7 @@ TEST(OpenAiRequest, ReadsEveryField) {
                                   r);
   ASSERT_FALSE(error) << error->message;
   ASSERT_EQ(r.messages.size(), 3u);
-  EXPECT_EQ(r.messages[1].content, "ab");
+  EXPECT_EQ(r.messages[1].content, "a\nb");
   EXPECT_EQ(r.messages[2].content, "\xc3\xa9");
   EXPECT_TRUE(r.stream && r.include_usage);
   EXPECT_EQ(r.stop, (std::vector<std::string>{"x", "y"}));

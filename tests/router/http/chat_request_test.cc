@@ -1,0 +1,157 @@
+// What a chat says of its messages and to its template, and what the template is given.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "router/http/chat_input.h"
+#include "router/http/openai_request.h"
+#include "router/text/chat_template.h"
+
+namespace tandem::http {
+namespace {
+
+using ::testing::HasSubstr;
+
+// Prints what it was given, as Python would.
+constexpr char kPrinting[] =
+    "{{ messages | tojson }}|{{ add_generation_prompt }}|{{ documents | tojson }}|"
+    "{{ enable_thinking is defined and enable_thinking }}|{{ reasoning_effort }}|{{ extra }}";
+
+text::ChatTemplate Parsed(std::string_view source) {
+  auto chat = text::ChatTemplate::Parse(source, "<s>", "</s>");
+  EXPECT_TRUE(chat.ok()) << chat.status();
+  return *std::move(chat);
+}
+
+std::optional<ApiError> ParseChat(std::string_view messages, std::string_view more, ApiRequest& r) {
+  return ParseRequest(Endpoint::kChat,
+                      fmt::format(R"({{"model":"m","messages":{}{}}})", messages, more), r);
+}
+
+std::string Rendered(std::string_view messages, std::string_view more = {},
+                     std::string_view source = kPrinting) {
+  ApiRequest r;
+  if (const auto error = ParseChat(messages, more, r))
+    return fmt::format("{}: {}", error->param, error->message);
+  const text::ChatTemplate chat = Parsed(source);
+  if (const auto error = CheckTemplate(r, chat))
+    return fmt::format("{}: {}", error->param, error->message);
+  const auto text = chat.Render(ChatInputOf(r, chat));
+  return text.ok() ? *text : std::string(Message(text.status()));
+}
+
+constexpr char kOneUser[] = R"([{"role":"user","content":"x"}])";
+
+TEST(ChatRequest, AConversationWithCallsReachesTheTemplate) {
+  EXPECT_EQ(Rendered(R"([
+      {"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}],"name":"n"},
+      {"role":"assistant","content":null,"reasoning_content":"r","refusal":null,"annotations":[],
+       "tool_calls":[{"id":"c1","type":"function",
+                      "function":{"arguments":"{\"b\": 1, \"a\": [2.5, null]}","name":"f"}},
+                     {"id":"c2","type":"function","function":{"name":"g","arguments":""}}]},
+      {"role":"tool","tool_call_id":"c1","content":"7"}])"),
+            R"([{"role": "user", "content": "a\nb", "name": "n"}, )"
+            R"({"thinking": "r", "role": "assistant", "content": "", "tool_calls": [)"
+            R"({"type": "function", "id": "c1", "function": {"name": "f", "arguments": )"
+            R"({"b": 1, "a": [2.5, null]}}}, )"
+            R"({"type": "function", "id": "c2", "function": {"name": "g", "arguments": {}}}], )"
+            R"("reasoning_content": "r"}, )"
+            R"({"role": "tool", "content": "7", "tool_call_id": "c1"}])"
+            "|True|null|False||");
+}
+
+TEST(ChatRequest, SettingsReachTheTemplate) {
+  const std::string messages = R"([{"role": "user", "content": "x"}])";
+  EXPECT_EQ(Rendered(kOneUser, R"(,"chat_template_kwargs":{"enable_thinking":true,"extra":"e"})"),
+            fmt::format("{}|True|null|True||e", messages));
+  EXPECT_EQ(Rendered(kOneUser, R"(,"add_generation_prompt":false,"documents":[{"title":"t"}])"),
+            fmt::format(R"({}|False|[{{"title": "t"}}]|False||)", messages));
+  EXPECT_EQ(Rendered(kOneUser, R"(,"reasoning_effort":"low")"),
+            fmt::format("{}|True|null|True|low|", messages));
+  EXPECT_EQ(Rendered(kOneUser, R"(,"reasoning_effort":"none")"),
+            fmt::format("{}|True|null|False|none|", messages));
+  EXPECT_EQ(Rendered(kOneUser, R"(,"reasoning_effort":"low","chat_template_kwargs":)"
+                               R"({"enable_thinking":false,"reasoning_effort":"high"})"),
+            fmt::format("{}|True|null|False|low|", messages));
+}
+
+TEST(ChatRequest, DevelopersAreSystemWhereTheTemplateDoesNotKnowThem) {
+  constexpr char kDeveloper[] = R"([{"role":"developer","content":"x"}])";
+  EXPECT_EQ(Rendered(kDeveloper, {}, "{{ messages[0].role }}"), "system");
+  EXPECT_EQ(Rendered(kDeveloper, {}, "{{ messages[0].role }}{# or developer #}"), "developer");
+}
+
+TEST(ChatRequest, TheLastMessageIsContinued) {
+  constexpr char kBegun[] =
+      R"([{"role":"user","content":"q"},{"role":"assistant","content":"one, "}])";
+  constexpr char kTemplate[] =
+      "{% for m in messages %}[{{ m.role }}]{{ m.content }}[end]{% endfor %}"
+      "{% if add_generation_prompt %}[assistant]{% endif %}";
+  constexpr std::string_view kContinue = R"(,"continue_final_message":true)";
+  EXPECT_EQ(
+      Rendered(kBegun, fmt::format(R"({},"add_generation_prompt":false)", kContinue), kTemplate),
+      "[user]q[end][assistant]one, ");
+  EXPECT_THAT(Rendered(kBegun, kContinue, kTemplate),
+              HasSubstr("continue_final_message: 'continue_final_message' needs"));
+  EXPECT_EQ(Rendered(kBegun, {}, kTemplate), "[user]q[end][assistant]one, [end][assistant]");
+}
+
+TEST(ChatRequest, WhatIsWrongWithAMessageIsNamed) {
+  for (const auto& [message, param] : {
+           std::pair{R"({"role":"function","content":"x"})", "role"},
+           {R"({"role":"user"})", "content"},
+           {R"({"role":"user","content":null})", "content"},
+           {R"({"role":"user","content":"x","tool_calls":[{"function":{"name":"f"}}]})",
+            "tool_calls"},
+           {R"({"role":"user","content":"x","tool_call_id":"a"})", "tool_call_id"},
+           {R"({"role":"system","content":"x","reasoning_content":"a"})", "reasoning_content"},
+           {R"({"role":"assistant","tool_calls":[]})", "content"},
+           {R"({"role":"assistant","tool_calls":{}})", "tool_calls"},
+           {R"({"role":"assistant","tool_calls":[{}]})", "tool_calls[0].function"},
+           {R"({"role":"assistant","tool_calls":[{"function":{}}]})",
+            "tool_calls[0].function.name"},
+           {R"({"role":"assistant","tool_calls":[{"type":"custom"}]})", "tool_calls[0].type"},
+           {R"({"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"{"}}]})",
+            "tool_calls[0].function.arguments"},
+           {R"({"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"[1]"}}]})",
+            "tool_calls[0].function.arguments"},
+           {R"({"role":"assistant","tool_calls":[{"function":{"name":"f","strict":true}}]})",
+            "tool_calls[0].function.strict"},
+           {R"({"role":"assistant","content":"x","reasoning":"a","reasoning_content":"b"})",
+            "reasoning_content"},
+           {R"({"role":"assistant","content":"x","function_call":{"name":"f"}})", "function_call"},
+           {R"({"role":"assistant","content":"x","mood":"good"})", "mood"},
+       }) {
+    ApiRequest r;
+    const auto error = ParseChat(fmt::format("[{}]", message), {}, r);
+    ASSERT_TRUE(error) << message;
+    EXPECT_EQ(error->param, fmt::format("messages[0].{}", param)) << message;
+  }
+}
+
+TEST(ChatRequest, WhatIsWrongWithSettingsIsNamed) {
+  for (const auto& [fields, param] : {
+           std::pair{R"("chat_template_kwargs":[])", "chat_template_kwargs"},
+           {R"("chat_template_kwargs":{"tools":[]})", "chat_template_kwargs.tools"},
+           {R"("chat_template_kwargs":{"tokenize":true})", "chat_template_kwargs.tokenize"},
+           {R"("documents":{})", "documents"},
+           {R"("documents":["a"])", "documents[0]"},
+           {R"("documents":[{"a":1}])", "documents[0].a"},
+           {R"("reasoning_effort":"much")", "reasoning_effort"},
+           {R"("continue_final_message":1)", "continue_final_message"},
+       }) {
+    ApiRequest r;
+    const auto error = ParseChat(kOneUser, fmt::format(",{}", fields), r);
+    ASSERT_TRUE(error) << fields;
+    EXPECT_EQ(error->param, param) << fields;
+  }
+  EXPECT_THAT(Rendered(kOneUser, R"(,"reasoning_effort":"low")", "{{ messages }}"),
+              HasSubstr("reasoning_effort: 'reasoning_effort' is not supported"));
+}
+
+}  // namespace
+}  // namespace tandem::http
