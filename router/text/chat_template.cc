@@ -160,6 +160,7 @@ StatusOr<ChatTemplate> ChatTemplate::Parse(const Sources& sources, SpecialTokens
     result.source_ = source;
     result.template_ = std::move(parsed);
   }
+  result.syntax_ = ReplySyntaxOf(result.source_ + result.other_sources_);
   return result;
 }
 

@@ -18,6 +18,7 @@
 #include "common/status.h"
 #include "router/text/jinja.h"
 #include "router/text/jinja_value.h"
+#include "router/text/reply_syntax.h"
 
 namespace tandem::text {
 
@@ -63,6 +64,7 @@ class ChatTemplate {
   // Whether the text of one of the templates has `word` in it: what it knows of, as far as can be
   // told without a conversation.
   bool Mentions(std::string_view word) const;
+  const ReplySyntax& syntax() const { return syntax_; }
 
  private:
   ChatTemplate() = default;
@@ -70,6 +72,7 @@ class ChatTemplate {
 
   std::string source_;
   std::string other_sources_;
+  ReplySyntax syntax_;
   SpecialTokens tokens_;
   JinjaTemplate template_;
   std::map<std::string, JinjaTemplate, std::less<>> others_;

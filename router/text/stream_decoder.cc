@@ -8,6 +8,7 @@ StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, const Options& options)
     : tokenizer_(tokenizer),
       include_stop_(options.include_stop),
       with_special_(options.with_special),
+      shown_(options.shown),
       unstoppable_(options.min_tokens),
       strip_(options.continues ? 0 : tokenizer.decode_strip()) {
   for (const std::string& text : options.stop) {
@@ -41,7 +42,7 @@ StreamDecoder::Output StreamDecoder::Push(std::span<const TokenId> tokens, bool 
     const bool stops = unstoppable_ == 0;
     if (!stops) --unstoppable_;
     if (silent_end && i + 1 == tokens.size()) break;
-    if (!with_special_ && tokenizer_.IsControl(tokens[i])) continue;
+    if (!HasText(tokens[i])) continue;
     const size_t old_size = text_.size();
     utf8_.Push(Stripped(tokenizer_.TokenText(tokens[i])), text_);
     if (stops) Scan(old_size);
@@ -60,6 +61,11 @@ std::string_view StreamDecoder::Flush() {
   stopped_ = true;
   sent_ = text_.size();
   return text_;
+}
+
+bool StreamDecoder::HasText(TokenId token) const {
+  if (with_special_ || !tokenizer_.IsControl(token)) return true;
+  return std::find(shown_.begin(), shown_.end(), token) != shown_.end();
 }
 
 // `text` without what Decode takes off the beginning, where that is still to be done.

@@ -27,9 +27,10 @@ class StreamDecoder {
     // Matched in text, not in tokens, because a stop string may begin inside a token. Empty ones
     // are ignored. Borrowed. REQUIRES: valid UTF-8.
     std::span<const std::string> stop = {};
-    bool include_stop = false;  // the stop string is part of the text
-    bool with_special = false;  // control tokens have text
-    int min_tokens = 0;         // what ends within the text of the first of them stops nothing
+    bool include_stop = false;            // the stop string is part of the text
+    bool with_special = false;            // control tokens have text
+    std::span<const TokenId> shown = {};  // these have in any case. Borrowed
+    int min_tokens = 0;  // what ends within the text of the first of them stops nothing
     // The text goes on where the prompt's ended, so that a space which Decode would take off its
     // beginning belongs to it.
     bool continues = false;
@@ -61,6 +62,7 @@ class StreamDecoder {
 
   static Stop MakeStop(std::string_view text);
   static void Advance(Stop& stop, char byte);
+  bool HasText(TokenId token) const;
   std::string_view Stripped(std::string_view text);
   void DropSent();
   void Scan(size_t from);
@@ -68,6 +70,7 @@ class StreamDecoder {
 
   const Tokenizer& tokenizer_;
   const bool include_stop_, with_special_;
+  const std::span<const TokenId> shown_;
   int unstoppable_;  // tokens to come whose text stops nothing
   std::vector<Stop> stops_;
   Utf8Stream utf8_;

@@ -5,10 +5,12 @@
 #include <boost/json.hpp>
 #include <cstdlib>
 #include <fstream>
+#include <map>
 #include <sstream>
 
 #include "common/hash.h"
 #include "router/text/chat_template.h"
+#include "router/text/reply_syntax.h"
 
 namespace tandem::text {
 namespace {
@@ -109,6 +111,48 @@ std::string Difference(const StatusOr<std::string>& rendered, const std::string&
   const std::string message(tandem::Message(rendered.status()));
   if (outcome == "failed" || message.ends_with(": " + text)) return "";
   return "says: " + message + "\ninstead of: " + text;
+}
+
+// The formats of published templates: of calls, "-" where it is another, and of reasoning.
+TEST(ChatGolden, TemplatesSayHowRepliesAreWritten) {
+  const std::map<std::string, std::string> kFormats = {
+      {"NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use", "hermes"},
+      {"Qwen-Qwen2.5-7B-Instruct", "hermes"},
+      {"Qwen-Qwen3-0.6B", "hermes <think>"},
+      {"Qwen-QwQ-32B", "hermes <think>"},
+      {"Qwen3-Coder", "-"},
+      {"GLM-4.6", "- <think>"},
+      {"MiniMax-M3", "-"},
+      {"ibm-granite-granite-4.0", "hermes"},
+      {"ibm-granite-granite-3.3-2B-Instruct", "granite <think>"},
+      {"meta-llama-Llama-3.1-8B-Instruct", "llama3_json"},
+      {"meta-llama-Llama-3.2-3B-Instruct", "llama3_json"},
+      {"meta-llama-Llama-3.3-70B-Instruct", "llama3_json"},
+      {"meetkai-functionary-medium-v3.1", "-"},
+      {"mistralai-Mistral-Nemo-Instruct-2407", "mistral"},
+      {"unsloth-mistral-Devstral-Small-2507", "mistral"},
+      {"Mistral-v3", "mistral"},
+      {"mistralai-Ministral-3-14B-Reasoning-2512", "mistral [THINK]"},
+      {"Apriel-1.6-15b-Thinker-fixed", "tool_calls"},
+      {"fireworks-ai-llama-3-firefunction-v2", "functools"},
+      {"deepseek-ai-DeepSeek-R1-Distill-Qwen-32B", "json <think>"},
+      {"google-gemma-2-2b-it", "json"},
+      {"Kimi-K2-Instruct", "-"},
+      {"openai-gpt-oss-120b", "-"}};
+  std::istringstream templates(ReadData("chat_templates.jsonl"));
+  size_t found = 0;
+  for (std::string line; std::getline(templates, line);) {
+    const json::value entry = json::parse(line);
+    const auto wanted = kFormats.find(std::string(entry.at("name").as_string()));
+    if (wanted == kFormats.end()) continue;
+    ++found;
+    const ReplySyntax syntax = ReplySyntaxOf(entry.at("template").as_string());
+    std::string format(syntax.tools == nullptr ? "-" : syntax.tools->name);
+    if (syntax.reasoning != nullptr) format += fmt::format(" {}", syntax.reasoning->begin);
+    EXPECT_EQ(format, wanted->second) << wanted->first;
+    EXPECT_EQ(syntax.shows_tools, !format.starts_with("json")) << wanted->first;
+  }
+  EXPECT_EQ(found, kFormats.size());
 }
 
 TEST(ChatGolden, RendersAsHuggingFaceDoes) {

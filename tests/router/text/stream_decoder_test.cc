@@ -103,6 +103,9 @@ TEST_F(StreamDecoderTest, WhatIsAskedForBeyondThat) {
   const std::vector<TokenId> ids = {1, TinyTokenizer::kFirstByte + 'x', 2};
   EXPECT_EQ(special.Push(ids).text,
             std::string(tokenizer_->TokenText(1)) + "x" + std::string(tokenizer_->TokenText(2)));
+  const std::vector<TokenId> mark = {2};
+  StreamDecoder marked(*tokenizer_, {.shown = mark});
+  EXPECT_EQ(marked.Push(ids).text, "x" + std::string(tokenizer_->TokenText(2)));
   const auto silent = special.Push(ids, /*silent_end=*/true);
   EXPECT_EQ(silent.text, std::string(tokenizer_->TokenText(1)) + "x");
   EXPECT_EQ(silent.num_tokens, 3);
