@@ -1,10 +1,14 @@
-// What a chat says beside its messages: for its template.
+// What a chat says beside its messages: for its template, and of tools.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
+#include <boost/json/serialize.hpp>
 #include <boost/json/value.hpp>
+#include <cctype>
 #include <string_view>
+#include <utility>
 
 #include "router/http/request_fields.h"
 #include "router/http/template_value.h"
@@ -14,7 +18,100 @@ namespace tandem::http {
 namespace json = boost::json;
 
 namespace {
+
+constexpr size_t kMaxTools = 128, kMaxToolNameBytes = 64;
+
 std::string_view View(json::string_view s) { return {s.data(), s.size()}; }
+
+FieldError ReadToolName(const std::string& param, const json::value& v, std::string& out) {
+  if (FieldError error = ReadString(param, v, out)) return error;
+  const bool fits = !out.empty() && out.size() <= kMaxToolNameBytes;
+  if (!fits || !std::all_of(out.begin(), out.end(), [](unsigned char c) {
+        return (c < 0x80 && std::isalnum(c) != 0) || c == '_' || c == '-';
+      })) {
+    return WrongValue(param, fmt::format("1 to {} of A-Z a-z 0-9 _ -", kMaxToolNameBytes));
+  }
+  return std::nullopt;
+}
+
+// {"name": ...}
+FieldError ReadNameAlone(const std::string& param, const json::value& v, std::string& out) {
+  if (!v.is_object()) return WrongType(param, "an object", v);
+  for (const auto& [key, value] : v.get_object()) {
+    const std::string name = fmt::format("{}.{}", param, View(key));
+    if (View(key) != "name") return UnknownField(name);
+    if (FieldError error = ReadToolName(name, value, out)) return error;
+  }
+  return out.empty() ? MissingField(param + ".name") : FieldError();
+}
+
+FieldError CheckParameters(const std::string& param, const json::value& v) {
+  if (!v.is_object()) return WrongType(param, "an object", v);
+  const json::value* type = v.get_object().if_contains("type");
+  if (type != nullptr && *type != "object") return WrongValue(param + ".type", "'object'");
+  return std::nullopt;
+}
+
+// What a function is. `shown` becomes that in the order in which models were trained on it.
+FieldError ReadFunction(const std::string& param, const json::value& v, json::object& shown,
+                        ApiTool& out) {
+  if (!v.is_object()) return WrongType(param, "an object", v);
+  std::string text;
+  const json::object& function = v.get_object();
+  for (const auto& [key, value] : function) {
+    const std::string name = fmt::format("{}.{}", param, View(key));
+    FieldError error;
+    if (View(key) == "name") {
+      error = ReadToolName(name, value, text);
+    } else if (View(key) == "description") {
+      if (!value.is_null()) error = ReadString(name, value, text);
+    } else if (View(key) == "parameters") {
+      if (!value.is_null()) error = CheckParameters(name, value);
+    } else if (View(key) == "strict") {
+      if (!value.is_null()) error = ReadBool(name, value, out.strict);
+    } else {
+      error = UnknownField(name);
+    }
+    if (error) return error;
+  }
+  for (const char* key : {"name", "description", "parameters"}) {
+    const json::value* value = function.if_contains(key);
+    if (value != nullptr && !value->is_null()) shown.emplace(key, *value);
+  }
+  if (!shown.contains("name")) return MissingField(param + ".name");
+  if (const json::value* schema = shown.if_contains("parameters")) {
+    out.parameters = json::serialize(*schema);
+  }
+  return std::nullopt;
+}
+
+FieldError ReadTool(const std::string& param, const json::value& v, std::string& tool_name,
+                    ApiTool& out) {
+  if (!v.is_object()) return WrongType(param, "an object", v);
+  json::object shown = {{"type", "function"}}, function;
+  bool has_type = false;
+  for (const auto& [key, value] : v.get_object()) {
+    const std::string name = fmt::format("{}.{}", param, View(key));
+    FieldError error;
+    if (View(key) == "type") {
+      has_type = true;
+      if (value != "function") error = NotSupported(name, "only tools of type 'function' are");
+    } else if (View(key) == "function") {
+      error = ReadFunction(name, value, function, out);
+    } else {
+      error = UnknownField(name);
+    }
+    if (error) return error;
+  }
+  if (!has_type) return MissingField(param + ".type");
+  if (function.empty()) return MissingField(param + ".function");
+  tool_name = std::string(function.at("name").get_string());
+  shown.emplace("function", std::move(function));
+  out.json = json::serialize(shown);
+  out.definition = ToTemplateValue(shown);
+  return std::nullopt;
+}
+
 }  // namespace
 
 FieldError ReadDocuments(const std::string& param, const json::value& v, ApiRequest& out) {
@@ -48,6 +145,51 @@ FieldError ReadTemplateKwargs(const std::string& param, const json::value& v, Ap
     }
     out.template_kwargs.emplace_back(std::string(View(key)), ToTemplateValue(value));
   }
+  return std::nullopt;
+}
+
+FieldError ReadTools(const std::string& param, const json::value& v, ApiRequest& out) {
+  if (!v.is_array()) return WrongType(param, "an array", v);
+  const json::array& tools = v.get_array();
+  if (tools.size() > kMaxTools)
+    return WrongValue(param, fmt::format("at most {} tools", kMaxTools));
+  for (size_t i = 0; i < tools.size(); ++i) {
+    std::string name;
+    FieldError error =
+        ReadTool(fmt::format("{}[{}]", param, i), tools[i], name, out.tools.emplace_back());
+    if (error) return error;
+    if (std::find(out.tool_names.begin(), out.tool_names.end(), name) != out.tool_names.end()) {
+      return WrongValue(fmt::format("{}[{}].function.name", param, i), "each name once");
+    }
+    out.tool_names.push_back(std::move(name));
+  }
+  return std::nullopt;
+}
+
+FieldError ReadToolChoice(const std::string& param, const json::value& v, ApiRequest& out) {
+  if (v == "none") return out.tool_choice = ToolChoice::kNone, std::nullopt;
+  if (v == "auto") return out.tool_choice = ToolChoice::kAuto, std::nullopt;
+  if (v == "required") return out.tool_choice = ToolChoice::kRequired, std::nullopt;
+  constexpr std::string_view kWanted = "'none', 'auto', 'required' or a function";
+  if (v.is_string()) return WrongValue(param, kWanted);
+  if (!v.is_object()) return WrongType(param, kWanted, v);
+  bool has_type = false;
+  for (const auto& [key, value] : v.get_object()) {
+    const std::string name = fmt::format("{}.{}", param, View(key));
+    FieldError error;
+    if (View(key) == "type") {
+      has_type = true;
+      if (value != "function") error = NotSupported(name, "only 'function' is");
+    } else if (View(key) == "function") {
+      error = ReadNameAlone(name, value, out.called_tool);
+    } else {
+      error = UnknownField(name);
+    }
+    if (error) return error;
+  }
+  if (!has_type) return MissingField(param + ".type");
+  if (out.called_tool.empty()) return MissingField(param + ".function");
+  out.tool_choice = ToolChoice::kNamed;
   return std::nullopt;
 }
 

@@ -1,7 +1,11 @@
 #include "router/http/chat_input.h"
 
+#include <fmt/format.h>
+
+#include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "router/http/json_fields.h"
 
@@ -46,9 +50,41 @@ Value MessageValue(const ApiMessage& message, const text::ChatTemplate& chat) {
   return Value(std::move(value));
 }
 
+// For a template that does not show the model its tools.
+std::string ToolsInWords(const ApiRequest& api, const text::ToolFormat& format) {
+  std::string words = "You may call these functions:\n";
+  for (const ApiTool& tool : api.tools) words += tool.json + '\n';
+  words += fmt::format(
+      "\nTo call functions, reply with nothing but a JSON list of the calls, like this:\n"
+      R"({}[{{"name": "function name", "{}": {{"argument name": "value"}}}}]{})",
+      format.begin, format.arguments, format.end);
+  return words;
+}
+
+// As the end of the system message, or as one.
+void AddToSystem(const std::string& words, std::vector<ApiMessage>& messages) {
+  std::string& role = messages.front().role;
+  if (role == "system" || role == "developer") {
+    messages.front().content += "\n\n" + words;
+  } else {
+    messages.insert(messages.begin(), {.role = "system", .content = words});
+  }
+}
+
+void AddMessages(std::span<const ApiMessage> messages, const text::ChatTemplate& chat,
+                 text::ChatInput& input) {
+  input.messages.reserve(messages.size());
+  for (const ApiMessage& message : messages) input.messages.push_back(MessageValue(message, chat));
+}
+
 }  // namespace
 
 std::optional<ApiError> CheckTemplate(const ApiRequest& api, const text::ChatTemplate& chat) {
+  if (api.tool_choice == ToolChoice::kAuto && chat.syntax().tools == nullptr) {
+    return NotSupported("tools",
+                        "this model's chat template has calls written in a way that is not read "
+                        "here");
+  }
   if (!api.reasoning_effort.empty() && !chat.Mentions(kEffort) && !chat.Mentions(kThinking)) {
     return NotSupported(kEffort, "this model's chat template has no such setting");
   }
@@ -57,9 +93,21 @@ std::optional<ApiError> CheckTemplate(const ApiRequest& api, const text::ChatTem
 
 text::ChatInput ChatInputOf(const ApiRequest& api, const text::ChatTemplate& chat) {
   text::ChatInput input;
-  input.messages.reserve(api.messages.size());
-  for (const ApiMessage& message : api.messages) {
-    input.messages.push_back(MessageValue(message, chat));
+  const text::ReplySyntax& syntax = chat.syntax();
+  const bool in_words = !api.tools.empty() && !syntax.shows_tools && syntax.tools != nullptr &&
+                        api.tool_choice != ToolChoice::kNone;
+  if (in_words) {
+    std::vector<ApiMessage> messages = api.messages;
+    AddToSystem(ToolsInWords(api, *syntax.tools), messages);
+    AddMessages(messages, chat, input);
+  } else {
+    AddMessages(api.messages, chat, input);
+  }
+  // With the choice "none" too, as vLLM does: what was said before may speak of them.
+  if (!api.tools.empty()) {
+    Value::List tools;
+    for (const ApiTool& tool : api.tools) tools.push_back(tool.definition);
+    input.tools = Value(std::move(tools));
   }
   input.documents = api.documents;
   input.add_generation_prompt = api.add_generation_prompt;
@@ -72,6 +120,32 @@ text::ChatInput ChatInputOf(const ApiRequest& api, const text::ChatTemplate& cha
     }
   }
   return input;
+}
+
+bool BeginsInReasoning(const ApiRequest& api, std::string_view prompt,
+                       const text::ChatTemplate& chat) {
+  const text::ReasoningMarks* marks = chat.syntax().reasoning;
+  if (marks == nullptr) return false;
+  if (api.continue_final_message) {  // where the message ends
+    const std::string& content = api.messages.back().content;
+    const size_t begun = content.rfind(marks->begin), ended = content.rfind(marks->end);
+    return begun != content.npos && (ended == content.npos || ended < begun);
+  }
+  const size_t end = prompt.find_last_not_of(" \n\r\t");
+  return end != prompt.npos && prompt.substr(0, end + 1).ends_with(marks->begin);
+}
+
+std::optional<text::ReplyParser::Options> ReplySyntaxFor(const ApiRequest& api,
+                                                         const text::ChatTemplate* chat,
+                                                         bool begins_in_reasoning) {
+  if (api.endpoint != Endpoint::kChat || chat == nullptr) return std::nullopt;
+  text::ReplyParser::Options options = {.reasoning = chat->syntax().reasoning,
+                                        .reasoning_begun = begins_in_reasoning,
+                                        .names = api.tool_names,
+                                        .one_call = !api.parallel_tool_calls};
+  if (api.tool_choice != ToolChoice::kNone) options.tools = chat->syntax().tools;
+  if (options.reasoning == nullptr && options.tools == nullptr) return std::nullopt;
+  return options;
 }
 
 }  // namespace tandem::http

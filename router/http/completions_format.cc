@@ -4,6 +4,7 @@
 
 #include <iterator>
 
+#include "router/http/chat_reply.h"
 #include "router/http/json_text.h"
 
 namespace tandem::http {
@@ -118,21 +119,15 @@ void CompletionsFormat::AppendLogprobs(std::string& out, const Choice& choice,
   }
 }
 
-void CompletionsFormat::AppendDelta(std::string& out, Choice& choice, const Delta& delta,
-                                    const Usage& usage) {
+// A chunk of `body_`, with what was asked for of the delta's tokens.
+void CompletionsFormat::AppendChunk(std::string& out, Choice& choice, const Delta& delta) const {
   const ApiRequest& api = call_.api;
   const bool first = !choice.begun;
   choice.begun = true;
-  if (!api.wants_tokens()) {
-    if (!delta.text.empty()) {
-      AppendTextChunk(out, frames_[static_cast<size_t>(choice.index)], delta.text);
-    }
-    return;
-  }
   AppendStart(out);
-  AppendBeforeText(out, meta_, choice.index);
-  AppendJsonString(out, delta.text);
-  AppendAfterText(out, meta_);
+  fmt::format_to(std::back_inserter(out), ",\"choices\":[{{\"index\":{},", choice.index);
+  out += body_;
+  out += ",\"logprobs\":";
   AppendLogprobs(out, choice, delta.tokens, delta.logprobs, choice.text_offset);
   out += ",\"finish_reason\":null";
   if (api.return_token_ids) {
@@ -145,18 +140,89 @@ void CompletionsFormat::AppendDelta(std::string& out, Choice& choice, const Delt
   }
   out += "}]";
   if (api.continuous_usage) {
-    AppendUsage(out, usage);
+    AppendUsage(out, usage_);
   } else if (meta_.include_usage) {
     out += ",\"usage\":null";
   }
   out += "}\n\n";
 }
 
+// The pieces of a chat's reply as chunks. The first has the tokens that the pieces came of.
+class CompletionsFormat::Pieces final : public text::ReplyHandler {
+ public:
+  Pieces(CompletionsFormat& format, std::string& out, Choice& choice, const Delta& delta)
+      : format_(format), out_(out), choice_(choice), tokens_(delta) {}
+
+  // Those of a delta without a piece have a chunk too.
+  void End() {
+    if (!tokens_.tokens.empty() && format_.call_.api.wants_tokens()) {
+      Append([](std::string&) {});
+    }
+  }
+
+ private:
+  void OnContent(std::string_view text) override {
+    if (!format_.call_.api.wants_tokens()) {
+      return AppendTextChunk(out_, format_.frames_[static_cast<size_t>(choice_.index)], text);
+    }
+    Append([&](std::string& body) {
+      body += "\"content\":";
+      AppendJsonString(body, text);
+    });
+  }
+  void OnReasoning(std::string_view text) override {
+    if (!format_.call_.api.include_reasoning) return;
+    Append([&](std::string& body) { AppendReasoningDelta(body, text); });
+  }
+  void OnCall(int index, std::string_view name) override {
+    Append([&](std::string& body) { AppendCallDelta(body, *choice_.generation, index, name); });
+  }
+  void OnArguments(int index, std::string_view json) override {
+    Append([&](std::string& body) { AppendArgumentsDelta(body, index, json); });
+  }
+
+  template <class F>
+  void Append(F&& append_members) {
+    std::string& body = format_.body_;
+    body = "\"delta\":{";
+    append_members(body);
+    body += '}';
+    format_.AppendChunk(out_, choice_, tokens_);
+    tokens_ = {};
+  }
+
+  CompletionsFormat& format_;
+  std::string& out_;
+  Choice& choice_;
+  Delta tokens_;
+};
+
+void CompletionsFormat::AppendDelta(std::string& out, Choice& choice, const Delta& delta,
+                                    const Usage& usage) {
+  usage_ = usage;
+  if (choice.generation->reply_syntax) {
+    if (!choice.parser) choice.parser.emplace(*choice.generation->reply_syntax);
+    Pieces pieces(*this, out, choice, delta);
+    choice.parser->Push(delta.text, pieces);
+    return pieces.End();
+  }
+  if (!call_.api.wants_tokens()) {
+    if (!delta.text.empty()) {
+      AppendTextChunk(out, frames_[static_cast<size_t>(choice.index)], delta.text);
+    }
+    return;
+  }
+  body_ = chat() ? "\"delta\":{\"content\":" : "\"text\":";
+  AppendJsonString(body_, delta.text);
+  if (chat()) body_ += '}';
+  AppendChunk(out, choice, delta);
+}
+
 // "finish_reason":...,"stop_reason":...
-void CompletionsFormat::AppendEnd(std::string& out, const Choice& choice) const {
+void CompletionsFormat::AppendEnd(std::string& out, const Choice& choice, int num_calls) const {
   const Generation& g = *choice.generation;
   out += "\"finish_reason\":";
-  AppendJsonString(out, g.finish_reason);
+  AppendJsonString(out, ChatFinishReason(g, num_calls));
   if (!g.stop_string.empty()) {
     out += ",\"stop_reason\":";
     AppendJsonString(out, g.stop_string);
@@ -165,24 +231,27 @@ void CompletionsFormat::AppendEnd(std::string& out, const Choice& choice) const 
   }
 }
 
-// The chunk that says how a choice ended.
-void CompletionsFormat::AppendFinish(std::string& out, const Choice& choice,
-                                     std::string_view timing) const {
+// What was held back, and the chunk that says how a choice ended.
+void CompletionsFormat::AppendFinish(std::string& out, Choice& choice, std::string_view timing) {
+  if (choice.parser) {
+    Pieces pieces(*this, out, choice, {});
+    choice.parser->Finish(pieces);
+  }
   AppendStart(out);
   fmt::format_to(std::back_inserter(out), ",\"choices\":[{{\"index\":{},{},\"logprobs\":null,",
                  choice.index, chat() ? "\"delta\":{}" : "\"text\":\"\"");
-  AppendEnd(out, choice);
+  AppendEnd(out, choice, choice.parser ? choice.parser->num_calls() : 0);
   out += "}]";
   if (meta_.include_usage) out += ",\"usage\":null";
   AppendTiming(out, timing);
   out += "}\n\n";
 }
 
-void CompletionsFormat::EndChoice(std::string& out, const Choice& choice) {
+void CompletionsFormat::EndChoice(std::string& out, Choice& choice) {
   AppendFinish(out, choice, {});
 }
 
-void CompletionsFormat::End(std::string& out, const Choice& last, const Usage& usage,
+void CompletionsFormat::End(std::string& out, Choice& last, const Usage& usage,
                             std::string_view timing) {
   AppendFinish(out, last, meta_.include_usage ? std::string_view() : timing);
   if (meta_.include_usage) {
@@ -203,9 +272,17 @@ void CompletionsFormat::Fail(std::string& out, const ApiError& error) {
 
 void CompletionsFormat::AppendBodyChoice(std::string& out, const Choice& choice) const {
   fmt::format_to(std::back_inserter(out), "{{\"index\":{},", choice.index);
+  int num_calls = 0;
   if (chat()) {
-    out += "\"message\":{\"role\":\"assistant\",\"content\":";
-    AppendJsonString(out, choice.text);
+    out += "\"message\":{\"role\":\"assistant\"";
+    if (choice.generation->reply_syntax) {
+      const ChatMessage message(*choice.generation, choice.text);
+      num_calls = message.num_calls();
+      message.AppendMembers(out);
+    } else {
+      out += ",\"content\":";
+      AppendJsonString(out, choice.text);
+    }
     out += ",\"refusal\":null}";
   } else {
     out += "\"text\":";
@@ -215,7 +292,7 @@ void CompletionsFormat::AppendBodyChoice(std::string& out, const Choice& choice)
   size_t offset = 0;
   AppendLogprobs(out, choice, choice.tokens, choice.logprobs, offset);
   out += ',';
-  AppendEnd(out, choice);
+  AppendEnd(out, choice, num_calls);
   if (call_.api.return_token_ids) {
     out += ",\"token_ids\":";
     AppendIds(out, choice.tokens);

@@ -38,9 +38,8 @@ class CompletionsFormat final : public ReplyFormat {
   void Begin(std::string& out, std::span<const Choice> choices) override;
   void AppendDelta(std::string& out, Choice& choice, const Delta& delta,
                    const Usage& usage) override;
-  void EndChoice(std::string& out, const Choice& choice) override;
-  void End(std::string& out, const Choice& last, const Usage& usage,
-           std::string_view timing) override;
+  void EndChoice(std::string& out, Choice& choice) override;
+  void End(std::string& out, Choice& last, const Usage& usage, std::string_view timing) override;
   void Fail(std::string& out, const ApiError& error) override;
   std::string Body(std::span<const Choice> choices, const Usage& usage,
                    std::string_view timing) override;
@@ -50,12 +49,17 @@ class CompletionsFormat final : public ReplyFormat {
   void AppendStart(std::string& out) const;
   void AppendLogprobs(std::string& out, const Choice& choice, std::span<const TokenId> tokens,
                       std::span<const routing::TokenLogprob> logprobs, size_t& offset) const;
-  void AppendEnd(std::string& out, const Choice& choice) const;
+  class Pieces;
+
+  void AppendChunk(std::string& out, Choice& choice, const Delta& delta) const;
+  void AppendEnd(std::string& out, const Choice& choice, int num_calls) const;
   void AppendBodyChoice(std::string& out, const Choice& choice) const;
-  void AppendFinish(std::string& out, const Choice& choice, std::string_view timing) const;
+  void AppendFinish(std::string& out, Choice& choice, std::string_view timing);
 
   const ApiCall& call_;
   ReplyMeta meta_;
+  std::string body_;                    // of a chunk, while it is made
+  Usage usage_;                         // as of the last delta
   std::vector<TextChunkFrame> frames_;  // by choice
 };
 

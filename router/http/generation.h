@@ -20,6 +20,7 @@
 #include "router/http/model_routes.h"
 #include "router/http/openai_request.h"
 #include "router/routing/messages.h"
+#include "router/text/reply_parser.h"
 #include "router/text/stream_decoder.h"
 
 namespace tandem::http {
@@ -69,6 +70,8 @@ struct Generation {
   int32_t max_tokens = 0;
   const text::Tokenizer* tokenizer = nullptr;  // of the pool's model
   std::optional<text::StreamDecoder> decoder;
+  bool begins_in_reasoning = false;                        // so its prompt ends
+  std::optional<text::ReplyParser::Options> reply_syntax;  // its text is more than content
   int32_t num_output_tokens = 0;
   int32_t num_cached_tokens = 0;
   double cumulative_logprob = 0;  // if logprobs were asked of the group

@@ -43,6 +43,22 @@ FieldError CheckChoices(ApiRequest& out) {
   return std::nullopt;
 }
 
+FieldError CheckTools(ApiRequest& out) {
+  if (!out.tool_choice) out.tool_choice = out.tools.empty() ? ToolChoice::kNone : ToolChoice::kAuto;
+  const ToolChoice choice = *out.tool_choice;
+  if (choice == ToolChoice::kNone) return std::nullopt;
+  if (out.tools.empty()) return Contradiction("tool_choice", "'tool_choice' needs 'tools'.");
+  if (choice == ToolChoice::kRequired || choice == ToolChoice::kNamed) {
+    return NotSupported("tool_choice", "only 'auto' and 'none' are");
+  }
+  for (size_t i = 0; i < out.tools.size(); ++i) {
+    if (!out.tools[i].strict) continue;
+    return NotSupported(fmt::format("tools[{}].function.strict", i),
+                        "arguments are what the model writes");
+  }
+  return std::nullopt;
+}
+
 FieldError CheckTokenize(const ApiRequest& out) {
   if (out.is_chat() && !out.prompts.empty()) {
     return Contradiction("messages", "Send 'prompt' or 'messages', not both.");
@@ -57,6 +73,7 @@ FieldError CheckWhole(const json::object& object, ApiRequest& out) {
     return Contradiction("continue_final_message",
                          "'continue_final_message' needs 'add_generation_prompt': false.");
   }
+  if (FieldError error = CheckTools(out)) return error;
   if (out.endpoint == Endpoint::kTokenize) return CheckTokenize(out);
   if (out.endpoint == Endpoint::kDetokenize) return std::nullopt;
   const json::value* options = object.if_contains("stream_options");
@@ -90,6 +107,7 @@ size_t ApiRequest::num_text_bytes(size_t prompt) const {
     bytes += message.content.size() + message.reasoning.size() + 16;
     bytes += message.tool_calls.size() * 64;
   }
+  for (const ApiTool& tool : tools) bytes += tool.json.size();
   return bytes;
 }
 

@@ -43,6 +43,16 @@ struct ApiMessage {
   std::vector<ApiToolCall> tool_calls = {};  // assistant
 };
 
+// A function that the model may call.
+struct ApiTool {
+  std::string json;             // {"type":"function","function":{...}}
+  text::JinjaValue definition;  // the same, for the template
+  std::string parameters;       // the JSON Schema of its arguments; empty: any object
+  bool strict = false;          // arguments must follow the schema
+};
+
+enum class ToolChoice : uint8_t { kNone, kAuto, kRequired, kNamed };
+
 struct ApiPrompt {
   std::string text;
   std::vector<TokenId> ids;  // instead of text, if not empty
@@ -58,6 +68,12 @@ struct ApiRequest {
   bool continue_final_message = false;
   text::JinjaValue documents;  // a list of maps of strings; undefined: none
   text::JinjaValue::Map template_kwargs;
+  std::vector<ApiTool> tools;
+  std::vector<std::string> tool_names;    // of tools, in their order
+  std::optional<ToolChoice> tool_choice;  // as parsed: there is one
+  std::string called_tool;                // kNamed: of tool_names
+  bool parallel_tool_calls = true;        // false: one call at most
+  bool include_reasoning = true;
   std::string reasoning_effort;    // empty: not said
   std::vector<ApiPrompt> prompts;  // kCompletions: at least one; kDetokenize: one
   bool stream = false;

@@ -33,7 +33,30 @@ Pool::Pool(const ServedModel& model, const std::string& policy, const config::Ad
       probe_(probe),
       series_(probe.AddPool(model.name)),
       policy_(policy),
-      dispatcher_(OptionsOf(admission), PolicyOf(policy), std::random_device{}()) {}
+      dispatcher_(OptionsOf(admission), PolicyOf(policy), std::random_device{}()) {
+  FindMarks();
+}
+
+void Pool::FindMarks() {
+  if (model_.chat_template == nullptr) return;
+  const auto add = [&](std::string_view mark) {
+    if (mark.empty()) return;
+    const std::vector<TokenId> ids = model_.tokenizer->Encode(mark);
+    if (ids.size() == 1 && model_.tokenizer->IsControl(ids[0])) mark_ids_.push_back(ids[0]);
+  };
+  const text::ReplySyntax& syntax = model_.chat_template->syntax();
+  if (syntax.reasoning != nullptr) {
+    add(syntax.reasoning->begin);
+    add(syntax.reasoning->end);
+  }
+  num_reasoning_marks_ = mark_ids_.size();
+  if (syntax.tools == nullptr) return;
+  add(syntax.tools->begin);
+  add(syntax.tools->end);
+  if (!syntax.tools->named) return;
+  add(text::kArgumentsMark);
+  add(text::kCallIdMark);
+}
 
 bool Pool::ready() const {
   return std::any_of(groups_.begin(), groups_.end(),

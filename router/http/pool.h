@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,10 @@ class Pool {
        Probe& probe);
 
   const ServedModel& model() const { return model_; }
+  // Control tokens that mark what the model thinks, or that and calls of tools.
+  std::span<const TokenId> mark_ids(bool of_tools) const {
+    return of_tools ? mark_ids_ : std::span(mark_ids_).first(num_reasoning_marks_);
+  }
   routing::Dispatcher& dispatcher() { return dispatcher_; }
   const routing::Dispatcher& dispatcher() const { return dispatcher_; }
   const std::map<int32_t, Group>& groups() const { return groups_; }  // by GroupId: those up
@@ -69,7 +74,11 @@ class Pool {
  private:
   bool IsUp(const std::string& name) const;
 
+  void FindMarks();
+
   const ServedModel model_;
+  std::vector<TokenId> mark_ids_;  // those of reasoning first
+  size_t num_reasoning_marks_ = 0;
   Probe& probe_;
   Probe::Pool series_;
   std::string policy_;

@@ -74,6 +74,7 @@ PreparedPrompt PreparePrompt(const ApiRequest& api, size_t index, const ServedMo
     if (prompt.error->status == 400) prompt.error->param = PromptParam(api);
     return prompt;
   }
+  if (chat) prompt.begins_in_reasoning = BeginsInReasoning(api, *rendered, *model.chat_template);
   const Nanos rendered_at = MonotonicNow();
   if (!chat && !api.prompts[index].ids.empty()) {
     prompt.tokens = api.prompts[index].ids;

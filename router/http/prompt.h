@@ -18,7 +18,8 @@ namespace tandem::http {
 struct PreparedPrompt {
   std::vector<TokenId> tokens;
   std::optional<ApiError> error;  // then there are no tokens
-  Nanos wait = 0;                 // for a text thread; not set here
+  bool begins_in_reasoning = false;
+  Nanos wait = 0;  // for a text thread; not set here
   Nanos render = 0, tokenize = 0;
   Nanos cpu = 0;  // of both
 };

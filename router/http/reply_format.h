@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -26,8 +27,9 @@ struct Choice {
   std::vector<TokenId> tokens;
   std::vector<routing::TokenLogprob> logprobs;
   // Of a stream only.
-  bool begun = false;      // a delta was appended
-  size_t text_offset = 0;  // code points of its tokens so far
+  bool begun = false;                                      // a delta was appended
+  size_t text_offset = 0;                                  // code points of its tokens so far
+  std::optional<text::ReplyParser> parser = std::nullopt;  // of a chat whose text is more
 };
 
 class ReplyFormat {
@@ -39,10 +41,9 @@ class ReplyFormat {
   // `usage`: so far.
   virtual void AppendDelta(std::string& out, Choice& choice, const Delta& delta,
                            const Usage& usage) = 0;
-  virtual void EndChoice(std::string& out, const Choice& choice) = 0;  // but the last
+  virtual void EndChoice(std::string& out, Choice& choice) = 0;  // but the last
   // `timing`: JSON, or empty.
-  virtual void End(std::string& out, const Choice& last, const Usage& usage,
-                   std::string_view timing) = 0;
+  virtual void End(std::string& out, Choice& last, const Usage& usage, std::string_view timing) = 0;
   virtual void Fail(std::string& out, const ApiError& error) = 0;  // instead of the end
 
   // Not a stream.

@@ -78,6 +78,8 @@ FieldError ReadMessages(const std::string& param, const boost::json::value& v, A
 FieldError ReadDocuments(const std::string& param, const boost::json::value& v, ApiRequest& out);
 FieldError ReadTemplateKwargs(const std::string& param, const boost::json::value& v,
                               ApiRequest& out);
+FieldError ReadTools(const std::string& param, const boost::json::value& v, ApiRequest& out);
+FieldError ReadToolChoice(const std::string& param, const boost::json::value& v, ApiRequest& out);
 FieldError ReadReasoningEffort(const std::string& param, const boost::json::value& v,
                                ApiRequest& out);
 // responses_input.cc

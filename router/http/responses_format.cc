@@ -146,9 +146,9 @@ void ResponsesFormat::AppendDelta(std::string& out, Choice& /*one*/, const Delta
   });
 }
 
-void ResponsesFormat::EndChoice(std::string& /*out*/, const Choice& /*one*/) {}
+void ResponsesFormat::EndChoice(std::string& /*out*/, Choice& /*one*/) {}
 
-void ResponsesFormat::End(std::string& out, const Choice& last, const Usage& usage,
+void ResponsesFormat::End(std::string& out, Choice& last, const Usage& usage,
                           std::string_view timing) {
   const std::string_view status = StatusOf(*last.generation);
   AppendEvent(out, "response.output_text.done", [&] {

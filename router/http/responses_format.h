@@ -19,9 +19,8 @@ class ResponsesFormat final : public ReplyFormat {
   void Begin(std::string& out, std::span<const Choice> choices) override;
   void AppendDelta(std::string& out, Choice& choice, const Delta& delta,
                    const Usage& usage) override;
-  void EndChoice(std::string& out, const Choice& choice) override;  // there is only the last
-  void End(std::string& out, const Choice& last, const Usage& usage,
-           std::string_view timing) override;
+  void EndChoice(std::string& out, Choice& choice) override;  // there is only the last
+  void End(std::string& out, Choice& last, const Usage& usage, std::string_view timing) override;
   void Fail(std::string& out, const ApiError& error) override;
   std::string Body(std::span<const Choice> choices, const Usage& usage,
                    std::string_view timing) override;

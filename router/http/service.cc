@@ -8,6 +8,7 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/config/values.h"
+#include "router/http/chat_input.h"
 #include "router/http/json_fields.h"
 #include "router/http/tokenize.h"
 
@@ -161,6 +162,7 @@ void Service::Prepared(const GenerationPtr& generation, PreparedPrompt prompt) {
   probe_.TextPrepared(prompt.cpu);
   if (prompt.error) return PassOver(generation, *prompt.error);
   g.prompt = std::make_shared<const std::vector<TokenId>>(std::move(prompt.tokens));
+  g.begins_in_reasoning = prompt.begins_in_reasoning;
   g.begun = true;
   Consider(generation);
   for (Generation& sibling : g.call->generations) {
@@ -168,6 +170,7 @@ void Service::Prepared(const GenerationPtr& generation, PreparedPrompt prompt) {
     if (sibling.prompt_index != g.prompt_index || sibling.begun || sibling.ended) continue;
     sibling.begun = true;
     sibling.prompt = g.prompt;
+    sibling.begins_in_reasoning = g.begins_in_reasoning;
     sibling.choice = g.choice;
     sibling.pool = g.pool;
     Consider(GenerationPtr(generation, &sibling));
@@ -189,15 +192,23 @@ void Service::Consider(const GenerationPtr& generation) {
     return PassOver(generation, *error);
   }
   if (!route.TakeShare(g.choice)) return PassOver(generation, NoGroup(route));
+  MakeDecoder(g, pool);
+  Dispatch(generation);
+}
+
+// How its tokens become text, and what that text is.
+void Service::MakeDecoder(Generation& g, const Pool& pool) {
   const ApiRequest& api = g.call->api;
   g.tokenizer = pool.model().tokenizer;
-  g.decoder.emplace(*g.tokenizer, text::StreamDecoder::Options{
-                                      .stop = api.stop,
-                                      .include_stop = api.include_stop,
-                                      .with_special = !api.skip_special_tokens,
-                                      .min_tokens = api.min_tokens,
-                                      .continues = !api.is_chat() || api.continue_final_message});
-  Dispatch(generation);
+  g.reply_syntax = ReplySyntaxFor(api, pool.model().chat_template, g.begins_in_reasoning);
+  text::StreamDecoder::Options options = {
+      .stop = api.stop,
+      .include_stop = api.include_stop,
+      .with_special = !api.skip_special_tokens,
+      .min_tokens = api.min_tokens,
+      .continues = !api.is_chat() || api.continue_final_message};
+  if (g.reply_syntax) options.shown = pool.mark_ids(g.reply_syntax->tools != nullptr);
+  g.decoder.emplace(*g.tokenizer, options);
 }
 
 std::optional<ApiError> Service::CheckLength(Generation& g, const Pool& pool) {

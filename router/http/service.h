@@ -125,6 +125,7 @@ class Service : public routing::GroupListener {
   void PassOver(const GenerationPtr& generation, const ApiError& why);
   void Prepared(const GenerationPtr& generation, PreparedPrompt prompt);
   void Consider(const GenerationPtr& generation);
+  static void MakeDecoder(Generation& generation, const Pool& pool);
   static std::optional<ApiError> CheckLength(Generation& generation, const Pool& pool);
   void Dispatch(const GenerationPtr& generation);
   static routing::GenerateRequest RequestOf(const Generation& generation);

@@ -153,5 +153,69 @@ TEST(ChatRequest, WhatIsWrongWithSettingsIsNamed) {
               HasSubstr("reasoning_effort: 'reasoning_effort' is not supported"));
 }
 
+constexpr char kTool[] = R"({"type":"function","function":{"name":"f"}})";
+
+TEST(ChatRequest, ToolsAreRead) {
+  ApiRequest r;
+  const auto parse = [&](const std::string& fields) {
+    const auto error = ParseChat(kOneUser, "," + fields, r);
+    return error ? error->param : "";
+  };
+  EXPECT_EQ(parse(R"("tools":[{"type":"function","function":{"parameters":{"type":"object"},)"
+                  R"("strict":false,"description":null,"name":"a-B_9"}}])"),
+            "");
+  ASSERT_EQ(r.tools.size(), 1u);
+  EXPECT_EQ(r.tool_names.front(), "a-B_9");
+  EXPECT_EQ(r.tools[0].json,
+            R"({"type":"function","function":{"name":"a-B_9","parameters":{"type":"object"}}})");
+  EXPECT_EQ(r.tools[0].parameters, R"({"type":"object"})");
+  EXPECT_EQ(r.tool_choice, ToolChoice::kAuto);
+  EXPECT_EQ(parse(fmt::format(R"("tools":[{}],"tool_choice":"none")", kTool)), "");
+  EXPECT_EQ(r.tool_choice, ToolChoice::kNone);
+  EXPECT_EQ(parse(R"("tools":[],"tool_choice":"none","parallel_tool_calls":true)"), "");
+  EXPECT_EQ(r.tool_choice, ToolChoice::kNone);
+  EXPECT_EQ(parse(R"("temperature":1)"), "");
+  EXPECT_EQ(r.tool_choice, ToolChoice::kNone);
+}
+
+TEST(ChatRequest, WhatIsWrongWithToolsIsNamed) {
+  const auto tool = [](std::string_view function) {
+    return fmt::format(R"("tools":[{{"type":"function","function":{}}}])", function);
+  };
+  for (const auto& [fields, param] : std::initializer_list<std::pair<std::string, std::string>>{
+           {R"("tools":{})", "tools"},
+           {R"("tools":[1])", "tools[0]"},
+           {R"("tools":[{}])", "tools[0].type"},
+           {R"("tools":[{"type":"web_search"}])", "tools[0].type"},
+           {R"("tools":[{"type":"function"}])", "tools[0].function"},
+           {tool("[]"), "tools[0].function"},
+           {tool("{}"), "tools[0].function.name"},
+           {tool(R"({"name":"a b"})"), "tools[0].function.name"},
+           {tool(R"({"name":""})"), "tools[0].function.name"},
+           {tool(fmt::format(R"({{"name":"{}"}})", std::string(65, 'a'))),
+            "tools[0].function.name"},
+           {tool(R"({"name":"f","parameters":[]})"), "tools[0].function.parameters"},
+           {tool(R"({"name":"f","parameters":{"type":"array"}})"),
+            "tools[0].function.parameters.type"},
+           {tool(R"({"name":"f","description":1})"), "tools[0].function.description"},
+           {tool(R"({"name":"f","extra":1})"), "tools[0].function.extra"},
+           {tool(R"({"name":"f","strict":true})"), "tools[0].function.strict"},
+           {fmt::format(R"("tools":[{},{}])", kTool, kTool), "tools[1].function.name"},
+           {R"("tool_choice":"auto")", "tool_choice"},
+           {R"("tool_choice":"any")", "tool_choice"},
+           {R"("tool_choice":7)", "tool_choice"},
+           {R"("tool_choice":{"type":"function"})", "tool_choice.function"},
+           {R"("tool_choice":{"function":{"name":"f"}})", "tool_choice.type"},
+           {R"("tool_choice":{"type":"allowed_tools"})", "tool_choice.type"},
+           {R"("tool_choice":{"type":"function","function":{"name":"f"}})", "tool_choice"},
+           {R"("parallel_tool_calls":"no")", "parallel_tool_calls"},
+       }) {
+    ApiRequest r;
+    const auto error = ParseChat(kOneUser, "," + fields, r);
+    ASSERT_TRUE(error) << fields;
+    EXPECT_EQ(error->param, param) << fields;
+  }
+}
+
 }  // namespace
 }  // namespace tandem::http
