@@ -7,11 +7,14 @@
 #include <utility>
 #include <vector>
 
+#include "common/grammar/json_schema.h"
+
 namespace tandem::grammar {
 namespace {
 
 constexpr int kMaxDepth = 200;  // of groups
 constexpr int kMaxCount = 100000;
+constexpr int kMaxSchemas = 256;
 
 bool IsNameChar(char c) {
   return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_';
@@ -125,6 +128,7 @@ class Parser {
     if (Take('"')) return Literal();
     if (Take('[')) return Class();
     if (Take('.')) return rules_.CodePoints({{0, kLastCodePoint}});
+    if (TakeWord("%json")) return Schema();
     if (Take('(')) {
       TANDEM_ASSIGN_OR_RETURN(const ExprId inner, Alternatives(depth + 1));
       if (!Take(')')) return Wrong("missing )");
@@ -133,6 +137,40 @@ class Parser {
     const std::string_view name = TakeName();
     if (name.empty()) return Wrong("unexpected '{}'", text_[at_]);
     return rules_.Rule(NameOf(name).rule);
+  }
+
+  bool TakeWord(std::string_view word) {
+    if (text_.substr(at_, word.size()) != word) return false;
+    at_ += word.size();
+    return true;
+  }
+
+  // The JSON value that stands here: an object by its braces, or a word.
+  std::string_view TakeJson() {
+    if (!Next('{')) return TakeName();
+    const size_t begin = at_;
+    int depth = 0;
+    for (bool in_string = false; !AtEnd(); ++at_) {
+      const char c = text_[at_];
+      if (c == '"') in_string = !in_string;
+      if (in_string) {
+        if (c == '\\' && at_ + 1 < text_.size()) ++at_;
+      } else if (c == '{') {
+        ++depth;
+      } else if (c == '}' && --depth == 0) {
+        ++at_;
+        break;
+      }
+    }
+    return text_.substr(begin, at_ - begin);
+  }
+
+  StatusOr<ExprId> Schema() {
+    SkipSpace();
+    if (++num_schemas_ > kMaxSchemas) return Wrong("more than {} schemas", kMaxSchemas);
+    const StatusOr<RuleId> rule = ParseJsonSchema(TakeJson(), rules_);
+    if (!rule.ok()) return Wrong("{}", Message(rule.status()));
+    return rules_.Rule(*rule);
   }
 
   StatusOr<ExprId> Repeated(ExprId part) {
@@ -251,6 +289,7 @@ class Parser {
   const std::string_view text_;
   Rules& rules_;
   size_t at_ = 0;
+  int num_schemas_ = 0;
   std::map<std::string, Name> names_;
 };
 

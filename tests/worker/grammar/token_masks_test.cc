@@ -86,6 +86,12 @@ TEST(Grammar, MatchesWhatItSays) {
        "\")\"",
        {"1", "1+22", "(1-2)*3", "((7))"},
        {"", "1+", "(1", "1)"}},
+      {Kind::kEbnf,
+       "root ::= \"f(\" %json {\"type\": \"object\", \"properties\": {\"}\": {\"enum\": [1]}}} "
+       "\")\" "
+       "more?\nmore ::= %json true{2}",
+       {"f({})", R"(f({"}":1}))", R"(f({})[]"x")"},
+       {"f({})[]", "f([])", R"(f({"}":2}))"}},
       {Kind::kEbnf, "root ::= [^\"\\\\\\]]{1,3} .\n", {"abc", "ab"}, {"a", "\"b", "abcde"}},
       {Kind::kJsonObject,
        "",
@@ -158,6 +164,9 @@ TEST(Grammar, RefusesByName) {
       {{Kind::kEbnf, "root ::= a \"x\"\na ::= b? root\nb ::= \"y\"*"}, "(left recursion)"},
       {{Kind::kEbnf, "root ::= \"a"}, "line 1: the line ends within"},
       {{Kind::kEbnf, "root ::= (\"a\"\n"}, "missing )"},
+      {{Kind::kEbnf, "root ::= \"a\"\n %json {\"type\": 1}"}, "line 2: #: 'type' is"},
+      {{Kind::kEbnf, "root ::= %json {\"a\""}, "line 1: the schema is not JSON"},
+      {{Kind::kEbnf, "root ::= %jso"}, "unexpected '%'"},
       {{Kind::kJsonSchema, "{"}, "not JSON"},
       {{Kind::kJsonSchema, R"({"type":"object","properties":{"a":{"multipleOf":2}}})"},
        "#/properties/a: keyword 'multipleOf' is not supported"},
