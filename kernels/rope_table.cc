@@ -44,7 +44,7 @@ std::vector<float> RopeCosSin(const RopeSpec& spec) {
   const std::vector<double> frequencies = RopeFrequencies(spec);
   std::vector<float> table(static_cast<size_t>(spec.max_positions) * spec.dims);
   for (int p = 0; p < spec.max_positions; ++p) {
-    float* row = &table[static_cast<size_t>(p) * spec.dims];
+    float* row = table.data() + static_cast<size_t>(p) * spec.dims;  // none, if nothing is rotated
     for (size_t i = 0; i < frequencies.size(); ++i) {
       row[2 * i] = static_cast<float>(std::cos(p * frequencies[i]) * spec.scaling.attention_factor);
       row[2 * i + 1] =
