@@ -1,14 +1,14 @@
 // What sampling takes and gives. Plain structs; the meaning, in order:
 //   0 biases are added to logits, in float32, then penalties: logits of tokens that are in the
-//   sequence already
-//     are lowered (see below)
+//     sequence already are lowered (see below); then tokens that are not in the mask get minus
+//     infinity
 //   1 p = softmax(logits / temperature); temperature 0 is the greatest logit, ties to the lowest id
 //   2 top_k: keep the k most likely (ties to the lowest id)
 //   3 top_p: of these, renormalized, keep the fewest most likely whose mass reaches top_p
 //   4 min_p: keep those with p >= min_p * max p
 //   5 draw with UniformDraw(seed, sequence_index, position) from what is left, lowest id first
-// Logprobs are natural logarithms under the full distribution at temperature 1, without biases and
-// penalties.
+// Logprobs are natural logarithms under the full distribution at temperature 1, without biases,
+// penalties and mask.
 // A NaN logit counts as minus infinity.
 //
 // Penalties of a token that is in the sequence, in this order (as vLLM and llama.cpp have them):
@@ -41,12 +41,17 @@ struct SamplingParams {
   // Ascending by token; one that is there twice has the sum. In the device's memory.
   const TokenBias* biases = nullptr;
   int32_t num_biases = 0;
+  // Bit t of word t / 32 is set: token t may be drawn; at least one is. Null: all may. In the
+  // device's memory.
+  const uint32_t* mask = nullptr;  // [(V + 31) / 32]
 
   constexpr bool penalized() const {
     return repetition_penalty != 1 || presence_penalty != 0 || frequency_penalty != 0;
   }
   // Draws are from other logits than logprobs.
-  constexpr bool adjusted() const { return penalized() || num_biases > 0; }
+  constexpr bool adjusted() const { return penalized() || num_biases > 0 || mask != nullptr; }
+  // REQUIRES: mask != nullptr
+  constexpr bool allows(int32_t token) const { return (mask[token / 32] >> (token % 32) & 1) != 0; }
   constexpr bool applies(const TokenBias& b) const {
     return position < static_cast<uint64_t>(b.until);
   }

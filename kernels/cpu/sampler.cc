@@ -188,7 +188,20 @@ std::span<const float> Sampler::Adjust(std::span<const float> logits, const Samp
     if (params.applies(b)) adjusted_[static_cast<size_t>(b.token)] += b.bias;
   }
   if (params.penalized()) Penalize(params, history);
+  if (params.mask != nullptr) Mask(params.mask, logits.size());
   return std::span<const float>(adjusted_).first(logits.size());
+}
+
+void Sampler::Mask(const uint32_t* mask, size_t vocab) {
+  for (size_t from = 0; from < vocab; from += 32) {
+    const uint32_t allowed = mask[from / 32];
+    if (allowed == ~uint32_t{0}) continue;
+    const size_t count = std::min<size_t>(32, vocab - from);
+    for (size_t i = 0; i < count; ++i) {
+      float& logit = adjusted_[from + i];
+      logit = (allowed >> i & 1) != 0 ? logit : kMinusInfinity;
+    }
+  }
 }
 
 void Sampler::Penalize(const SamplingParams& params, const TokenHistory& history) {

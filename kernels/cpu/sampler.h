@@ -31,13 +31,14 @@ class Sampler {
   std::span<const float> Adjust(std::span<const float> logits, const SamplingParams& params,
                                 const TokenHistory& history);
   void Penalize(const SamplingParams& params, const TokenHistory& history);
+  void Mask(const uint32_t* mask, size_t vocab);
   // `best`: id of the greatest logit.
   int32_t Choose(std::span<const float> logits, const SamplingParams& params, int32_t best);
   int32_t Draw(std::span<const float> logits, const SamplingParams& params, float max);
   uint64_t Threshold(std::span<const float> logits, const SamplingParams& params);
   std::span<uint64_t> SortedBin(std::span<const float> logits, size_t bin);
 
-  std::vector<float> adjusted_;   // logits with biases and penalties
+  std::vector<float> adjusted_;   // logits with biases, penalties, mask
   std::vector<int32_t> counts_;   // times in the output, and kInPrompt; 0 between calls
   std::vector<float> p_;          // exp((logit - max) / temperature), 0 for what is cut off
   std::vector<uint16_t> bin_of_;  // most likely tokens in bin 0

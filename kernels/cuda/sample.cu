@@ -60,7 +60,7 @@ __device__ bool IsDrawn(const SamplingParams& params, float max) {
 __device__ Scale DrawScale(const SamplingParams& params, float max) {
   return {max, 1.0f / fmaxf(params.temperature, 1e-6f)};
 }
-// As they are drawn from: with biases and penalties. Valid after SampleTop.
+// As they are drawn from: with biases, penalties and mask. Valid after SampleTop.
 __device__ RowLogits DrawLogits(const SampleArgs& args, int row, const SamplingParams& params) {
   if (!params.adjusted()) return {args.logits, row};
   return {args.logits, row, params, args.scratch.counts + int64_t{row} * args.logits.vocab};
@@ -114,8 +114,7 @@ __device__ void MarkBiases(const SamplingParams& params, int chunk, uint32_t* co
   }
 }
 
-// The greatest key of the chunk with biases and penalties, and the counts for the launches that
-// follow.
+// The greatest key of the chunk as drawn from, and the counts for the launches that follow.
 __device__ void AdjustedTop(const SampleArgs& args, int row, int chunk, uint32_t* counts,
                             Word* shared) {
   const SampleRow& sample = args.rows[row];

@@ -38,8 +38,8 @@ __device__ inline float LogitOf(Word key) {
 // whether it is in the prompt, and whether it has a bias.
 inline constexpr uint32_t kInPrompt = 0x8000, kBiased = 0x4000, kMostTimes = 0x3fff;
 
-// The logits of one row; NaN is minus infinity. With `counts`, biased and penalized as sampling.h
-// says.
+// The logits of one row; NaN is minus infinity. With `counts`, biased, penalized and masked as
+// sampling.h says.
 class RowLogits {
  public:
   __device__ RowLogits(const Logits& logits, int row) : logits_(logits), row_(row) {}
@@ -64,6 +64,7 @@ class RowLogits {
  private:
   // The same bits in all kernels: nothing is left to be contracted to a fused multiply-add.
   __device__ float Adjusted(float logit, int32_t id, uint32_t count) const {
+    if (params_->mask != nullptr && !params_->allows(id)) return -INFINITY;
     if (count == 0) return logit;
     if ((count & kBiased) != 0) logit = Biased(logit, id);
     if ((count & ~kBiased) == 0) return logit;

@@ -48,6 +48,12 @@ void Bias(std::vector<double>& values, const SamplingParams& params) {
   }
 }
 
+void Mask(std::vector<double>& values, const SamplingParams& params) {
+  for (size_t id = 0; id < values.size(); ++id) {
+    if (!params.allows(static_cast<int32_t>(id))) values[id] = kMinusInfinity;
+  }
+}
+
 // `order`: ids, most likely first. Returns how many of them are kept.
 size_t Truncate(std::span<const int32_t> order, std::span<const double> p,
                 const SamplingParams& params) {
@@ -103,6 +109,7 @@ SampledToken SampleReference(std::span<const float> logits, const SamplingParams
   std::vector<double> adjusted = values;
   Bias(adjusted, params);
   if (params.penalized()) Penalize(adjusted, params, history);
+  if (params.mask != nullptr) Mask(adjusted, params);
 
   SampledToken out;
   out.token = params.forced_token >= 0 ? params.forced_token : Draw(adjusted, params);

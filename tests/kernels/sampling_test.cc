@@ -163,6 +163,36 @@ TEST(Sampler, BiasesAreAddedBeforePenaltiesAndOnlyUntilTheirPosition) {
   EXPECT_EQ(Draw(std::vector<float>{-1, 5, 1, 1}, params, tokens.history()).top_ids[0], 1);
 }
 
+TEST(Sampler, OnlyTokensOfTheMaskAreDrawn) {
+  std::vector<float> logits(70, 0.0f);
+  logits[3] = 9;
+  logits[64] = 5;
+  logits[69] = 4;
+  const std::vector<uint32_t> mask = {~(1u << 3), 0, 1u << 5};  // all of 0 to 31 but 3; and 69
+  SamplingParams params{.num_logprobs = 2, .mask = mask.data()};
+  const SampledToken got = Draw(logits, params);
+  EXPECT_EQ(got.token, 69);
+  EXPECT_EQ(got.top_ids[0], 3) << "logprobs are the model's";
+  const TokenBias bias{69, -4.5f};
+  params.biases = &bias;
+  params.num_biases = 1;
+  EXPECT_EQ(Draw(logits, params).token, 0) << "the lowest of those that are left";
+  params.forced_token = 64;
+  EXPECT_EQ(Draw(logits, params).token, 64);
+}
+
+// Some tokens of every vocabulary, at least one.
+std::vector<uint32_t> RandomMask(Random& random, int vocab) {
+  std::vector<uint32_t> mask((vocab + 31) / 32);
+  const int one_in = random.Int(1, 40);
+  for (int id = 0; id < vocab; ++id) {
+    if (random.Int(1, one_in) == 1) mask[id / 32] |= 1u << (id % 32);
+  }
+  const int kept = random.Int(0, vocab - 1);
+  mask[kept / 32] |= 1u << (kept % 32);
+  return mask;
+}
+
 // Some of them of one token twice.
 std::vector<TokenBias> RandomBiases(Random& random, int vocab) {
   std::vector<TokenBias> biases(random.Int(0, 60));
@@ -200,10 +230,15 @@ TEST(Sampler, AdjustedDrawsAgreeWithReference) {
     const auto biases = RandomBiases(random, static_cast<int>(logits.size()));
     params.biases = biases.data();
     params.num_biases = i % 7 == 0 ? 0 : static_cast<int32_t>(biases.size());
+    const auto mask = RandomMask(random, static_cast<int>(logits.size()));
+    if (i % 5 < 2) params.mask = mask.data();
     const SampledToken got = sampler.Sample(logits, params, paged.history());
     const SampledToken want = SampleReference(logits, params, paged.history());
     ASSERT_EQ(got.token, want.token) << "case " << i;
     ASSERT_NEAR(got.logprob, want.logprob, 1e-5) << "case " << i;
+    if (params.mask != nullptr && params.num_biases == 0) {
+      ASSERT_TRUE(params.allows(got.token)) << "case " << i;
+    }
   }
 }
 

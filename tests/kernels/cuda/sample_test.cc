@@ -30,6 +30,7 @@ struct Step {
   std::vector<SampleRow> rows;
   std::vector<std::vector<int32_t>> tokens = {};  // of each sequence so far; none: not penalized
   std::vector<TokenBias> biases = {};             // of all rows, which point here
+  std::vector<uint32_t> masks = {};               // too
 };
 
 SampleRow Row(SamplingParams params, int32_t slot) { return {params, slot, -1, 0}; }
@@ -113,9 +114,13 @@ std::vector<SampledToken> RunStep(const Stream& stream, const Step& step,
   const DeviceArray<float> logits(stream, gathered);
   const DeviceArray<TokenBias> biases(stream, step.biases);
   std::vector<SampleRow> device_rows = step.rows;
+  const DeviceArray<uint32_t> masks(stream, step.masks);
   for (SampleRow& row : device_rows) {
-    if (row.params.num_biases == 0) continue;
-    row.params.biases = biases.data() + (row.params.biases - step.biases.data());
+    SamplingParams& params = row.params;
+    if (params.num_biases > 0) {
+      params.biases = biases.data() + (params.biases - step.biases.data());
+    }
+    if (params.mask != nullptr) params.mask = masks.data() + (params.mask - step.masks.data());
   }
   const DeviceArray<SampleRow> rows(stream, device_rows);
   const DeviceArray<SampledToken> out(stream, num_rows, SampledToken{-7});
@@ -150,6 +155,9 @@ std::vector<double> Adjusted(const std::vector<float>& logits, const SamplingPar
       v -= output[id] > 0 ? params.presence_penalty : 0;
     }
     v = std::isnan(v) ? -kInfinity : v;
+  }
+  for (size_t id = 0; params.mask != nullptr && id < values.size(); ++id) {
+    if ((params.mask[id / 32] >> (id % 32) & 1) == 0) values[id] = -kInfinity;
   }
   return values;
 }
@@ -362,8 +370,24 @@ void AddBiases(Random& random, Step& step) {
   }
 }
 
-// Biases, and penalties of tokens that stand in the prompt, the output, both or neither.
-TEST(CudaSample, BiasesAndPenaltiesChangeWhatIsDrawn) {
+// For every other row some tokens, at least one.
+void AddMasks(Random& random, Step& step) {
+  const auto words = static_cast<size_t>(step.vocab + 31) / 32;
+  step.masks.resize(step.rows.size() * words);
+  for (size_t r = 1; r < step.rows.size(); r += 2) {
+    uint32_t* const mask = step.masks.data() + r * words;
+    const int one_in = random.Int(1, 30);
+    for (int32_t id = 0; id < step.vocab; ++id) {
+      if (random.Int(1, one_in) == 1) mask[id / 32] |= 1u << (id % 32);
+    }
+    const int32_t kept = random.Int(0, step.vocab - 1);
+    mask[kept / 32] |= 1u << (kept % 32);
+    step.rows[r].params.mask = mask;
+  }
+}
+
+// Biases, masks, and penalties of tokens that stand in the prompt, the output, both or neither.
+TEST(CudaSample, BiasesPenaltiesAndMasksChangeWhatIsDrawn) {
   const Stream stream;
   Random random(14);
   int close = 0;
@@ -371,6 +395,7 @@ TEST(CudaSample, BiasesAndPenaltiesChangeWhatIsDrawn) {
     if (kSanitized && vocab == 5) continue;
     Step step = PenalizedStep(random, vocab, kSanitized ? 10 : 40);
     AddBiases(random, step);
+    AddMasks(random, step);
     close += Compare(stream, step);
   }
   EXPECT_LE(close, 2);
