@@ -49,6 +49,7 @@ std::optional<Leader::End> Leader::Turn(link::RouterLink& routers) {
   CommitFinished();
   const Nanos now = MonotonicNow();
   TakeArrivals(now);
+  if (!compiling_.empty()) TakeCompiled(now);
   if (!FillPipeline(now)) return End::kAborted;
   if (Drained(now)) return End::kDrained;
   return std::nullopt;
@@ -62,9 +63,65 @@ void Leader::StartDraining() {
 void Leader::TakeArrivals(Nanos now) {
   routers_->Drain(arrivals_);
   if (arrivals_.empty()) return;
-  for (engine::Inbound& arrival : arrivals_) engine_.Handle(std::move(arrival), now);
+  for (engine::Inbound& arrival : arrivals_) Take(std::move(arrival), now);
   arrivals_.clear();
   Send(/*after_step=*/false, now);
+}
+
+void Leader::Take(engine::Inbound&& arrival, Nanos now) {
+  auto* const request = std::get_if<engine::Generate>(&arrival);
+  if (request == nullptr) {
+    Forget(arrival);
+    return engine_.Handle(std::move(arrival), now);
+  }
+  if (request->grammar.kind == grammar::GrammarSpec::Kind::kNone || options_.grammars == nullptr) {
+    return engine_.Handle(std::move(arrival), now);
+  }
+  if (options_.grammars->Prepare(request->grammar)) return Admit(std::move(*request), now);
+  if (compiling_.size() >= static_cast<size_t>(options_.engine.max_queued)) {
+    return engine_.Reject(request->key, engine::FinishReason::kError,
+                          fmt::format("{} sequences are waiting already", compiling_.size()),
+                          engine::ErrorKind::kBusy);
+  }
+  compiling_.push_back({std::move(*request), now});
+}
+
+// Those whose grammar is there now, or whose deadline has passed.
+void Leader::TakeCompiled(Nanos now) {
+  const size_t before = compiling_.size();
+  std::erase_if(compiling_, [&](Compiling& waiting) {
+    const engine::Generate& request = waiting.request;
+    if (request.deadline_in > 0 && now - waiting.arrived >= request.deadline_in) {
+      engine_.Reject(request.key, engine::FinishReason::kDeadline, "", {});
+      return true;
+    }
+    if (!options_.grammars->Prepare(request.grammar)) return false;
+    Admit(std::move(waiting.request), waiting.arrived);
+    return true;
+  });
+  if (compiling_.size() != before) Send(/*after_step=*/false, now);
+}
+
+void Leader::Admit(engine::Generate&& request, Nanos arrived) {
+  auto filter = options_.grammars->NewFilter(request.grammar);
+  if (!filter.ok()) {
+    return engine_.Reject(request.key, engine::FinishReason::kError,
+                          std::string(Message(filter.status())), engine::ErrorKind::kInvalid);
+  }
+  engine_.Handle(std::move(request), arrived, *std::move(filter));
+}
+
+// A cancelled one ends as it would in the engine; nobody listens for those of a lost router.
+void Leader::Forget(const engine::Inbound& arrival) {
+  const auto* const cancel = std::get_if<engine::Cancel>(&arrival);
+  const auto* const lost = std::get_if<engine::RouterLost>(&arrival);
+  std::erase_if(compiling_, [&](const Compiling& waiting) {
+    const SequenceKey& key = waiting.request.key;
+    if (lost != nullptr) return key.router == lost->router;
+    if (cancel == nullptr || !(key == cancel->key)) return false;
+    engine_.Reject(key, engine::FinishReason::kCancelled, "", {});
+    return true;
+  });
 }
 
 void Leader::CommitFinished() {
@@ -123,19 +180,20 @@ bool Leader::Drained(Nanos now) {
   if (!draining_.load(std::memory_order_acquire)) return false;
   if (draining_since_ == 0) {
     draining_since_ = now;
-    observe::LogInfo("draining: {} sequences to finish", engine_.num_sequences());
+    observe::LogInfo("draining: {} sequences to finish", num_sequences());
     routers_->StartDraining();
   }
   const Nanos age = now - draining_since_;
   if (age >= options_.drain_timeout) {
-    observe::LogWarn("{} sequences were not finished in time", engine_.num_sequences());
+    observe::LogWarn("{} sequences were not finished in time", num_sequences());
     return true;
   }
-  return age >= kDrainGrace && engine_.num_sequences() == 0 && num_in_flight_ == 0;
+  return age >= kDrainGrace && num_sequences() == 0 && num_in_flight_ == 0;
 }
 
 Nanos Leader::SleepTime(Nanos now) const {
   if (num_in_flight_ > 0) return kSecond;  // the result rings
+  if (!compiling_.empty()) return kMillisecond;
   const Nanos idle = last_published_ + options_.idle_interval - now;
   return std::max<Nanos>(idle, kMillisecond);
 }

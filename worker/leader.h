@@ -13,6 +13,7 @@
 
 #include "common/ids.h"
 #include "worker/engine/engine.h"
+#include "worker/grammars.h"
 #include "worker/link/bell.h"
 #include "worker/link/router_link.h"
 #include "worker/ranks.h"
@@ -25,6 +26,7 @@ struct LeaderOptions {
   Nanos min_watchdog = 5 * kSecond;
   Nanos idle_interval = 500 * kMillisecond;  // between no-op steps; routers pay for each
   Nanos drain_timeout = 60 * kSecond;        // for sequences in progress
+  Grammars* grammars = nullptr;              // borrowed; null: no structured output
 };
 
 class Leader {
@@ -51,12 +53,19 @@ class Leader {
 
  private:
   void TakeArrivals(Nanos now);
+  void Take(engine::Inbound&& arrival, Nanos now);
+  void TakeCompiled(Nanos now);
+  void Admit(engine::Generate&& request, Nanos arrived);
+  void Forget(const engine::Inbound& arrival);
   void CommitFinished();
   void CommitOldest(const StepResult& step, Nanos now);
   void Send(bool after_step, Nanos now);
   bool FillPipeline(Nanos now);  // false: aborted
   bool Publish(const StepPlan& plan, Nanos limit);
   bool Drained(Nanos now);
+  size_t num_sequences() const {
+    return static_cast<size_t>(engine_.num_sequences()) + compiling_.size();
+  }
 
   const LeaderOptions options_;
   Ranks& ranks_;
@@ -72,6 +81,13 @@ class Leader {
   InFlight in_flight_[2];  // oldest first
   int num_in_flight_ = 0;
   Nanos last_published_ = 0;
+
+  // Requests whose grammar is being compiled; in order of arrival.
+  struct Compiling {
+    engine::Generate request;
+    Nanos arrived = 0;
+  };
+  std::vector<Compiling> compiling_;
 
   std::vector<engine::Inbound> arrivals_;
   std::vector<engine::Output> outputs_;

@@ -172,6 +172,7 @@ class SimProcess {
   std::unique_ptr<sim::SimSampler> sampler_;
   link::Bell bell_;
   std::shared_ptr<link::LinkThread> thread_;
+  std::unique_ptr<Grammars> grammars_;  // of all groups
   std::vector<std::unique_ptr<SimGroup>> groups_;
 };
 
@@ -204,7 +205,10 @@ Status SimProcess::Start(const std::vector<const config::Group*>& groups, const 
   }
   sampler_ = std::make_unique<sim::SimSampler>(model_.reply_tokens);
   thread_ = std::make_shared<link::LinkThread>();
-  const LeaderOptions options = OptionsOf();
+  LeaderOptions options = OptionsOf();
+  grammars_ = std::make_unique<Grammars>(cluster_.ModelOf(first_).path, model_.vocab_size,
+                                         [this] { bell_.Ring(); });
+  options.grammars = grammars_.get();
   for (const config::Group* group : groups) {
     groups_.push_back(std::make_unique<SimGroup>(options, profile_, *sampler_, bell_));
     link::RouterLinkOptions routers;

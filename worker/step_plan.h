@@ -59,7 +59,7 @@ struct PlanRow {
   int32_t first_bias = 0;     // offset into StepPlan::biases, with kRowStart: the slot keeps them
   int32_t num_biases = 0;     // of the slot, in every row
   int32_t forced_token = -1;  // >= 0: taken instead of the sampled one (logprobs are the model's)
-  int32_t mask = -1;          // place for a token mask of structured output; -1: none
+  int32_t mask = -1;          // of structured output: index into StepPlan::masks; -1: none
   int32_t num_drafts = 0;     // place for speculation: the last n tokens are drafts to verify
   SamplingSpec sampling;      // read when kRowSample is set
 };
@@ -73,6 +73,7 @@ struct StepPlan {
   std::span<const TokenId> tokens;            // of all rows, concatenated; or kLastSampled
   std::span<const int32_t> new_blocks;        // of all rows, concatenated
   std::span<const TokenBias> biases;          // of the rows that start; each row's by token
+  std::span<const uint32_t> masks;            // PlanLimits::mask_words each; see SamplingParams
   bool idle() const { return rows.empty(); }  // a no-op step: ranks meet at a barrier, no more
 };
 
@@ -82,7 +83,10 @@ struct PlanLimits {
   int max_step_tokens = 0;
   int max_blocks_per_seq = 0;
   int block_size = 0;
+  int mask_words = 0;  // of one token mask: a bit a token of the vocabulary
 };
+
+inline constexpr int MaskWords(int vocab_size) { return (vocab_size + 31) / 32; }
 
 // What one sampled row of a step gave.
 struct RowResult {

@@ -336,6 +336,8 @@ int Process::Lead() {
   options.engine = EngineOptionsFor(num_blocks_);
   options.min_watchdog = group_.min_watchdog;
   options.drain_timeout = cluster_.router.limits.drain_timeout;
+  Grammars grammars(served_.path, options.engine.vocab_size, [&bell] { bell.Ring(); });
+  options.grammars = &grammars;
   StepResults results(ranks_->ring().limits().max_rows, [&bell] { bell.Ring(); });
   RingRanks ranks(*ranks_, results);
   Leader leader(options, ranks, bell);

@@ -22,7 +22,8 @@ std::vector<Key> ModelKeys() {
        .name = "path",
        .type = KeyType::kFile,
        .field = [](T t) -> Field { return &t.model.path; },
-       .help = "GGUF file; where there is one model, `--model PATH` of any process goes before it",
+       .help = "GGUF file, or a Hugging Face folder (CPU workers); where there is one model, "
+               "`--model PATH` of any process goes before it",
        .required = true},
       {.section = "models",
        .name = "max_context",

@@ -39,6 +39,10 @@ StatusOr<RuleId> ParseWholeRegex(std::string_view text, Rules& rules) {
 }
 
 StatusOr<RuleId> Parse(const GrammarSpec& spec, Rules& rules) {
+  if (spec.text.size() > kMaxBytes) {
+    return InvalidArgument("a grammar or schema of {} bytes; {} are allowed", spec.text.size(),
+                           kMaxBytes);
+  }
   switch (spec.kind) {
     case GrammarSpec::Kind::kJsonObject:
       return AnyJsonObject(rules);
@@ -53,16 +57,17 @@ StatusOr<RuleId> Parse(const GrammarSpec& spec, Rules& rules) {
     case GrammarSpec::Kind::kNone:
       break;
   }
-  return Internal("there is no grammar");
+  return InvalidArgument("no such kind of grammar: {}", static_cast<int>(spec.kind));
 }
 
 }  // namespace
 
+Status CheckGrammar(const GrammarSpec& spec) {
+  Rules rules;
+  return Parse(spec, rules).status();
+}
+
 StatusOr<Automaton> CompileGrammar(const GrammarSpec& spec) {
-  if (spec.text.size() > kMaxBytes) {
-    return InvalidArgument("a grammar or schema of {} bytes; {} are allowed", spec.text.size(),
-                           kMaxBytes);
-  }
   Rules rules;
   TANDEM_ASSIGN_OR_RETURN(const RuleId root, Parse(spec, rules));
   return MakeAutomaton(rules, root);

@@ -145,6 +145,23 @@ void Service::AccountFirstToken(Generation& g, const routing::StepReport& report
   probe_.FirstToken(now - account.received, w.queue, g.predicted_ttft, now - account.sent);
 }
 
+namespace {
+
+bool IsAskedStop(const Generation& g, TokenId token) {
+  const std::vector<TokenId>& ids = g.call->api.stop_token_ids;
+  return std::find(ids.begin(), ids.end(), token) != ids.end();
+}
+
+// Its last token is one that ends replies. A grammar may end one without.
+bool EndedByToken(const Generation& g, const routing::SequenceTokens& sequence) {
+  if (sequence.finish != FinishReason::kStop || sequence.tokens.empty()) return false;
+  const TokenId last = sequence.tokens.back();
+  return g.call->api.grammar.kind == grammar::GrammarSpec::Kind::kNone ||
+         g.tokenizer->IsControl(last) || IsAskedStop(g, last);
+}
+
+}  // namespace
+
 // The token that ended it has no text, unless that was asked for.
 void Service::Deliver(const GenerationPtr& generation, const routing::SequenceTokens& sequence) {
   Generation& g = *generation;
@@ -152,11 +169,12 @@ void Service::Deliver(const GenerationPtr& generation, const routing::SequenceTo
   ReplySink* const sink = g.call->sink;
   const Nanos start = MonotonicNow();
   const bool first = g.num_output_tokens == 0 && !sequence.tokens.empty();
-  const bool by_token = sequence.finish == FinishReason::kStop;
+  const bool by_token = EndedByToken(g, sequence);
   const text::StreamDecoder::Output output =
       g.decoder->Push(sequence.tokens, by_token && !api.include_stop);
   g.num_output_tokens += output.num_tokens;
-  const bool clean = by_token || sequence.finish == FinishReason::kLength || output.stopped;
+  const bool clean = sequence.finish == FinishReason::kStop ||
+                     sequence.finish == FinishReason::kLength || output.stopped;
   Delta delta{.text = output.text};
   const auto num_tokens = static_cast<size_t>(output.num_tokens);
   delta.tokens = std::span(sequence.tokens).first(num_tokens);
@@ -186,15 +204,12 @@ void Service::Finish(const GenerationPtr& generation, const routing::SequenceTok
   Generation& g = *generation;
   g.stop_string = g.decoder->stopped_by();
   const bool by_string = !g.stop_string.empty();
-  const bool by_token = sequence.finish == FinishReason::kStop && !by_string;
   if (sequence.finish == FinishReason::kNone)
     Withdraw(g);  // a stop string: the group does not know
-  if (by_token && !sequence.tokens.empty()) {
-    const std::vector<TokenId>& ids = g.call->api.stop_token_ids;
-    const TokenId last = sequence.tokens.back();
-    if (std::find(ids.begin(), ids.end(), last) != ids.end()) g.stop_token = last;
+  if (!by_string && EndedByToken(g, sequence) && IsAskedStop(g, sequence.tokens.back())) {
+    g.stop_token = sequence.tokens.back();
   }
-  g.finish_reason = by_string || by_token ? "stop" : "length";
+  g.finish_reason = by_string || sequence.finish == FinishReason::kStop ? "stop" : "length";
   ReplySink* const sink = g.call->sink;
   End(g);
   if (g.call->ended()) g.call->sink = nullptr;

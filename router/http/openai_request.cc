@@ -18,6 +18,9 @@ FieldError Contradiction(std::string param, std::string message) {
   return InvalidRequest(std::move(param), std::move(message), "invalid_value");
 }
 
+// Text bytes that take as long to tokenize as a byte of a grammar takes to read.
+constexpr size_t kGrammarWork = 16;
+
 FieldError CheckRequired(const json::object& object, const ApiRequest& out) {
   for (const Field& field : Fields()) {
     if (!field.required || (field.on & SetOf(out.endpoint)) == 0) continue;
@@ -108,6 +111,7 @@ size_t ApiRequest::num_text_bytes(size_t prompt) const {
     bytes += message.tool_calls.size() * 64;
   }
   for (const ApiTool& tool : tools) bytes += tool.json.size();
+  if (prompt == 0) bytes += kGrammarWork * grammar.text.size();
   return bytes;
 }
 

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/grammar_spec.h"
 #include "common/ids.h"
 #include "router/http/error.h"
 #include "router/text/jinja_value.h"
@@ -100,6 +101,9 @@ struct ApiRequest {
   bool include_stop = false;  // what stopped it is part of the text
   bool skip_special_tokens = true;
   std::vector<std::pair<TokenId, float>> logit_bias;  // [-100, 100]; by id
+  grammar::GrammarSpec grammar;                       // of the reply's text
+  std::string grammar_param;                          // the field that said so
+  std::string text_format;                            // kResponses: it, as JSON; or empty
   bool echo = false;                                  // kCompletions
   std::optional<bool> add_special_tokens;             // absent: to text that is no chat
   bool return_token_strs = false;                     // kTokenize

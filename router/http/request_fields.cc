@@ -275,6 +275,19 @@ constexpr std::array kFields = {
         "logit_bias", kOnBoth, &ReadLogitBias,
         R"({"type":["object","null"],"maxProperties":300,"propertyNames":{"pattern":"^[0-9]{1,9}$"},)"
         R"("additionalProperties":{"type":"number","minimum":-100,"maximum":100}})"},
+    Field{"response_format", kOnBoth, &ReadResponseFormat,
+          R"({"anyOf":[{"type":"null"},{"$ref":"#/components/schemas/ResponseFormat"}]})"},
+    Field{"text", kOnResponses, &ReadTextFormat,
+          R"({"anyOf":[{"type":"null"},{"$ref":"#/components/schemas/TextFormat"}]})"},
+    Field{"structured_outputs", kOnBoth, &ReadStructuredOutputs,
+          R"({"anyOf":[{"type":"null"},{"$ref":"#/components/schemas/StructuredOutputs"}]})"},
+    Field{"guided_json", kOnBoth, &ReadGuided,
+          R"({"anyOf":[{"type":"null"},{"$ref":"#/components/schemas/JsonSchema"}]})"},
+    Field{"guided_regex", kOnBoth, &ReadGuided, R"({"type":["string","null"],"maxLength":64})"},
+    Field{"guided_choice", kOnBoth, &ReadGuided,
+          R"({"type":["array","null"],"minItems":1,"maxItems":16,)"
+          R"("items":{"type":"string","minLength":1,"maxLength":64}})"},
+    Field{"guided_grammar", kOnBoth, &ReadGuided, R"({"type":["string","null"]})"},
     Field{"priority", kOnText, &ReadPriority,
           R"({"type":["integer","null"],"minimum":-2147483647,"maximum":2147483647})"},
     Field{"cache_salt", kOnText, &ReadCacheSalt,
@@ -321,7 +334,6 @@ constexpr std::array kFlags = {
 };
 
 constexpr std::string_view kNoTools = "tools are not available";
-constexpr std::string_view kNoFormats = "structured output is not available";
 constexpr std::string_view kNoImages = "only text is";
 constexpr std::string_view kOneStrategy = "sequences are sampled, one by one";
 
@@ -339,7 +351,6 @@ constexpr std::array kRefused = {
     RefusedField{"max_tool_calls", kOnResponses, "", kNoTools},
     RefusedField{"include", kOnResponses, "[[]]", "there is nothing beside the text"},
     RefusedField{"top_logprobs", kOnResponses, "[0]", "there is nothing beside the text"},
-    RefusedField{"text", kOnResponses, R"([{},{"format":{"type":"text"}}])", kNoFormats},
     RefusedField{"reasoning", kOnResponses, "[{}]",
                  "the model does not reason apart from its reply"},
     RefusedField{"truncation", kOnResponses, R"(["disabled"])", "nothing is left out of prompts"},
@@ -355,15 +366,9 @@ constexpr std::array kRefused = {
                  "prompts that are cached are not computed, so they have no logits"},
     RefusedField{"allowed_token_ids", kOnBoth, "", "use logit_bias"},
     RefusedField{"bad_words", kOnBoth, "[[]]", "use logit_bias"},
-    RefusedField{"response_format", kOnBoth, R"([{"type":"text"}])", kNoFormats},
-    RefusedField{"structured_outputs", kOnBoth, "", kNoFormats},
-    RefusedField{"guided_json", kOnBoth, "", kNoFormats},
-    RefusedField{"guided_regex", kOnBoth, "", kNoFormats},
-    RefusedField{"guided_choice", kOnBoth, "", kNoFormats},
-    RefusedField{"guided_grammar", kOnBoth, "", kNoFormats},
-    RefusedField{"guided_decoding_backend", kOnBoth, "", kNoFormats},
-    RefusedField{"guided_whitespace_pattern", kOnBoth, "", kNoFormats},
-    RefusedField{"structural_tag", kOnBoth, "", kNoFormats},
+    RefusedField{"guided_decoding_backend", kOnBoth, "", "there is one"},
+    RefusedField{"guided_whitespace_pattern", kOnBoth, "", "JSON has the white space it has here"},
+    RefusedField{"structural_tag", kOnBoth, "", "a grammar holds for the whole reply"},
     RefusedField{"functions", kOnChat, "[[]]", "send 'tools'"},
     RefusedField{"function_call", kOnChat, R"(["none"])", "send 'tool_choice'"},
     RefusedField{"modalities", kOnChat, R"([["text"]])", kNoImages},

@@ -82,6 +82,13 @@ FieldError ReadTools(const std::string& param, const boost::json::value& v, ApiR
 FieldError ReadToolChoice(const std::string& param, const boost::json::value& v, ApiRequest& out);
 FieldError ReadReasoningEffort(const std::string& param, const boost::json::value& v,
                                ApiRequest& out);
+// grammar_fields.cc
+FieldError ReadResponseFormat(const std::string& param, const boost::json::value& v,
+                              ApiRequest& out);
+FieldError ReadTextFormat(const std::string& param, const boost::json::value& v, ApiRequest& out);
+FieldError ReadGuided(const std::string& param, const boost::json::value& v, ApiRequest& out);
+FieldError ReadStructuredOutputs(const std::string& param, const boost::json::value& v,
+                                 ApiRequest& out);
 // responses_input.cc
 FieldError ReadInput(const std::string& param, const boost::json::value& v, ApiRequest& out);
 

@@ -86,7 +86,10 @@ void ResponsesFormat::AppendSettings(std::string& out) const {
   out +=
       ",\"service_tier\":\"default\",\"store\":false,\"background\":false,"
       "\"previous_response_id\":null,\"parallel_tool_calls\":true,\"tool_choice\":\"auto\","
-      "\"tools\":[],\"text\":{\"format\":{\"type\":\"text\"}},\"truncation\":\"disabled\","
+      "\"tools\":[],\"text\":{\"format\":";
+  out += api.text_format.empty() ? R"({"type":"text"})" : api.text_format;
+  out +=
+      "},\"truncation\":\"disabled\","
       "\"reasoning\":{\"effort\":null,\"summary\":null},\"error\":null";
 }
 

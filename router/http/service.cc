@@ -305,6 +305,7 @@ routing::GenerateRequest Service::RequestOf(const Generation& g) {
                           api.stop_token_ids.end());
   request.min_tokens = api.min_tokens;
   request.logit_bias = api.logit_bias;
+  request.grammar = api.grammar;
   request.cache_salt = api.cache_salt;
   return request;
 }

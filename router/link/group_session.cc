@@ -13,7 +13,7 @@
 namespace tandem::link {
 namespace {
 
-constexpr uint32_t kProtocolMajor = 2;
+constexpr uint32_t kProtocolMajor = 3;
 
 BlockHash HashAt(const google::protobuf::RepeatedField<uint64_t>& words, int i) {
   return {words.Get(i), words.Get(i + 1)};
@@ -383,6 +383,10 @@ std::string GroupSession::EncodeGenerate(const routing::GenerateRequest& from) {
   }
   to.set_min_tokens(from.min_tokens);
   to.mutable_forced()->Add(from.forced.begin(), from.forced.end());
+  if (from.grammar.kind != grammar::GrammarSpec::Kind::kNone) {
+    to.mutable_grammar()->set_kind(static_cast<uint32_t>(from.grammar.kind));
+    to.mutable_grammar()->set_text(from.grammar.text);
+  }
   to.set_cache_salt(from.cache_salt);
   to.set_priority(from.priority);
   to.set_deadline_in(from.deadline_in);

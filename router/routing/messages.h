@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/grammar_spec.h"
 #include "common/hash.h"
 #include "common/ids.h"
 
@@ -27,7 +28,8 @@ struct GenerateRequest {
   std::vector<TokenId> stop_ids;
   int32_t min_tokens = 0;  // before them no stop id is drawn
   std::vector<std::pair<TokenId, float>> logit_bias;
-  std::vector<TokenId> forced;  // internal hook of tests
+  std::vector<TokenId> forced;   // internal hook of tests
+  grammar::GrammarSpec grammar;  // of the reply's text
   std::string cache_salt;
   int32_t priority = 0;
   Nanos deadline_in = 0;

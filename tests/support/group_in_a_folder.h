@@ -12,8 +12,11 @@
 
 namespace tandem::testing {
 
-inline constexpr PlanLimits kSmallLimits = {
-    .max_rows = 4, .max_step_tokens = 16, .max_blocks_per_seq = 8, .block_size = 16};
+inline constexpr PlanLimits kSmallLimits = {.max_rows = 4,
+                                            .max_step_tokens = 16,
+                                            .max_blocks_per_seq = 8,
+                                            .block_size = 16,
+                                            .mask_words = 2};
 
 // A port of the loopback that nobody listens on at this moment.
 inline int FreePort() {

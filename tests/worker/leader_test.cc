@@ -1,8 +1,12 @@
 // The leader's threads over real sockets and a real ring, with a model that says 7.
 #include "worker/leader.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <chrono>
 #include <thread>
 
 #include "common/clock.h"
@@ -44,7 +48,8 @@ class SaysSeven : public model::ModelRunner {
 // One group of one rank, all threads of worker_process.h but the watchdog.
 class Group {
  public:
-  explicit Group(const std::string& endpoint) {
+  // `vocabulary`: a model file, for structured output.
+  explicit Group(const std::string& endpoint, const std::string& vocabulary = "") {
     options_.engine.num_blocks = 64;
     options_.engine.max_context = 256;
     options_.engine.vocab_size = 100;
@@ -56,6 +61,10 @@ class Group {
     TANDEM_CHECK(ranks_->Agree(ShardWith(64), engine::Engine::LimitsOf(options_.engine)).ok());
     results_.emplace(ranks_->ring().limits().max_rows, [this] { bell_.Ring(); });
     ring_ranks_.emplace(*ranks_, *results_);
+    if (!vocabulary.empty()) {
+      grammars_.emplace(vocabulary, options_.engine.vocab_size, [this] { bell_.Ring(); });
+      options_.grammars = &*grammars_;
+    }
     leader_.emplace(options_, *ring_ranks_, bell_);
     model_thread_ = std::thread([this] {
       SaysSeven model;
@@ -73,6 +82,7 @@ class Group {
       ranks_->ring().Shutdown();
     });
   }
+  void StartDraining() { leader_->StartDraining(); }
   ~Group() {
     leader_->StartDraining();
     engine_thread_.join();
@@ -84,6 +94,7 @@ class Group {
   LeaderOptions options_;
   std::unique_ptr<link::RankLink> ranks_;
   link::Bell bell_;
+  std::optional<Grammars> grammars_;
   std::optional<StepResults> results_;
   std::optional<RingRanks> ring_ranks_;
   std::optional<Leader> leader_;
@@ -195,6 +206,97 @@ TEST(Leader, ALostRouterFreesItsSequences) {
     return second.num_steps > 0 && second.last_load.free_blocks == 64 &&
            second.last_load.num_running == 0;
   }));
+  EXPECT_TRUE(second.tokens.empty());
+}
+
+// A file whose reader waits until somebody writes: so long every grammar is still being compiled.
+class WaitingFile {
+ public:
+  WaitingFile() : path_(folder_.path() + "/model.gguf") {
+    TANDEM_CHECK(::mkfifo(path_.c_str(), 0600) == 0) << path_;
+  }
+  ~WaitingFile() { Open(); }
+  void Open() {
+    if (!opened_) ::close(::open(path_.c_str(), O_WRONLY));
+    opened_ = true;
+  }
+  const std::string& path() const { return path_; }
+
+ private:
+  TempFolder folder_;
+  const std::string path_;
+  bool opened_ = false;
+};
+
+routing::GenerateRequest Structured(RequestId request) {
+  routing::GenerateRequest generate = Request(request, 50);
+  generate.grammar = {grammar::GrammarSpec::Kind::kRegex, "a+"};
+  return generate;
+}
+
+TEST(Leader, WhatWaitsForItsGrammarCanBeCancelledOrBeLate) {
+  WaitingFile file;
+  RecordingListener listener;
+  auto router = OpenRouter(listener);
+  Group group(router->endpoint(), file.path());
+  ASSERT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 1; }));
+  const GroupId id = listener.ups[0].id;
+  router->Send(id, Structured(1));
+  routing::GenerateRequest late = Structured(2);
+  late.deadline_in = 20 * kMillisecond;
+  router->Send(id, late);
+  router->Send(id, Structured(3));
+  router->Send(id, Request(4, 10));  // others do not wait
+  ASSERT_TRUE(listener.WaitUntil([&] {
+    return Finished(listener, 4, routing::FinishReason::kLength) &&
+           Finished(listener, 2, routing::FinishReason::kDeadline);
+  }));
+  router->Cancel(id, 1, 0, 0);
+  ASSERT_TRUE(
+      listener.WaitUntil([&] { return Finished(listener, 1, routing::FinishReason::kCancelled); }));
+  EXPECT_EQ(TokensOf(listener, 3), 0);
+  file.Open();  // it is no model, so there is no vocabulary
+  ASSERT_TRUE(
+      listener.WaitUntil([&] { return Finished(listener, 3, routing::FinishReason::kError); }));
+}
+
+TEST(Leader, DrainingWaitsForGrammars) {
+  WaitingFile file;
+  RecordingListener listener;
+  auto router = OpenRouter(listener);
+  {
+    Group group(router->endpoint(), file.path());
+    ASSERT_TRUE(listener.WaitUntil([&] { return listener.ups.size() == 1; }));
+    router->Send(listener.ups[0].id, Structured(1));
+    router->Send(listener.ups[0].id, Request(2, 1));
+    ASSERT_TRUE(listener.WaitUntil([&] { return TokensOf(listener, 2) > 0; }));
+    group.StartDraining();
+    std::this_thread::sleep_for(std::chrono::milliseconds(400));  // longer than the grace
+    file.Open();
+  }
+  EXPECT_TRUE(
+      listener.WaitUntil([&] { return Finished(listener, 1, routing::FinishReason::kError); }));
+}
+
+TEST(Leader, ALostRouterTakesWhatWaitsForItsGrammar) {
+  WaitingFile file;
+  RecordingListener first, second;
+  auto lost = OpenRouter(first);
+  const std::string endpoint = lost->endpoint();
+  Group group(endpoint, file.path());
+  ASSERT_TRUE(first.WaitUntil([&] { return first.ups.size() == 1; }));
+  lost->Send(first.ups[0].id, Structured(1));
+  lost->Send(first.ups[0].id, Request(2, 1));
+  ASSERT_TRUE(first.WaitUntil([&] { return TokensOf(first, 2) > 0; }));
+  lost.reset();
+  link::GroupLinkOptions options;
+  options.endpoint = endpoint;
+  options.silence_slack = 60 * kSecond;
+  auto again = std::make_unique<testing::RunningLink>(options, second);
+  ASSERT_TRUE(second.WaitUntil([&] { return second.ups.size() == 1; }));
+  file.Open();
+  const int steps = second.num_steps;
+  EXPECT_TRUE(second.WaitUntil([&] { return second.num_steps >= steps + 3; }));
   EXPECT_TRUE(second.tokens.empty());
 }
 

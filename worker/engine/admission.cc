@@ -30,18 +30,22 @@ size_t NumBiases(const Generate& request) {
 
 }  // namespace
 
-void Engine::Add(Generate&& request, Nanos now) {
+void Engine::Reject(const SequenceKey& key, FinishReason reason, std::string error,
+                    ErrorKind kind) {
+  Output& output = NewOutput(key);
+  output.finish = reason;
+  output.error = std::move(error);
+  output.error_kind = kind;
+}
+
+void Engine::Add(Generate&& request, std::unique_ptr<TokenFilter> filter, Nanos now) {
   if (by_key_.contains(request.key)) {
     ++num_duplicates_;
     return;
   }
   ErrorKind kind{};
-  if (std::string refusal = Refusal(request, kind); !refusal.empty()) {
-    Output& output = NewOutput(request.key);
-    output.finish = FinishReason::kError;
-    output.error = std::move(refusal);
-    output.error_kind = kind;
-    return;
+  if (std::string refusal = Refusal(request, filter.get(), kind); !refusal.empty()) {
+    return Reject(request.key, FinishReason::kError, std::move(refusal), kind);
   }
   auto owned = std::make_unique<Sequence>();
   Sequence& seq = *owned;
@@ -57,6 +61,15 @@ void Engine::Add(Generate&& request, Nanos now) {
   seq.max_output_tokens = std::min(request.max_tokens, context_ - seq.num_prompt_tokens);
   seq.min_output_tokens = request.min_tokens;
   seq.biases = BiasesOf(request, seq, options_.vocab_size);
+  if (filter != nullptr) {
+    seq.filter = std::move(filter);
+    seq.mask.resize(static_cast<size_t>(limits_.mask_words));
+    if (!FillMask(seq)) {
+      return Reject(seq.key, FinishReason::kError, "the grammar allows no token to begin with",
+                    ErrorKind::kInvalid);
+    }
+    ++num_filtered_;
+  }
   seq.priority = request.priority;
   seq.arrival = seq.accounted = now;
   seq.deadline = request.deadline_in > 0 ? now + request.deadline_in : 0;
@@ -67,7 +80,8 @@ void Engine::Add(Generate&& request, Nanos now) {
   sequences_.push_back(std::move(owned));
 }
 
-std::string Engine::Refusal(const Generate& request, ErrorKind& kind) const {
+std::string Engine::Refusal(const Generate& request, const TokenFilter* filter,
+                            ErrorKind& kind) const {
   kind = ErrorKind::kInvalid;
   const size_t length = request.prompt.size();
   if (length == 0) return "the prompt is empty";
@@ -91,6 +105,10 @@ std::string Engine::Refusal(const Generate& request, ErrorKind& kind) const {
   if (!std::all_of(request.biases.begin(), request.biases.end(),
                    [this](const TokenBias& b) { return IsInVocabulary(b.token); })) {
     return fmt::format("a biased token is outside the vocabulary of {}", options_.vocab_size);
+  }
+  if ((request.grammar.kind != grammar::GrammarSpec::Kind::kNone) != (filter != nullptr)) {
+    kind = ErrorKind::kInternal;
+    return "structured output is not available on this group";
   }
   if (!InVocabulary(request.prompt) || !InVocabulary(request.forced)) {
     kind = ErrorKind::kInternal;  // clients send text: the router's tokenizer made this

@@ -57,7 +57,8 @@ void Engine::AppendToken(Sequence& seq, const RowResult& result) {
   seq.tokens.push_back(result.token);
   ExtendHashes(seq, limits_.block_size);
   blocks_.Publish(seq);
-  const FinishReason reason = FinishOf(seq);
+  FinishReason reason = FinishOf(seq);
+  if (seq.filter != nullptr) reason = Filter(seq, reason, output);
   if (reason != FinishReason::kNone) Finish(seq, output, reason);
 }
 

@@ -15,7 +15,8 @@ PlanLimits Engine::LimitsOf(const EngineOptions& options) {
   return {.max_rows = std::min(options.max_seqs, options.max_step_tokens),
           .max_step_tokens = options.max_step_tokens,
           .max_blocks_per_seq = (ContextOf(options) + options.block_size - 1) / options.block_size,
-          .block_size = options.block_size};
+          .block_size = options.block_size,
+          .mask_words = MaskWords(options.vocab_size)};
 }
 
 Engine::Engine(EngineOptions options)
@@ -38,9 +39,9 @@ Engine::Engine(EngineOptions options)
   load_.queue.reserve(kMaxQueueEntries);
 }
 
-void Engine::Handle(Inbound&& inbound, Nanos now) {
+void Engine::Handle(Inbound&& inbound, Nanos now, std::unique_ptr<TokenFilter> filter) {
   if (auto* generate = std::get_if<Generate>(&inbound)) {
-    Add(std::move(*generate), now);
+    Add(std::move(*generate), std::move(filter), now);
   } else if (const auto* cancel = std::get_if<Cancel>(&inbound)) {
     CancelKey(cancel->key, now);
   } else {
@@ -49,6 +50,7 @@ void Engine::Handle(Inbound&& inbound, Nanos now) {
 }
 
 const StepPlan* Engine::Plan(Nanos now) {
+  if (AwaitsToken()) return nullptr;
   BeginPlan();
   ExpireDeadlines(now);
   PlanDecodes();
@@ -56,6 +58,14 @@ const StepPlan* Engine::Plan(Nanos now) {
   if (building_->rows.empty()) return nullptr;
   if (num_in_flight_ == 0 || oldest_in_flight().rows.empty()) in_flight_since_ = now;
   return &FinishPlan();
+}
+
+// What a filtered sequence may draw next depends on the token that it is drawing now. The whole
+// plan waits for that, and not the sequence alone: it would else get a token every other step.
+bool Engine::AwaitsToken() const {
+  return num_filtered_ > 0 && std::any_of(running_.begin(), running_.end(), [](const Sequence* s) {
+           return s->filter != nullptr && s->num_sampling_in_flight > 0 && !s->ended();
+         });
 }
 
 const StepPlan& Engine::PlanIdle() {
@@ -71,6 +81,7 @@ void Engine::BeginPlan() {
   building_->tokens.clear();
   building_->new_blocks.clear();
   building_->biases.clear();
+  building_->masks.clear();
   building_->context_tokens = 0;
   building_->prefill_attention = 0;
   building_->plan = {};
@@ -83,6 +94,7 @@ const StepPlan& Engine::FinishPlan() {
   plan.tokens = building_->tokens;
   plan.new_blocks = building_->new_blocks;
   plan.biases = building_->biases;
+  plan.masks = building_->masks;
   ++num_in_flight_;
   return plan;
 }
@@ -123,6 +135,10 @@ void Engine::AddRow(Sequence& seq, int num_tokens, bool samples) {
   }
   if (samples) {
     row.flags |= kRowSample;
+    if (seq.filter != nullptr) {
+      row.mask = static_cast<int32_t>(building_->masks.size()) / limits_.mask_words;
+      building_->masks.insert(building_->masks.end(), seq.mask.begin(), seq.mask.end());
+    }
     const auto output = static_cast<size_t>(seq.num_output_tokens() + seq.num_sampling_in_flight++);
     if (output < seq.forced.size()) row.forced_token = seq.forced[output];
   }

@@ -30,6 +30,7 @@
 #include "worker/engine/block_manager.h"
 #include "worker/engine/inbox.h"
 #include "worker/engine/sequence.h"
+#include "worker/engine/token_filter.h"
 #include "worker/step_plan.h"
 
 namespace tandem::engine {
@@ -66,12 +67,16 @@ class Engine {
   // Takes an arrival in. What cannot be served (empty prompt, one that does not fit, token ids out
   // of range, full queue) ends at once with kError. A Generate whose key is alive is dropped and
   // counted: an Output for it would end the one that runs. Cancel of an unknown key has no effect.
-  void Handle(Inbound&& inbound, Nanos now);
+  // `filter`: of a Generate that has a grammar. `now` of a Generate is when it arrived: it may have
+  // waited for its filter.
+  void Handle(Inbound&& inbound, Nanos now, std::unique_ptr<TokenFilter> filter = nullptr);
 
-  // The next step, or null if there is nothing to compute: then call again after a Commit or a
-  // Handle. Its spans live until the call after next of Plan or PlanIdle. Null with no plan in
-  // flight means that no sequence is alive.
-  // REQUIRES: num_in_flight() < 2.
+  // Ends what never came in, as Handle ends what it cannot serve. REQUIRES: no such key is alive.
+  void Reject(const SequenceKey& key, FinishReason reason, std::string error, ErrorKind kind);
+
+  // The next step, or null if there is nothing to compute, or a token to wait for first: then call
+  // again after a Commit or a Handle. Its spans live until the call after next of Plan or PlanIdle.
+  // Null with no plan in flight means that no sequence is alive. REQUIRES: num_in_flight() < 2.
   const StepPlan* Plan(Nanos now);
 
   // A numbered step without rows, to be committed like any other: ranks meet, nothing more.
@@ -112,6 +117,7 @@ class Engine {
     std::vector<TokenId> tokens;
     std::vector<int32_t> new_blocks;
     std::vector<TokenBias> biases;  // grows with the largest that were asked for
+    std::vector<uint32_t> masks;    // too
     std::vector<Sequence*> seqs;    // of rows
     int64_t context_tokens = 0;     // of the decodes
     int64_t prefill_attention = 0;  // of the chunks
@@ -122,9 +128,9 @@ class Engine {
   };
 
   // admission.cc
-  void Add(Generate&& request, Nanos now);
+  void Add(Generate&& request, std::unique_ptr<TokenFilter> filter, Nanos now);
   // Why it cannot be served, and whose fault that is; empty: it can.
-  std::string Refusal(const Generate& request, ErrorKind& kind) const;
+  std::string Refusal(const Generate& request, const TokenFilter* filter, ErrorKind& kind) const;
   bool InVocabulary(std::span<const TokenId> tokens) const;
   bool IsInVocabulary(TokenId t) const { return t >= 0 && t < options_.vocab_size; }
   void CancelKey(const SequenceKey& key, Nanos now);
@@ -172,6 +178,7 @@ class Engine {
   void CheckSequence(const Sequence& seq) const;  // invariants.cc
 
   // engine.cc
+  bool AwaitsToken() const;
   void BeginPlan();
   const StepPlan& FinishPlan();
   void AddRow(Sequence& seq, int num_tokens, bool samples);
@@ -185,6 +192,9 @@ class Engine {
                  Nanos now);
   void AppendToken(Sequence& seq, const RowResult& result);
   FinishReason FinishOf(const Sequence& seq) const;
+  // filter.cc
+  bool FillMask(Sequence& seq) const;
+  FinishReason Filter(Sequence& seq, FinishReason reason, Output& output);
   Output& NewOutput(const SequenceKey& key);
 
   const EngineOptions options_;
@@ -213,6 +223,7 @@ class Engine {
   SeqId last_seq_ = 0;
   uint64_t num_preemptions_ = 0;
   uint64_t num_duplicates_ = 0;
+  int num_filtered_ = 0;  // sequences in sequences_ that have a filter
 };
 
 }  // namespace tandem::engine

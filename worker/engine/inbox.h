@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "common/grammar_spec.h"
 #include "common/hash.h"
 #include "common/ids.h"
 #include "common/token_bias.h"
@@ -39,6 +40,7 @@ struct Generate {
   int32_t min_tokens = 0;         // output tokens before which no stop id is drawn
   std::vector<TokenBias> biases;  // with those that min_tokens needs: at most kMaxTokenBiases
   std::vector<TokenId> forced;    // internal hook: the i-th output token is forced[i], if present
+  grammar::GrammarSpec grammar;   // of the reply's text; kNone: any
   std::string cache_salt;         // sequences share KV blocks only under equal salts
   int32_t priority = 0;           // higher runs first; ties by arrival
   Nanos deadline_in = 0;          // from arrival; 0: none

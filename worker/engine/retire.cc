@@ -42,6 +42,7 @@ void Engine::ReleaseIfIdle(Sequence& seq) {
   if (seq.num_in_flight > 0) return;
   if (seq.ended()) {
     if (seq.has_slot()) GiveBack(seq);
+    num_filtered_ -= seq.filter != nullptr;
     const size_t index = seq.index;
     std::swap(sequences_[index], sequences_.back());
     sequences_[index]->index = index;

@@ -10,12 +10,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "common/hash.h"
 #include "common/ids.h"
 #include "common/prefetch.h"
 #include "worker/engine/inbox.h"
+#include "worker/engine/token_filter.h"
 #include "worker/step_plan.h"
 
 namespace tandem::engine {
@@ -31,9 +33,11 @@ struct Sequence {
   // Fixed at admission.
   SamplingSpec sampling;
   std::vector<TokenId> stop_ids;
-  std::vector<TokenBias> biases;  // by token; those of min_tokens too
-  std::vector<TokenId> forced;    // the i-th output token is forced[i], if present
-  BlockHash root;                 // parent of the first block's hash
+  std::vector<TokenBias> biases;        // by token; those of min_tokens too
+  std::vector<TokenId> forced;          // the i-th output token is forced[i], if present
+  std::unique_ptr<TokenFilter> filter;  // has accepted the output of `tokens`; null: none
+  std::vector<uint32_t> mask;           // of the next token; empty: no filter
+  BlockHash root;                       // parent of the first block's hash
   int num_prompt_tokens = 0;
   int max_output_tokens = 0;  // clamped to the context
   int min_output_tokens = 0;  // no stop id ends it before

@@ -165,6 +165,11 @@ engine::Generate Decode(const wire::Generate& from, Nonce router) {
   to.min_tokens = from.min_tokens();
   to.stop_ids.assign(from.stop_ids().begin(), from.stop_ids().end());
   to.forced.assign(from.forced().begin(), from.forced().end());
+  if (from.has_grammar()) {
+    // A kind that is not known is refused when it is compiled.
+    to.grammar.kind = static_cast<grammar::GrammarSpec::Kind>(from.grammar().kind());
+    to.grammar.text = from.grammar().text();
+  }
   to.cache_salt = from.cache_salt();
   to.priority = from.priority();
   to.deadline_in = from.deadline_in();

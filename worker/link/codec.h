@@ -11,7 +11,7 @@
 
 namespace tandem::link {
 
-inline constexpr uint32_t kProtocolMajor = 2;
+inline constexpr uint32_t kProtocolMajor = 3;
 inline constexpr uint32_t kProtocolMinor = 0;
 
 void Encode(const GroupDescription& self, wire::Hello& to);

@@ -20,7 +20,7 @@ struct StateHeader {
   uint32_t drain_requested = 0;
 };
 
-// After the state; followed by rows, tokens, blocks and biases.
+// After the state; followed by rows, tokens, blocks, biases and masks.
 struct PlanHeader {
   uint64_t step = 0;
   Nanos limit = 0;
@@ -29,6 +29,7 @@ struct PlanHeader {
   uint32_t num_tokens = 0;
   uint32_t num_blocks = 0;
   uint32_t num_biases = 0;
+  uint32_t num_mask_words = 0;
 };
 
 template <class T>
@@ -113,11 +114,13 @@ void GroupMirror::Plan(const StepPlan& plan, Nanos limit, std::vector<std::byte>
   header.num_tokens = static_cast<uint32_t>(plan.tokens.size());
   header.num_blocks = static_cast<uint32_t>(plan.new_blocks.size());
   header.num_biases = static_cast<uint32_t>(plan.biases.size());
+  header.num_mask_words = static_cast<uint32_t>(plan.masks.size());
   AppendOne(frame, header);
   Append(frame, plan.rows);
   Append(frame, plan.tokens);
   Append(frame, plan.new_blocks);
   Append(frame, plan.biases);
+  Append(frame, plan.masks);
 }
 
 GroupMirror::Taken GroupMirror::TakeState(int from, std::span<const std::byte> state) {
@@ -148,7 +151,8 @@ GroupMirror::Taken GroupMirror::TakePlan(int from, std::span<const std::byte> pl
   PlanHeader header;
   if (!Copy(plan, std::span(&header, 1)) || !CopyMany(plan, header.num_rows, rows_) ||
       !CopyMany(plan, header.num_tokens, tokens_) || !CopyMany(plan, header.num_blocks, blocks_) ||
-      !CopyMany(plan, header.num_biases, biases_) || !plan.empty()) {
+      !CopyMany(plan, header.num_biases, biases_) ||
+      !CopyMany(plan, header.num_mask_words, masks_) || !plan.empty()) {
     return Taken::kNonsense;
   }
   StepPlan step;
@@ -158,6 +162,7 @@ GroupMirror::Taken GroupMirror::TakePlan(int from, std::span<const std::byte> pl
   step.tokens = tokens_;
   step.new_blocks = blocks_;
   step.biases = biases_;
+  step.masks = masks_;
   if (!ring_->Fits(step) || !ring_->HasRoom()) return Taken::kNonsense;
   (void)ring_->Publish(step, header.limit);  // false: aborted, and whoever waits will hear of it
   return Taken::kYes;

@@ -53,6 +53,7 @@ class GroupMirror {
   std::vector<TokenId> tokens_;
   std::vector<int32_t> blocks_;
   std::vector<TokenBias> biases_;
+  std::vector<uint32_t> masks_;
 };
 
 }  // namespace tandem::link

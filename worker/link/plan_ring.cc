@@ -8,7 +8,7 @@
 namespace tandem::link {
 namespace {
 
-constexpr uint64_t kMagic = 0x32304e4c504d4454;  // "TDMPLN02"
+constexpr uint64_t kMagic = 0x33304e4c504d4454;  // "TDMPLN03"
 constexpr size_t kLine = 128;                    // two cache lines: the prefetcher pairs them
 constexpr int kSpins = 1000;
 constexpr Nanos kWaitSlice = kSecond;
@@ -27,6 +27,10 @@ size_t MaxBlocks(const PlanLimits& limits) {
 
 size_t MaxBiases(const PlanLimits& limits) {
   return static_cast<size_t>(limits.max_rows) * kMaxTokenBiases;
+}
+
+size_t MaxMaskWords(const PlanLimits& limits) {
+  return static_cast<size_t>(limits.max_rows) * limits.mask_words;
 }
 
 template <class T>
@@ -53,7 +57,7 @@ struct alignas(kLine) PlanRing::Progress {
   std::atomic<uint32_t> done;
 };
 
-// Followed by rows, tokens, new blocks and biases at their greatest sizes.
+// Followed by rows, tokens, new blocks, biases and masks at their greatest sizes.
 struct PlanRing::Slot {
   uint64_t step = 0;
   std::atomic<Nanos> limit{0};  // the watchdog may look at a slot that was just used again
@@ -62,6 +66,7 @@ struct PlanRing::Slot {
   int32_t num_tokens = 0;
   int32_t num_blocks = 0;
   int32_t num_biases = 0;
+  int32_t num_mask_words = 0;
 
   std::byte* rows() { return reinterpret_cast<std::byte*>(this) + RoundUp(sizeof(Slot)); }
   std::byte* tokens(const PlanLimits& l) {
@@ -73,10 +78,13 @@ struct PlanRing::Slot {
   std::byte* biases(const PlanLimits& l) {
     return blocks(l) + RoundUp(sizeof(int32_t) * MaxBlocks(l));
   }
+  std::byte* masks(const PlanLimits& l) {
+    return biases(l) + RoundUp(sizeof(TokenBias) * MaxBiases(l));
+  }
   static size_t Bytes(const PlanLimits& l) {
     return RoundUp(sizeof(Slot)) + RoundUp(sizeof(PlanRow) * static_cast<size_t>(l.max_rows)) +
            RoundUp(sizeof(TokenId) * MaxTokens(l)) + RoundUp(sizeof(int32_t) * MaxBlocks(l)) +
-           RoundUp(sizeof(TokenBias) * MaxBiases(l));
+           RoundUp(sizeof(TokenBias) * MaxBiases(l)) + RoundUp(sizeof(uint32_t) * MaxMaskWords(l));
   }
 };
 
@@ -140,14 +148,15 @@ bool PlanRing::Fits(const StepPlan& plan) const {
   const PlanLimits& limits = header_->limits;
   return plan.rows.size() <= static_cast<size_t>(limits.max_rows) &&
          plan.tokens.size() <= MaxTokens(limits) && plan.new_blocks.size() <= MaxBlocks(limits) &&
-         plan.biases.size() <= MaxBiases(limits);
+         plan.biases.size() <= MaxBiases(limits) && plan.masks.size() <= MaxMaskWords(limits);
 }
 
 bool PlanRing::Publish(const StepPlan& plan, Nanos limit) {
   const PlanLimits& limits = header_->limits;
   TANDEM_CHECK(Fits(plan)) << "plan of " << plan.rows.size() << " rows, " << plan.tokens.size()
                            << " tokens, " << plan.new_blocks.size() << " blocks, "
-                           << plan.biases.size() << " biases";
+                           << plan.biases.size() << " biases, " << plan.masks.size()
+                           << " words of masks";
   const uint32_t index = header_->published.load(std::memory_order_relaxed);
   for (;;) {
     const uint32_t seen = header_->left.count();
@@ -163,10 +172,12 @@ bool PlanRing::Publish(const StepPlan& plan, Nanos limit) {
   to.num_tokens = static_cast<int32_t>(plan.tokens.size());
   to.num_blocks = static_cast<int32_t>(plan.new_blocks.size());
   to.num_biases = static_cast<int32_t>(plan.biases.size());
+  to.num_mask_words = static_cast<int32_t>(plan.masks.size());
   Copy(to.rows(), plan.rows);
   Copy(to.tokens(limits), plan.tokens);
   Copy(to.blocks(limits), plan.new_blocks);
   Copy(to.biases(limits), plan.biases);
+  Copy(to.masks(limits), plan.masks);
   header_->published.store(index + 1, std::memory_order_release);
   header_->bell.Ring();
   return true;
@@ -201,6 +212,8 @@ PlanRing::Next PlanRing::WaitNext(int rank, StepPlan& plan, int ahead) {
                      static_cast<size_t>(from.num_blocks)};
   plan.biases = {reinterpret_cast<const TokenBias*>(from.biases(limits)),
                  static_cast<size_t>(from.num_biases)};
+  plan.masks = {reinterpret_cast<const uint32_t*>(from.masks(limits)),
+                static_cast<size_t>(from.num_mask_words)};
   return Next::kPlan;
 }
 

@@ -167,7 +167,8 @@ Status LlamaRunner::Prepare(int num_blocks) {
       .max_step_tokens = std::max(options_.max_step_tokens, options_.max_seqs),
       // One more than a full context takes: a step planned ahead may run past its end.
       .max_blocks_per_seq = (info_.max_context - 1) / options_.block_size + 2,
-      .block_size = options_.block_size};
+      .block_size = options_.block_size,
+      .mask_words = MaskWords(config_.vocab)};
   slots_.emplace(limits, num_blocks);
   AllocateStep();
   return OkStatus();
@@ -339,7 +340,8 @@ void LlamaRunner::Sample(const StepPlan& plan, const StepInputs& in) {
                   .presence_penalty = row.sampling.presence_penalty,
                   .frequency_penalty = row.sampling.frequency_penalty,
                   .biases = slots_->Biases(row.slot),
-                  .num_biases = row.num_biases};
+                  .num_biases = row.num_biases,
+                  .mask = slots_->Mask(plan, row)};
     histories_[i] = slots_->History(row.slot, row.sampling.num_prompt_tokens);
   }
   if (num_drawn_ > 0) {

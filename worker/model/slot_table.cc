@@ -32,7 +32,10 @@ const StepInputs& SlotTable::Apply(const StepPlan& plan) {
   for (size_t i = 0; i < plan.rows.size(); ++i) {
     const PlanRow& row = plan.rows[i];
     TANDEM_CHECK(row.slot >= 0 && row.slot < limits_.max_rows) << "slot " << row.slot;
-    TANDEM_CHECK(row.num_drafts == 0 && row.mask < 0) << "drafts or a mask in row " << i;
+    TANDEM_CHECK(row.num_drafts == 0) << "drafts in row " << i;
+    TANDEM_CHECK(row.mask < 0 ||
+                 (static_cast<size_t>(row.mask) + 1) * limits_.mask_words <= plan.masks.size())
+        << "row " << i << " names a mask beyond the plan's";
     Slot& slot = slots_[row.slot];
     if (row.flags & kRowStart) {
       slot = {.length = row.start};

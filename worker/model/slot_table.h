@@ -50,6 +50,12 @@ class SlotTable {
     return biases_.data() + static_cast<size_t>(slot) * kMaxTokenBiases;
   }
 
+  // Of a row of `plan`; null: none. REQUIRES: the plan was applied.
+  const uint32_t* Mask(const StepPlan& plan, const PlanRow& row) const {
+    if (row.mask < 0) return nullptr;
+    return plan.masks.data() + static_cast<size_t>(row.mask) * limits_.mask_words;
+  }
+
   // Tokens whose KV exists once the last applied plan has run.
   int length(int slot) const { return slots_[slot].length; }
 

@@ -13,6 +13,7 @@ SimRanks::SimRanks(const DeviceProfile& profile, const PlanLimits& limits,
       sampler_(sampler),
       clock_(std::move(clock)),
       work_(limits.max_rows),
+      mask_words_(static_cast<size_t>(limits.mask_words)),
       biases_(static_cast<size_t>(limits.max_rows)) {
   for (worker::StepResult& step : steps_) step.rows.resize(static_cast<size_t>(limits.max_rows));
 }
@@ -32,7 +33,11 @@ bool SimRanks::Publish(const StepPlan& plan, Nanos /*limit: a clock is never lat
       biases.assign(first, first + row.num_biases);
     }
     if ((row.flags & kRowSample) == 0) continue;
-    sampler_.Sample(row, work_.length(row.slot), biases, step.rows[i]);
+    std::span<const uint32_t> mask;
+    if (row.mask >= 0) {
+      mask = plan.masks.subspan(static_cast<size_t>(row.mask) * mask_words_, mask_words_);
+    }
+    sampler_.Sample(row, work_.length(row.slot), biases, mask, step.rows[i]);
   }
   step.start = std::max(clock_(), busy_until_);
   step.end = busy_until_ = step.start + StepTime(profile_, work);

@@ -36,6 +36,7 @@ class SimRanks final : public worker::Ranks {
   const SimSampler& sampler_;
   const std::function<Nanos()> clock_;
   PlanWork work_;
+  const size_t mask_words_;
   std::vector<std::vector<TokenBias>> biases_;  // by slot
   std::array<worker::StepResult, kSlots> steps_;
   size_t oldest_ = 0;

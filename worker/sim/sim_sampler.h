@@ -16,13 +16,14 @@ class SimSampler {
   explicit SimSampler(std::vector<TokenId> tokens);
 
   // The token at `position` (0-based, prompt included), or row.forced_token: as if all of the list
-  // had one logit, to which `biases` (ascending by token) are added. Logprobs, if asked for, are
-  // those of the even distribution.
+  // had one logit, to which `biases` (ascending by token) are added. With a `mask` (a bit a token
+  // of the vocabulary) those of the list that it allows, or, if there are none, all that it allows.
+  // Logprobs, if asked for, are those of the even distribution.
   void Sample(const PlanRow& row, int position, std::span<const TokenBias> biases,
-              RowResult& result) const;
+              std::span<const uint32_t> mask, RowResult& result) const;
 
  private:
-  TokenId DrawBiased(const PlanRow& row, int position, std::span<const TokenBias> biases) const;
+  std::vector<TokenId> Allowed(std::span<const uint32_t> mask) const;
 
   const std::vector<TokenId> tokens_;
   const float logprob_;  // of each

@@ -251,7 +251,7 @@ class RawWorker {
     } while (message.body_case() != wanted);
     return message;
   }
-  wire::FromRouter Hello(uint32_t major = 2) {
+  wire::FromRouter Hello(uint32_t major = 3) {
     wire::FromWorker message;
     wire::Hello& hello = *message.mutable_hello();
     hello.set_major(major);
@@ -263,7 +263,7 @@ class RawWorker {
     hello.set_max_context(64);
     hello.set_watchdog(60 * kSecond);
     Send(message);
-    return Receive(major == 2 ? wire::FromRouter::kWelcome : wire::FromRouter::kRefuse);
+    return Receive(major == 3 ? wire::FromRouter::kWelcome : wire::FromRouter::kRefuse);
   }
 
  private:
@@ -301,8 +301,8 @@ TEST(Link, ARouterRefusesAnotherProtocol) {
   RecordingListener listener;
   auto router = OpenRouter(listener);
   RawWorker worker(router->endpoint());
-  const std::string reason = worker.Hello(/*major=*/3).refuse().reason();
-  EXPECT_NE(reason.find("protocol 3"), std::string::npos) << reason;
+  const std::string reason = worker.Hello(/*major=*/2).refuse().reason();
+  EXPECT_NE(reason.find("protocol 2"), std::string::npos) << reason;
 }
 
 TEST(Link, ARouterEndsASessionThatSendsMalformedEvents) {

@@ -87,7 +87,7 @@ TEST(Decode, StopIdIsTheLastToken) {
   Generate request;
   request.prompt = Prompt(3);
   request.max_tokens = 10;
-  const std::vector<TokenId> free_running = h.Alone(request);
+  const std::vector<TokenId> free_running = h.Alone(request).tokens;
   request.stop_ids = {free_running[3], 777};
   const RequestId id = h.Add(request);
   h.Drain();

@@ -80,6 +80,10 @@ class World {
     if (Below(8) == 0) {
       for (const TokenId t : RandomTokens(1 + Below(9))) request.biases.push_back({t, 1});
     }
+    if (Below(4) == 0) {
+      SetFakeGrammar(request, static_cast<uint64_t>(Below(5)), 1 + Below(15));
+      if (Below(2) == 0) request.stop_ids = {0};
+    }
     if (Below(6) == 0) request.priority = Below(3) - 1;
     if (Below(10) == 0) request.cache_salt = "tenant";
     if (Below(10) == 0) request.deadline_in = (1 + Below(20)) * kMillisecond;

@@ -19,7 +19,8 @@ RequestId Harness::Add(Generate request) {
   Stream& stream = streams_[last_request_];
   stream.request = request;
   stream.arrival = now_;
-  engine_.Handle(std::move(request), now_);
+  auto filter = FakeFilterOf(request, options_.vocab_size);
+  engine_.Handle(std::move(request), now_, std::move(filter));
   Collect();
   return last_request_;
 }
@@ -168,38 +169,51 @@ void Harness::ExpectReplicaEqualsCache() const {
   }
 }
 
-std::vector<TokenId> Harness::Alone(const Generate& request) const {
-  std::vector<TokenId> tokens = request.prompt, output;
+Harness::Reply Harness::Alone(const Generate& request) const {
+  std::vector<TokenId> tokens = request.prompt;
+  Reply reply;
   SamplingSpec sampling = request.sampling;
   sampling.num_prompt_tokens = static_cast<int32_t>(tokens.size());
   std::vector<TokenBias> biases = request.biases;
   const int32_t until = sampling.num_prompt_tokens + request.min_tokens;
   for (const TokenId id : request.stop_ids) biases.push_back({id, -1, until});
+  const auto filter = FakeFilterOf(request, options_.vocab_size);
+  std::vector<uint32_t> mask(static_cast<size_t>(MaskWords(options_.vocab_size)));
   const int room = Engine::ContextOf(options_) - static_cast<int>(tokens.size());
   for (int i = 0; i < std::min(request.max_tokens, room); ++i) {
-    const TokenId token = i < static_cast<int>(request.forced.size())
+    if (filter != nullptr) {
+      if (!filter->Fill(mask)) return {reply.tokens, FinishReason::kStop};
+      const bool ends = filter->CanEnd() && std::ranges::count(request.stop_ids, 0) > 0;
+      mask[0] |= ends ? 1 : 0;
+    }
+    const bool forced = i < static_cast<int>(request.forced.size());
+    const TokenId token = forced
                               ? request.forced[static_cast<size_t>(i)]
-                              : SampleAfter(tokens, sampling, options_.vocab_size, biases);
+                              : SampleAfter(tokens, sampling, options_.vocab_size, biases,
+                                            filter != nullptr ? mask : std::span<const uint32_t>());
     tokens.push_back(token);
-    output.push_back(token);
-    if (i >= request.min_tokens && std::ranges::count(request.stop_ids, token) > 0) break;
+    reply.tokens.push_back(token);
+    const bool stops = i >= request.min_tokens && std::ranges::count(request.stop_ids, token) > 0;
+    if (filter != nullptr && !(stops && token == 0) && !filter->Accept(token)) {
+      return {reply.tokens, FinishReason::kError};
+    }
+    if (stops) return {reply.tokens, FinishReason::kStop};
   }
-  return output;
+  if (filter != nullptr && !filter->Fill(mask)) reply.finish = FinishReason::kStop;
+  return reply;
 }
 
 void Harness::ExpectAllStreamsAsIfAlone() const {
   for (const auto& [id, stream] : streams_) {
-    if (stream.finish == FinishReason::kError) continue;
-    std::vector<TokenId> expected = Alone(stream.request);
+    if (stream.finish == FinishReason::kError && stream.tokens.empty()) continue;  // refused
+    Reply expected = Alone(stream.request);
     if (stream.finish == FinishReason::kCancelled || stream.finish == FinishReason::kDeadline) {
-      EXPECT_LE(stream.tokens.size(), expected.size());
-      expected.resize(std::min(expected.size(), stream.tokens.size()));
+      EXPECT_LE(stream.tokens.size(), expected.tokens.size());
+      expected.tokens.resize(std::min(expected.tokens.size(), stream.tokens.size()));
     } else {
-      const bool stopped = static_cast<int>(expected.size()) > stream.request.min_tokens &&
-                           std::ranges::count(stream.request.stop_ids, expected.back()) > 0;
-      EXPECT_EQ(stream.finish, stopped ? FinishReason::kStop : FinishReason::kLength);
+      EXPECT_EQ(stream.finish, expected.finish) << "request " << id;
     }
-    EXPECT_EQ(stream.tokens, expected) << "request " << id;
+    EXPECT_EQ(stream.tokens, expected.tokens) << "request " << id;
   }
 }
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/worker/engine/fake_filter.h"
 #include "tests/worker/engine/rank_simulator.h"
 #include "worker/engine/engine.h"
 
@@ -31,7 +32,8 @@ class Harness {
  public:
   explicit Harness(const EngineOptions& options);
 
-  // Returns the request number (also SequenceKey::request); key.router is 1 unless set.
+  // Returns the request number (also SequenceKey::request); key.router is 1 unless set. A grammar
+  // is one of fake_filter.h.
   RequestId Add(Generate request);
   RequestId Add(std::vector<TokenId> prompt, int max_tokens);
   void Cancel(RequestId request);
@@ -62,7 +64,11 @@ class Harness {
   void ExpectReplicaEqualsCache() const;
 
   // What the request gives when it is alone, with unlimited memory.
-  std::vector<TokenId> Alone(const Generate& request) const;
+  struct Reply {
+    std::vector<TokenId> tokens;
+    FinishReason finish = FinishReason::kLength;
+  };
+  Reply Alone(const Generate& request) const;
   void ExpectAllStreamsAsIfAlone() const;
   void ExpectEverythingFreed();
 

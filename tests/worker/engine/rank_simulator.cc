@@ -17,7 +17,7 @@ uint64_t Mix(uint64_t a, uint64_t b) {
 }  // namespace
 
 TokenId SampleAfter(std::span<const TokenId> prefix, const SamplingSpec& sampling, int vocab_size,
-                    std::span<const TokenBias> biases) {
+                    std::span<const TokenBias> biases, std::span<const uint32_t> mask) {
   uint64_t state = Mix(sampling.seed, sampling.sequence_index);
   state = Mix(state, static_cast<uint64_t>(sampling.num_prompt_tokens));  // as penalties do
   for (const TokenId t : prefix) state = Mix(state, static_cast<uint64_t>(t));
@@ -28,7 +28,9 @@ TokenId SampleAfter(std::span<const TokenId> prefix, const SamplingSpec& samplin
     const bool held = std::ranges::any_of(biases, [&](const TokenBias& b) {
       return b.token == token && static_cast<int>(prefix.size()) < b.until;
     });
-    if (!held) return token;
+    const bool masked =
+        !mask.empty() && (mask[static_cast<size_t>(token) / 32] >> (token % 32) & 1) == 0;
+    if (!held && !masked) return token;
   }
   return 0;
 }
@@ -52,7 +54,7 @@ void RankSimulator::CheckShape(const StepPlan& plan) {
   EXPECT_LE(plan.rows.size(), static_cast<size_t>(limits_.max_rows));
   EXPECT_LE(plan.tokens.size(), static_cast<size_t>(limits_.max_step_tokens));
   std::vector<int> seen(slots_.size());
-  int32_t tokens = 0, blocks = 0, biases = 0;
+  int32_t tokens = 0, blocks = 0, biases = 0, masks = 0;
   for (size_t i = 0; i < plan.rows.size(); ++i) {
     const PlanRow& row = plan.rows[i];
     EXPECT_EQ(seen.at(static_cast<size_t>(row.slot))++, 0) << "slot " << row.slot << " twice";
@@ -61,6 +63,10 @@ void RankSimulator::CheckShape(const StepPlan& plan) {
     EXPECT_EQ(row.first_block, blocks);
     tokens += row.num_tokens;
     blocks += row.num_blocks;
+    if (row.mask >= 0) {
+      EXPECT_EQ(row.mask, masks++);
+      EXPECT_TRUE(row.flags & kRowSample);
+    }
     if (row.flags & kRowStart) {
       EXPECT_EQ(row.first_bias, biases);
       biases += row.num_biases;
@@ -73,6 +79,7 @@ void RankSimulator::CheckShape(const StepPlan& plan) {
   EXPECT_EQ(static_cast<size_t>(tokens), plan.tokens.size());
   EXPECT_EQ(static_cast<size_t>(blocks), plan.new_blocks.size());
   EXPECT_EQ(static_cast<size_t>(biases), plan.biases.size());
+  EXPECT_EQ(static_cast<size_t>(masks * limits_.mask_words), plan.masks.size());
 }
 
 void RankSimulator::ApplyDelta(const StepPlan& plan, const PlanRow& row) {
@@ -130,9 +137,14 @@ RowResult RankSimulator::Attend(const StepPlan& plan, const PlanRow& row) {
   }
   RowResult result;
   if (!(row.flags & kRowSample)) return result;
+  std::span<const uint32_t> mask;
+  if (row.mask >= 0) {
+    const auto words = static_cast<size_t>(limits_.mask_words);
+    mask = plan.masks.subspan(static_cast<size_t>(row.mask) * words, words);
+  }
   result.token = row.forced_token >= 0
                      ? row.forced_token
-                     : SampleAfter(prefix, row.sampling, vocab_size_, slot.biases);
+                     : SampleAfter(prefix, row.sampling, vocab_size_, slot.biases, mask);
   result.logprob = -static_cast<float>(slot.length);
   slot.last_sampled = result.token;
   slot.sampled_step = plan.step;

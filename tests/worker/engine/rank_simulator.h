@@ -14,9 +14,9 @@
 namespace tandem::engine {
 
 // The token that the model samples after `prefix` (never empty): none that has a bias there,
-// however great.
+// however great, and of those in `mask`, if that is not empty.
 TokenId SampleAfter(std::span<const TokenId> prefix, const SamplingSpec& sampling, int vocab_size,
-                    std::span<const TokenBias> biases = {});
+                    std::span<const TokenBias> biases = {}, std::span<const uint32_t> mask = {});
 
 class RankSimulator {
  public:

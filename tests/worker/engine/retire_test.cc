@@ -86,7 +86,7 @@ TEST(Retire, CancelledSlotAndBlocksAreNotReusedWhileAPlanNamesThem) {
   EXPECT_EQ(h.engine().load(h.now()).free_blocks, 6);
   ASSERT_NE(h.Plan(), nullptr);
   h.Drain();
-  EXPECT_EQ(h.stream(second).tokens, h.Alone(h.stream(second).request));
+  EXPECT_EQ(h.stream(second).tokens, h.Alone(h.stream(second).request).tokens);
   h.ExpectEverythingFreed();
 }
 

@@ -40,6 +40,7 @@ struct Step {
   std::vector<TokenId> tokens{5, 6, 7, kLastSampled};
   std::vector<int32_t> blocks{9, 8};
   std::vector<TokenBias> biases{{7, -2.5f, 40}, {9, 1}};
+  std::vector<uint32_t> masks{5, 6, 7, 8};
   StepPlan plan;
   Step() {
     rows[1].slot = 2;
@@ -50,6 +51,7 @@ struct Step {
     plan.tokens = tokens;
     plan.new_blocks = blocks;
     plan.biases = biases;
+    plan.masks = masks;
   }
 };
 
@@ -71,6 +73,8 @@ TEST(GroupMirror, APlanIsTheSameOnAnotherHost) {
   ASSERT_EQ(there.biases.size(), 2u);
   EXPECT_EQ(there.biases[0].bias, -2.5f);
   EXPECT_EQ(there.biases[0].until, 40);
+  EXPECT_TRUE(
+      std::equal(there.masks.begin(), there.masks.end(), step.masks.begin(), step.masks.end()));
   EXPECT_EQ(rank.ring->limit(0), 5 * kSecond);
 }
 

@@ -31,7 +31,7 @@ PlanRow Sampled(uint64_t seed, uint32_t index = 0) {
 TokenId Draw(const SimSampler& sampler, const PlanRow& row, int position,
              std::span<const TokenBias> biases = {}) {
   RowResult result;
-  sampler.Sample(row, position, biases, result);
+  sampler.Sample(row, position, biases, {}, result);
   return result.token;
 }
 
@@ -144,6 +144,21 @@ TEST(SimSampler, BiasesAreWeights) {
   EXPECT_EQ(Draw(sampler, greedy, 7, biases), 20);
 }
 
+TEST(SimSampler, AMaskLeavesItsTokensOfTheListOrElseAnyOfThem) {
+  const SimSampler sampler({10, 20, 30, 40});
+  const auto draws = [&](std::vector<uint32_t> mask) {
+    std::set<TokenId> seen;
+    for (int position = 0; position < 100; ++position) {
+      RowResult result;
+      sampler.Sample(Sampled(1), position, {}, mask, result);
+      seen.insert(result.token);
+    }
+    return seen;
+  };
+  EXPECT_THAT(draws({1u << 10 | 1u << 11, 1u << 8}), ElementsAre(10, 40));
+  EXPECT_THAT(draws({1u << 5, 1u << 1}), ElementsAre(5, 33));
+}
+
 TEST(SimSampler, ForcedTokensAreTaken) {
   const SimSampler sampler({10, 20});
   PlanRow row = Sampled(1);
@@ -156,16 +171,16 @@ TEST(SimSampler, LogprobsAreThoseOfAnEvenDistribution) {
   PlanRow row = Sampled(1);
   row.sampling.num_logprobs = 3;
   RowResult result;
-  sampler.Sample(row, 1, {}, result);
+  sampler.Sample(row, 1, {}, {}, result);
   EXPECT_FLOAT_EQ(result.logprob, std::log(0.25f));
   ASSERT_EQ(result.num_top, 3);
   EXPECT_THAT(std::vector(result.top_ids, result.top_ids + 3), ElementsAre(10, 20, 30));
   EXPECT_THAT(std::vector(result.top_logprobs, result.top_logprobs + 3), Each(result.logprob));
   row.sampling.num_logprobs = 20;
-  sampler.Sample(row, 1, {}, result);
+  sampler.Sample(row, 1, {}, {}, result);
   EXPECT_EQ(result.num_top, 4) << "there are no more";
   row.sampling.num_logprobs = -1;
-  sampler.Sample(row, 1, {}, result);
+  sampler.Sample(row, 1, {}, {}, result);
   EXPECT_EQ(result.num_top, 0);
 }
 

@@ -86,6 +86,7 @@ Forward::ArrayBytes Forward::BytesOf(const ForwardSpec& spec) {
   bytes[kSampled] = seqs * static_cast<int64_t>(sizeof(kernels::SampledToken));
   bytes[kLastSampled] = seqs * static_cast<int64_t>(sizeof(int32_t));
   bytes[kBiases] = seqs * kMaxTokenBiases * static_cast<int64_t>(sizeof(TokenBias));
+  bytes[kMasks] = seqs * MaskWords(spec.config.vocab) * static_cast<int64_t>(sizeof(uint32_t));
   return bytes;
 }
 
@@ -122,7 +123,9 @@ const kernels::SampledToken* Forward::sampled() const {
   return At<kernels::SampledToken>(kSampled);
 }
 
-TokenBias* Forward::biases() const { return At<TokenBias>(kBiases); }
+SamplingInputs Forward::sampling_inputs() const {
+  return {At<TokenBias>(kBiases), At<uint32_t>(kMasks)};
+}
 
 // Slots start rarely: so they are no part of a step's inputs, nor of any graph.
 Status Forward::CopyBiases(const StepPlan& plan, TokenBias* host) const {
@@ -130,13 +133,21 @@ Status Forward::CopyBiases(const StepPlan& plan, TokenBias* host) const {
     if ((row.flags & kRowStart) == 0 || row.num_biases == 0) continue;
     std::copy_n(plan.biases.begin() + row.first_bias, row.num_biases, host);
     TANDEM_RETURN_IF_ERROR(
-        FromCuda(cudaMemcpyAsync(biases() + int64_t{row.slot} * kMaxTokenBiases, host,
+        FromCuda(cudaMemcpyAsync(At<TokenBias>(kBiases) + int64_t{row.slot} * kMaxTokenBiases, host,
                                  static_cast<size_t>(row.num_biases) * sizeof(TokenBias),
                                  cudaMemcpyHostToDevice, stream_),
                  "copying biases"));
     host += row.num_biases;
   }
   return OkStatus();
+}
+
+Status Forward::CopyMasks(const StepPlan& plan, uint32_t* host) const {
+  if (plan.masks.empty()) return OkStatus();
+  std::copy(plan.masks.begin(), plan.masks.end(), host);
+  return FromCuda(cudaMemcpyAsync(At<uint32_t>(kMasks), host, plan.masks.size_bytes(),
+                                  cudaMemcpyHostToDevice, stream_),
+                  "copying token masks");
 }
 
 Logits Forward::logits(int rows) const {

@@ -64,11 +64,12 @@ class Forward {
   // Of the step enqueued last, in device memory: [rows that sample], and their logits.
   const kernels::SampledToken* sampled() const;
   kernels::cuda::Logits logits(int rows) const;
-  // [slots, kMaxTokenBiases] in device memory.
-  TokenBias* biases() const;
+  SamplingInputs sampling_inputs() const;
   // Enqueues a copy of those of slots that start, before the step that has them. `host`: pinned, as
   // many, left alone until the step is over.
   Status CopyBiases(const StepPlan& plan, TokenBias* host) const;
+  // The plan's masks, likewise.
+  Status CopyMasks(const StepPlan& plan, uint32_t* host) const;
 
  private:
   enum Array {        // of step memory; T tokens, S rows that sample
@@ -87,6 +88,7 @@ class Forward {
     kSampled,      // SampledToken [S]
     kLastSampled,  // int32 [slots]
     kBiases,       // TokenBias [slots, kMaxTokenBiases]
+    kMasks,        // uint32 [slots, MaskWords(V)]
     kNumArrays
   };
   using ArrayBytes = std::array<int64_t, kNumArrays>;

@@ -180,7 +180,8 @@ Status GpuLlamaRunner::ReadShape() {
              .max_step_tokens = std::max(options_.max_step_tokens, options_.max_seqs),
              // One more than a full context takes: a step planned ahead may run past its end.
              .max_blocks_per_seq = (info_.max_context - 1) / options_.block_size + 2,
-             .block_size = options_.block_size};
+             .block_size = options_.block_size,
+             .mask_words = MaskWords(config.vocab)};
   spec_.max_tokens = limits_.max_step_tokens;
   spec_.max_seqs = limits_.max_rows;
   spec_.max_context = limits_.max_blocks_per_seq * options_.block_size;
@@ -260,6 +261,8 @@ Status GpuLlamaRunner::AllocateFlights() {
         AllocatePinned(static_cast<int64_t>(sizeof(kernels::SampledToken)) * spec_.max_seqs));
     TANDEM_ASSIGN_OR_RETURN(flight.biases, AllocatePinned(int64_t{spec_.max_seqs} *
                                                           kMaxTokenBiases * sizeof(TokenBias)));
+    TANDEM_ASSIGN_OR_RETURN(flight.masks, AllocatePinned(static_cast<int64_t>(sizeof(uint32_t)) *
+                                                         spec_.max_seqs * limits_.mask_words));
     TANDEM_ASSIGN_OR_RETURN(flight.done, MakeEvent());
     flight.sampled.reserve(spec_.max_seqs);
   }
@@ -309,7 +312,7 @@ Status GpuLlamaRunner::EnqueuePadding(const StepLayout& layout) {
   in.batch.query_start = kNone;
   Flight& flight = flights_[0];
   const int64_t bytes = layout.Pack(
-      {}, in, *attention_, forward_->biases(),
+      {}, in, *attention_, forward_->sampling_inputs(),
       {static_cast<std::byte*>(flight.inputs.get()), static_cast<size_t>(layout.bytes())});
   TANDEM_RETURN_IF_ERROR(CopyUp(flight, bytes));
   forward_->Enqueue(layout, static_cast<std::byte*>(inputs_.get()), kv_);
@@ -384,10 +387,11 @@ Status GpuLlamaRunner::Enqueue(const StepPlan& plan, const StepInputs& in, Fligh
                                              : LayoutOf({in.batch.num_tokens, in.batch.num_seqs,
                                                          static_cast<int32_t>(in.sampled.size())});
   const int64_t bytes = layout.Pack(
-      plan, in, *attention_, forward_->biases(),
+      plan, in, *attention_, forward_->sampling_inputs(),
       {static_cast<std::byte*>(flight.inputs.get()), static_cast<size_t>(layout.bytes())});
   TANDEM_RETURN_IF_ERROR(CopyUp(flight, bytes));
   TANDEM_RETURN_IF_ERROR(forward_->CopyBiases(plan, static_cast<TokenBias*>(flight.biases.get())));
+  TANDEM_RETURN_IF_ERROR(forward_->CopyMasks(plan, static_cast<uint32_t*>(flight.masks.get())));
   if (graph != nullptr) {
     TANDEM_RETURN_IF_ERROR(
         FromCuda(cudaGraphLaunch(graph->graph.get(), stream_.get()), "launching a step"));

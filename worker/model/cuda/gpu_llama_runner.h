@@ -52,7 +52,7 @@ class GpuLlamaRunner final : public ModelRunner {
 
   // A step from Begin to Finish.
   struct Flight {
-    PinnedMemory inputs, results, biases;
+    PinnedMemory inputs, results, biases, masks;
     Event done;
     bool idle = false;
     int num_rows = 0;              // of the plan

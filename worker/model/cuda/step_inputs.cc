@@ -28,7 +28,7 @@ void Fill(int32_t* to, std::span<const int32_t> from, int32_t count, int32_t pad
 
 // `sequence`: the row's index in the plan.
 SampleRow SampleRowOf(const PlanRow& row, int32_t sequence, int32_t context_len,
-                      const TokenBias* biases) {
+                      const SamplingInputs& inputs, int64_t mask_words) {
   SampleRow sample;
   sample.slot = row.slot;
   sample.sequence = sequence;
@@ -46,8 +46,9 @@ SampleRow SampleRowOf(const PlanRow& row, int32_t sequence, int32_t context_len,
       .repetition_penalty = row.sampling.repetition_penalty,
       .presence_penalty = row.sampling.presence_penalty,
       .frequency_penalty = row.sampling.frequency_penalty,
-      .biases = row.num_biases > 0 ? biases + int64_t{row.slot} * kMaxTokenBiases : nullptr,
-      .num_biases = row.num_biases};
+      .biases = row.num_biases > 0 ? inputs.biases + int64_t{row.slot} * kMaxTokenBiases : nullptr,
+      .num_biases = row.num_biases,
+      .mask = row.mask >= 0 ? inputs.masks + row.mask * mask_words : nullptr};
   return sample;
 }
 
@@ -57,6 +58,7 @@ StepLayout::StepLayout(const StepShape& shape, const PlanLimits& limits, int32_t
                        int32_t max_merges)
     : shape_(shape),
       max_blocks_(limits.max_blocks_per_seq),
+      mask_words_(limits.mask_words),
       block_size_(limits.block_size),
       max_items_(max_items),
       max_merges_(max_merges) {
@@ -83,8 +85,8 @@ int64_t StepLayout::Place(int64_t bytes) {
 }
 
 int64_t StepLayout::Pack(const StepPlan& plan, const StepInputs& in,
-                         const kernels::cuda::AttentionPlan& attention, const TokenBias* biases,
-                         std::span<std::byte> host) const {
+                         const kernels::cuda::AttentionPlan& attention,
+                         const SamplingInputs& sampling, std::span<std::byte> host) const {
   const auto seqs = static_cast<int32_t>(plan.rows.size());
   TANDEM_CHECK(static_cast<int64_t>(host.size()) >= bytes_ &&
                in.batch.num_tokens <= shape_.tokens && seqs <= shape_.seqs &&
@@ -118,7 +120,7 @@ int64_t StepLayout::Pack(const StepPlan& plan, const StepInputs& in,
       continue;
     }
     const int32_t s = in.sampled[i];
-    samples[i] = SampleRowOf(plan.rows[s], s, in.batch.context_len[s], biases);
+    samples[i] = SampleRowOf(plan.rows[s], s, in.batch.context_len[s], sampling, mask_words_);
   }
   const std::span<const AttentionItem> items = attention.items();
   const std::span<const AttentionMerge> merges = attention.merges();

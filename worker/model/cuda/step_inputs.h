@@ -30,6 +30,12 @@ struct DeviceState {
   int32_t* block_tokens = nullptr;
 };
 
+// What rows to sample point to, in device memory.
+struct SamplingInputs {
+  const TokenBias* biases = nullptr;  // [slots, kMaxTokenBiases]
+  const uint32_t* masks = nullptr;    // StepPlan::masks
+};
+
 class StepLayout {
  public:
   // max_items, max_merges: see kernels::cuda::AttentionPlan.
@@ -40,10 +46,9 @@ class StepLayout {
   int64_t bytes() const { return bytes_; }  // at most
 
   // Writes the step into `host`; rows and sequences beyond the plan's become padding. Returns how
-  // many bytes of it mean something. `biases`: of all slots, in device memory, [slots,
-  // kMaxTokenBiases]. REQUIRES: it fits the shape; host.size() >= bytes().
+  // many bytes of it mean something. REQUIRES: it fits the shape; host.size() >= bytes().
   int64_t Pack(const StepPlan& plan, const StepInputs& in,
-               const kernels::cuda::AttentionPlan& attention, const TokenBias* biases,
+               const kernels::cuda::AttentionPlan& attention, const SamplingInputs& sampling,
                std::span<std::byte> host) const;
 
   // Views of memory that starts at `base`.
@@ -58,6 +63,7 @@ class StepLayout {
 
   StepShape shape_;
   int64_t max_blocks_;  // of a sequence
+  int64_t mask_words_;
   int32_t block_size_;
   int32_t max_items_, max_merges_;
   int64_t bytes_ = 0;

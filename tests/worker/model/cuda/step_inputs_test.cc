@@ -144,7 +144,7 @@ int64_t BytesOf(const std::vector<int>& contexts) {
   const StepLayout layout({seqs, seqs, seqs}, limits, attention.MaxItems(seqs, seqs),
                           attention.MaxMerges(seqs));
   std::vector<std::byte> memory(static_cast<size_t>(layout.bytes()));
-  return layout.Pack(plan, in, attention, nullptr, memory);
+  return layout.Pack(plan, in, attention, {}, memory);
 }
 
 TEST(StepBytes, GrowWithTheContextsInUse) {

@@ -1,0 +1,26 @@
+// Structured output as the engine sees it: which tokens may come next in one reply.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "common/ids.h"
+
+namespace tandem::engine {
+
+// The place of one sequence in its grammar. Thread: the engine thread.
+class TokenFilter {
+ public:
+  virtual ~TokenFilter() = default;
+  // Goes on by one token of the reply, which is not one that ended it. False: it may not come here;
+  // then only the destructor may be called.
+  virtual bool Accept(TokenId token) = 0;
+  // Sets the bits of the tokens that may come next and clears all others; see
+  // kernels/sampling.h. False: none may.
+  virtual bool Fill(std::span<uint32_t> mask) = 0;
+  virtual bool CanEnd() const = 0;
+  // Control tokens have no text, so no grammar lets them come; those may that end a reply.
+  virtual bool IsControl(TokenId token) const = 0;
+};
+
+}  // namespace tandem::engine
