@@ -1,22 +1,25 @@
 // What structured output costs a token: compile time of a schema with 100 fields, and time of one
-// mask (where the grammar is, which tokens may come) along random replies, over a vocabulary of
-// 131,072 tokens: random pieces of the words of a text, so that the lengths and what they have in
-// common are those of a real one.
+// mask (where the grammar is, which tokens may come) along random replies, over the vocabulary of a
+// GGUF file (llama.cpp's repository has some without weights: models/ggml-vocab-llama-bpe.gguf);
+// or, of another file, over 131,072 random pieces of its text, which is harder: more of them fit.
 //
-//   tandem-bench-grammar TEXT_FILE [SEED]
+//   tandem-bench-grammar FILE [SEED]
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
 #include <fstream>
 #include <iostream>
+#include <iterator>
 #include <random>
 #include <set>
-#include <sstream>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "common/gguf/gguf_file.h"
 #include "common/grammar/grammar.h"
+#include "common/tokenizer/tokenizer.h"
 #include "worker/grammar/token_masks.h"
 
 namespace {
@@ -26,7 +29,7 @@ using tandem::grammar::GrammarSpec;
 using tandem::grammar::StateId;
 using tandem::grammar::TokenMasks;
 
-constexpr size_t kVocabulary = 131072;
+constexpr size_t kPieces = 131072;
 
 // CPU time of this thread: other work on the machine does not count.
 double Now() {
@@ -46,7 +49,7 @@ std::vector<std::string> MakeTokens(const std::string& text, std::mt19937_64& ra
       tokens.insert(a + text.substr(random() % (text.size() - 16), 1 + random() % 4));
     }
   }
-  while (tokens.size() < kVocabulary) {
+  while (tokens.size() < kPieces) {
     const size_t begin = random() % (text.size() - 16);
     tokens.insert(text.substr(begin, 2 + random() % 11));
   }
@@ -71,6 +74,11 @@ std::string Schema(int fields) {
          R"(},"required":[)" + required + "]}";
 }
 
+[[noreturn]] void Die(std::string_view why) {
+  std::cerr << why << "\n";
+  std::exit(1);
+}
+
 struct Times {
   std::vector<double> us;
   double At(double q) {
@@ -86,16 +94,14 @@ void Run(const char* name, const GrammarSpec& spec,
   for (int round = 0; round < 3; ++round) {
     const auto begin = Now();
     tandem::StatusOr<Automaton> automaton = CompileGrammar(spec);
-    if (!automaton.ok()) {
-      std::cerr << name << ": " << tandem::Message(automaton.status()) << "\n";
-      std::exit(1);
-    }
+    if (!automaton.ok()) Die(tandem::Message(automaton.status()));
     const auto compiled = Now();
     TokenMasks masks(vocabulary, *std::move(automaton));
     masks.Prepare(10'000'000);
     compile.us.push_back((compiled - begin));
     prepare.us.push_back((Now() - compiled));
-    std::vector<uint32_t> mask((kVocabulary + 31) / 32);
+    const auto num_tokens = static_cast<size_t>(vocabulary->size);
+    std::vector<uint32_t> mask((num_tokens + 31) / 32);
     for (int reply = 0; reply < 6; ++reply) {
       StateId state = masks.Start();
       for (int length = 0; length < 300; ++length) {
@@ -103,7 +109,7 @@ void Run(const char* name, const GrammarSpec& spec,
         masks.Fill(state, mask);
         const auto filled = Now();
         std::vector<int> allowed;
-        for (size_t t = 0; t < kVocabulary; ++t) {
+        for (size_t t = 0; t < num_tokens; ++t) {
           if (mask[t / 32] >> (t % 32) & 1) allowed.push_back(static_cast<int>(t));
         }
         if (allowed.empty()) break;
@@ -116,10 +122,7 @@ void Run(const char* name, const GrammarSpec& spec,
         const StateId next = masks.Advance(state, chosen);
         const double us = filled - start + Now() - before;
         (reply == 0 ? first_reply : fill).us.push_back(us);
-        if (next == TokenMasks::kDead) {
-          std::cerr << name << ": an allowed token leads nowhere\n";
-          std::exit(1);
-        }
+        if (next == TokenMasks::kDead) Die("an allowed token leads nowhere");
         masks.Release(state);
         state = next;
       }
@@ -134,24 +137,33 @@ void Run(const char* name, const GrammarSpec& spec,
       first_reply.At(1), fill.At(0.5), fill.At(0.99), fill.At(1), fill.us.size());
 }
 
+std::vector<std::string> ReadTokens(const std::string& path, std::mt19937_64& random) {
+  std::ifstream stream(path);
+  const std::string text(std::istreambuf_iterator<char>(stream), {});
+  if (!text.starts_with("GGUF")) {
+    if (text.size() < 100'000) Die(path + ": a text of 100 kB at least");
+    return MakeTokens(text, random);
+  }
+  const auto file = tandem::gguf::File::Open(path);
+  if (!file.ok()) Die(tandem::Message(file.status()));
+  const auto tokenizer = tandem::text::Tokenizer::FromGguf(**file);
+  if (!tokenizer.ok()) Die(tandem::Message(tokenizer.status()));
+  std::vector<std::string> tokens(static_cast<size_t>((*tokenizer)->vocab_size()));
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const auto id = static_cast<tandem::TokenId>(i);
+    if (!(*tokenizer)->IsControl(id)) tokens[i] = (*tokenizer)->TokenText(id);
+  }
+  return tokens;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 2) {
-    std::cerr << "usage: tandem-bench-grammar TEXT_FILE [SEED]\n";
-    return 2;
-  }
-  std::ifstream file(argv[1]);
-  std::stringstream stream;
-  stream << file.rdbuf();
-  const std::string text = stream.str();
-  if (text.size() < 100'000) {
-    std::cerr << argv[1] << ": a text of 100 kB at least\n";
-    return 2;
-  }
+  if (argc < 2) Die("usage: tandem-bench-grammar FILE [SEED]");
   std::mt19937_64 random(argc > 2 ? std::stoull(argv[2]) : 1);
-  const auto vocabulary = tandem::grammar::MakeVocabulary(MakeTokens(text, random));
+  const auto vocabulary = tandem::grammar::MakeVocabulary(ReadTokens(argv[1], random));
   using Kind = GrammarSpec::Kind;
+  std::printf("%d tokens\n", vocabulary->size);
   Run("json_object", {Kind::kJsonObject, ""}, vocabulary, random);
   Run("100 fields", {Kind::kJsonSchema, Schema(100)}, vocabulary, random);
   Run("regex", {Kind::kRegex, "(\\w+ ){3,20}[0-9]{4}-[0-9]{2}"}, vocabulary, random);

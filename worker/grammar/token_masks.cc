@@ -81,6 +81,16 @@ StateId TokenMasks::Advance(StateId state, TokenId token) {
 bool TokenMasks::CanEnd(StateId state) const { return states_[state].can_end; }
 
 void TokenMasks::Fill(StateId state, std::span<uint32_t> mask) {
+  KeptMask& kept = kept_masks_[static_cast<size_t>(state) % kept_masks_.size()];
+  if (kept.state != state) {
+    kept.words.resize(static_cast<size_t>(vocabulary_->size + 31) / 32);
+    MakeStateMask(state, kept.words);
+    kept.state = state;
+  }
+  std::fill(std::copy(kept.words.begin(), kept.words.end(), mask.begin()), mask.end(), 0);
+}
+
+void TokenMasks::MakeStateMask(StateId state, std::span<uint32_t> mask) {
   std::fill(mask.begin(), mask.end(), 0);
   // By index and by value: states are made meanwhile, and the vector may move.
   for (size_t i = 0; i < states_[state].configs.size(); ++i) {
@@ -264,6 +274,7 @@ void TokenMasks::ForgetUnused() {
   steps_.clear();
   exits_.clear();
   free_states_.clear();
+  for (KeptMask& kept : kept_masks_) kept.state = kDead;
   std::vector<FrameId> moved(old.size(), -1);
   const auto keep = [&](FrameId frame) {
     std::vector<FrameId> path;  // from the top to the first that is kept already

@@ -10,6 +10,7 @@
 // forgotten.
 #pragma once
 
+#include <array>
 #include <bitset>
 #include <cstdint>
 #include <memory>
@@ -86,6 +87,11 @@ class TokenMasks {
     bool can_end = false;
     int32_t uses = 0;
   };
+  // Places come back: a string is one until it ends.
+  struct KeptMask {
+    StateId state = kDead;
+    std::vector<uint32_t> words;
+  };
   // What a node's rule allows from it on, and where tokens leave the rule.
   struct NodeMask {
     std::vector<uint32_t> bits;   // many tokens: a bitmap, else empty
@@ -102,6 +108,7 @@ class TokenMasks {
     std::vector<WideExit> wide_exits;
   };
 
+  void MakeStateMask(StateId state, std::span<uint32_t> mask);
   const NodeMask& MaskOf(NodeId node);
   std::unique_ptr<NodeMask> MakeMask(NodeId node);
   struct NarrowExit {
@@ -137,6 +144,7 @@ class TokenMasks {
   absl::flat_hash_map<uint64_t, FrameId> frame_ids_;
   std::vector<State> states_;
   std::vector<StateId> free_states_;
+  std::array<KeptMask, 64> kept_masks_;  // by state, modulo their number
   absl::flat_hash_map<std::string, StateId> state_ids_;  // by the bytes of configs
   absl::flat_hash_map<uint64_t, StateId> steps_;         // (state, byte)
   absl::flat_hash_map<uint64_t, StateId> exits_;         // (node, frame)
