@@ -89,7 +89,7 @@ int main(int argc, char** argv) {
       ->required();
   app.add_option("--rank", arguments.rank, "0 is the leader; simulated groups have none")
       ->check(CLI::Range(0, kMostRanks - 1));
-  app.add_option("--model", arguments.model, "GGUF file instead of the cluster file's");
+  app.add_option("--model", arguments.model, "GGUF file or folder instead of the cluster file's");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
