@@ -20,6 +20,7 @@ from cluster import BIN, NAME, SLOW, Cluster, wait_until
 
 FAMILIES = ("llama3", "qwen2", "qwen3")
 PROMPT = "the other of a thing in an hour and all the while on"
+FORM = "[a-d]{3} (no|yes){1,2}!"
 SHAPE = ("head_dim=64", "heads=4", "kv_heads=2", "hidden=128")
 CLUSTER = """models: [%s]
 groups: [%s]
@@ -142,7 +143,9 @@ class Gpu(unittest.TestCase):
                     wait_until(lambda: cluster.metric("tandem_router_group_up") == 2, 60, "both")
                     first = self.beside_cpu(
                         cluster, [greedy, seeded, {**long, "temperature": 0},
-                                  {"prompt": "in a word", "max_tokens": 12, "seed": 16}])
+                                  {"prompt": "in a word", "max_tokens": 12, "seed": 16},
+                                  {**greedy, "extra_body": {"guided_regex": FORM}}])
+                    self.assertRegex(first[4][0], f"^({FORM})$")
                     self.assertGreater(first[2][1].prompt_tokens, 2 * 64)
                     second = self.beside_cpu(
                         cluster, [{**long, "prompt": long["prompt"] + ending, "seed": i}
