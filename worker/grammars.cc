@@ -1,6 +1,7 @@
 #include "worker/grammars.h"
 
 #include <algorithm>
+#include <iterator>
 #include <string_view>
 #include <utility>
 
@@ -20,7 +21,7 @@ using grammar::TokenMasks;
 
 // Of the vocabulary's walk, ahead of the first request: a tenth of a second or so. What is left is
 // walked when a reply comes there.
-constexpr int64_t kPrepareSteps = 10'000'000;
+constexpr int64_t kPrepareSteps = 20'000'000;
 
 class MaskFilter final : public engine::TokenFilter {
  public:
@@ -122,7 +123,13 @@ void Grammars::TakeDone() {
     std::erase(asked_, compiled.spec);
     kept_.push_front(std::move(compiled));
   }
-  while (kept_.size() > kMaxKept) kept_.pop_back();
+  int nodes = 0;
+  size_t kept = 0;
+  for (auto it = kept_.begin(); it != kept_.end(); ++kept) {
+    nodes += it->masks == nullptr ? 0 : it->masks->num_nodes();
+    const bool keep = kept == 0 || (kept < kMaxKept && nodes <= kMaxNodes);
+    it = keep ? std::next(it) : kept_.erase(it);
+  }
 }
 
 void Grammars::Run() {

@@ -34,7 +34,9 @@ class Grammars {
   // that is known here.
   StatusOr<std::unique_ptr<engine::TokenFilter>> NewFilter(const grammar::GrammarSpec& spec);
 
-  static constexpr size_t kMaxKept = 64;  // compiled; the one used longest ago goes first
+  // Compiled ones that are kept; the one used longest ago goes first. Some 150 bytes a node.
+  static constexpr size_t kMaxKept = 64;
+  static constexpr int kMaxNodes = 1'000'000;
 
  private:
   struct Compiled {

@@ -97,7 +97,7 @@ void Run(const char* name, const GrammarSpec& spec,
     if (!automaton.ok()) Die(tandem::Message(automaton.status()));
     const auto compiled = Now();
     TokenMasks masks(vocabulary, *std::move(automaton));
-    masks.Prepare(10'000'000);
+    masks.Prepare(20'000'000);
     compile.us.push_back((compiled - begin));
     prepare.us.push_back((Now() - compiled));
     const auto num_tokens = static_cast<size_t>(vocabulary->size);
@@ -166,6 +166,11 @@ int main(int argc, char** argv) {
   std::printf("%d tokens\n", vocabulary->size);
   Run("json_object", {Kind::kJsonObject, ""}, vocabulary, random);
   Run("100 fields", {Kind::kJsonSchema, Schema(100)}, vocabulary, random);
+  Run("long strings",
+      {Kind::kJsonSchema, R"({"type":"object","required":["a","b"],"properties":{)"
+                          R"("a":{"type":"string","minLength":100,"maxLength":2000},)"
+                          R"("b":{"type":"string","pattern":"^[a-z ]{50,900}$"}}})"},
+      vocabulary, random);
   Run("regex", {Kind::kRegex, "(\\w+ ){3,20}[0-9]{4}-[0-9]{2}"}, vocabulary, random);
   Run("ebnf",
       {Kind::kEbnf,

@@ -9,9 +9,9 @@ namespace tandem::grammar {
 namespace {
 
 // What a 100-field schema needs is about 4,000 nodes.
-constexpr size_t kMaxNfaStates = 1 << 17;
-constexpr size_t kMaxNodes = 1 << 16;
-constexpr size_t kMaxSetSizes = 1 << 22;  // of all sets of states together: bounds the time
+constexpr size_t kMaxNfaStates = 1 << 19;
+constexpr size_t kMaxNodes = 1 << 18;
+constexpr size_t kMaxSetSizes = 1 << 24;  // of all sets of states together: bounds the time
 constexpr int kMaxInlined = 64;           // NFA states of a rule that is laid out in place
 constexpr int kMaxDepth = 4000;           // of expressions and rules in each other
 

@@ -146,13 +146,24 @@ ExprId JsonRules::MakeString() { return Quoted(rules_.Repeat(Character(), 0, kUn
 
 ExprId JsonRules::StringOfLength(int min, int max) {
   if (min == 0 && max == kUnbounded) return String();
-  return Quoted(rules_.Repeat(Character(), min, max));
+  const std::string key = fmt::format("string of {} to {} characters", min, max);
+  const auto it = once_.find(key);
+  return it != once_.end() ? it->second : Once(key, Quoted(rules_.Repeat(Character(), min, max)));
+}
+
+ExprId JsonRules::Once(const std::string& key, ExprId body) {
+  const RuleId rule = rules_.AddRule(key);
+  rules_.Define(rule, body);
+  return once_[key] = rules_.Rule(rule);
 }
 
 StatusOr<ExprId> JsonRules::Pattern(std::string_view pattern, bool search) {
+  const std::string key = fmt::format("string {} {}", search ? "with" : "that is", pattern);
+  const auto it = once_.find(key);
+  if (it != once_.end()) return it->second;
   TANDEM_ASSIGN_OR_RETURN(const ExprId text,
                           ParseRegex(pattern, {.search = search, .write = WriteEscaped}, rules_));
-  return Quoted(text);
+  return Once(key, Quoted(text));
 }
 
 StatusOr<ExprId> JsonRules::StringWithPattern(std::string_view pattern) {

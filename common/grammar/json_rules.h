@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string_view>
 #include <vector>
@@ -58,6 +59,8 @@ class JsonRules {
   ExprId MakeInteger();
   ExprId Character();
   ExprId Quoted(ExprId text);
+  // A rule of its own for each `key`, so that what is said twice is laid out once.
+  ExprId Once(const std::string& key, ExprId body);
   ExprId ListOf(ExprId item);  // comma-separated, at least one
   StatusOr<ExprId> Pattern(std::string_view pattern, bool search);
   ExprId ExceptFrom(const std::vector<std::vector<uint32_t>>& names, size_t depth, size_t begin,
@@ -69,6 +72,7 @@ class JsonRules {
   ExprId FractionIn(int64_t min, bool min_excluded, std::optional<int64_t> max, bool max_excluded);
 
   Rules& rules_;
+  std::map<std::string, ExprId> once_;
   ExprId space_ = -1, value_ = -1, object_ = -1, array_ = -1, string_ = -1, number_ = -1,
          integer_ = -1;
 };

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/check.h"
+#include "worker/grammar/node_classes.h"
 
 namespace tandem::grammar {
 namespace {
@@ -24,11 +25,18 @@ std::shared_ptr<const Vocabulary> MakeVocabulary(std::vector<std::string> bytes)
   auto out = std::make_shared<Vocabulary>();
   out->size = static_cast<int>(bytes.size());
   out->bytes = std::move(bytes);
-  std::vector<TokenTrie::Item> items;
+  std::array<std::vector<TokenTrie::Item>, 2> items;
   for (TokenId token = 0; token < out->size; ++token) {
-    if (!out->bytes[token].empty()) items.push_back({out->bytes[token], token});
+    const std::string& text = out->bytes[token];
+    if (text.empty()) continue;
+    const auto size = static_cast<int>(text.size());
+    const size_t part = size <= Vocabulary::kShortBytes ? 0 : 1;
+    out->parts[part].max_bytes = std::max(out->parts[part].max_bytes, size);
+    items[part].push_back({text, token});
   }
-  out->trie = TokenTrie(std::move(items));
+  for (size_t part = 0; part < 2; ++part) {
+    out->parts[part].trie = TokenTrie(std::move(items[part]));
+  }
   return out;
 }
 
@@ -37,8 +45,9 @@ TokenMasks::TokenMasks(std::shared_ptr<const Vocabulary> vocabulary, Automaton a
     : vocabulary_(std::move(vocabulary)),
       automaton_(std::move(automaton)),
       max_states_(max_states),
+      leaving_(LeavingNodes(automaton_)),
       node_bytes_(automaton_.nodes.size()),
-      node_masks_(automaton_.nodes.size()) {
+      layers_{MakeLayer(vocabulary_->parts[0]), MakeLayer(vocabulary_->parts[1])} {
   for (size_t node = 0; node < node_bytes_.size(); ++node) {
     for (const Node::OnByte& edge : automaton_.nodes[node].bytes) {
       for (int byte = edge.first; byte <= edge.last; ++byte) node_bytes_[node].set(byte);
@@ -48,8 +57,9 @@ TokenMasks::TokenMasks(std::shared_ptr<const Vocabulary> vocabulary, Automaton a
 
 void TokenMasks::Prepare(int64_t steps) {
   const int64_t until = walked_ + steps;
-  for (size_t node = 0; node < node_masks_.size() && walked_ < until; ++node) {
-    if (!automaton_.nodes[node].bytes.empty()) MaskOf(static_cast<NodeId>(node));
+  for (size_t node = 0; node < automaton_.nodes.size() && walked_ < until; ++node) {
+    if (automaton_.nodes[node].bytes.empty()) continue;
+    for (Layer& layer : layers_) MaskOf(layer, static_cast<NodeId>(node));
   }
 }
 
@@ -68,7 +78,7 @@ void TokenMasks::Release(StateId state) {
 }
 
 StateId TokenMasks::Advance(StateId state, TokenId token) {
-  if (num_states() > max_states_) ForgetUnused();
+  if (IsFull()) ForgetUnused();
   if (token < 0 || token >= vocabulary_->size || vocabulary_->bytes[token].empty()) return kDead;
   for (const char c : vocabulary_->bytes[token]) {
     state = Step(state, static_cast<uint8_t>(c));
@@ -95,29 +105,40 @@ void TokenMasks::MakeStateMask(StateId state, std::span<uint32_t> mask) {
   // By index and by value: states are made meanwhile, and the vector may move.
   for (size_t i = 0; i < states_[state].configs.size(); ++i) {
     const Config config = states_[state].configs[i];
-    const NodeMask& own = MaskOf(config.node);
-    for (size_t word = 0; word < own.bits.size(); ++word) mask[word] |= own.bits[word];
-    for (const TokenId token : own.tokens) Set(mask, token);
-    for (const NodeMask::Exit& exit : own.exits) {
-      const StateId to = ExitOf({exit.node, config.frame});
-      if (to != kDead) WalkState(to, exit.rests, 0, mask);
-    }
-    for (const NodeMask::WideExit& exit : own.wide_exits) {
-      const StateId to = ExitOf({exit.node, config.frame});
-      if (to != kDead) WalkState(to, vocabulary_->trie, exit.trie_node, mask);
-    }
+    for (Layer& layer : layers_) AddNodeMask(layer, config, mask);
   }
 }
 
-const TokenMasks::NodeMask& TokenMasks::MaskOf(NodeId node) {
-  if (node_masks_[node] == nullptr) node_masks_[node] = MakeMask(node);
-  return *node_masks_[node];
+void TokenMasks::AddNodeMask(Layer& layer, const Config& config, std::span<uint32_t> mask) {
+  const NodeMask& own = MaskOf(layer, config.node);
+  for (size_t word = 0; word < own.bits.size(); ++word) mask[word] |= own.bits[word];
+  for (const TokenId token : own.tokens) Set(mask, token);
+  for (const NodeMask::Exit& exit : own.exits) {
+    const StateId to = ExitOf({exit.node, config.frame});
+    if (to != kDead) WalkState(to, exit.rests, 0, mask);
+  }
+  for (const NodeMask::WideExit& exit : own.wide_exits) {
+    const StateId to = ExitOf({exit.node, config.frame});
+    if (to != kDead) WalkState(to, layer.trie, exit.trie_node, mask);
+  }
 }
 
-std::unique_ptr<TokenMasks::NodeMask> TokenMasks::MakeMask(NodeId node) {
+TokenMasks::Layer TokenMasks::MakeLayer(const Vocabulary::Part& part) const {
+  const std::vector<Node>& nodes = automaton_.nodes;
+  return {part.trie, NodeClasses(nodes, leaving_, part.max_bytes),
+          std::vector<std::unique_ptr<NodeMask>>(nodes.size())};
+}
+
+const TokenMasks::NodeMask& TokenMasks::MaskOf(Layer& layer, NodeId node) {
+  std::unique_ptr<NodeMask>& mask = layer.masks[static_cast<size_t>(layer.classes[node])];
+  if (mask == nullptr) mask = MakeMask(layer.trie, node);
+  return *mask;
+}
+
+std::unique_ptr<TokenMasks::NodeMask> TokenMasks::MakeMask(const TokenTrie& trie, NodeId node) {
   auto out = std::make_unique<NodeMask>();
   std::vector<NarrowExit> narrow;
-  WalkNode(node, 0, 0, *out, narrow);
+  WalkNode(trie, node, 0, 0, *out, narrow);
   // A list of more tokens than this is longer than the bitmap.
   if (out->tokens.size() * 32 > static_cast<size_t>(vocabulary_->size)) {
     out->bits.resize((vocabulary_->size + 31) / 32);
@@ -125,7 +146,6 @@ std::unique_ptr<TokenMasks::NodeMask> TokenMasks::MakeMask(NodeId node) {
     out->tokens = {};
   }
   std::map<NodeId, std::vector<TokenTrie::Item>> rests;
-  const TokenTrie& trie = vocabulary_->trie;
   for (const NarrowExit& exit : narrow) {
     const auto [begin, end] = trie.below(exit.trie_node);
     for (int i = begin; i < end; ++i) {
@@ -136,9 +156,8 @@ std::unique_ptr<TokenMasks::NodeMask> TokenMasks::MakeMask(NodeId node) {
   return out;
 }
 
-void TokenMasks::WalkNode(NodeId node, int trie_node, int depth, NodeMask& out,
-                          std::vector<NarrowExit>& narrow) {
-  const TokenTrie& trie = vocabulary_->trie;
+void TokenMasks::WalkNode(const TokenTrie& trie, NodeId node, int trie_node, int depth,
+                          NodeMask& out, std::vector<NarrowExit>& narrow) {
   for (int child = trie_node + 1; child < trie.end(trie_node); child = trie.end(child)) {
     ++walked_;
     const NodeId to = automaton_.nodes[node].After(trie.byte(child));
@@ -146,14 +165,14 @@ void TokenMasks::WalkNode(NodeId node, int trie_node, int depth, NodeMask& out,
     const auto own = trie.tokens(child);
     out.tokens.insert(out.tokens.end(), own.begin(), own.end());
     if (trie.is_leaf(child)) continue;
-    if (LeavesRule(to)) {
+    if (leaving_[to]) {
       if (trie.tokens_below(child).size() > kNarrowExit) {
         out.wide_exits.push_back({to, child});
       } else {
         narrow.push_back({to, child, depth + 1});
       }
     }
-    WalkNode(to, child, depth + 1, out, narrow);
+    WalkNode(trie, to, child, depth + 1, out, narrow);
   }
 }
 
@@ -229,6 +248,7 @@ StateId TokenMasks::Intern(State&& state) {
   const auto it = state_ids_.find(key);
   if (it != state_ids_.end()) return it->second;
   for (const Config& config : configs) state.bytes |= node_bytes_[config.node];
+  num_configs_ += configs.size();
   StateId id;
   if (free_states_.empty()) {
     id = static_cast<StateId>(states_.size());
@@ -265,6 +285,11 @@ StateId TokenMasks::ExitOf(Config config) {
   return id;
 }
 
+bool TokenMasks::IsFull() const {
+  return num_states() > max_states_ ||
+         num_configs_ + frames_.size() + steps_.size() + exits_.size() > kMaxEntries;
+}
+
 // Keeps the states in use, under their numbers, and the frames that they stand on.
 void TokenMasks::ForgetUnused() {
   const std::vector<Frame> old = std::move(frames_);
@@ -274,6 +299,7 @@ void TokenMasks::ForgetUnused() {
   steps_.clear();
   exits_.clear();
   free_states_.clear();
+  num_configs_ = 0;
   for (KeptMask& kept : kept_masks_) kept.state = kDead;
   std::vector<FrameId> moved(old.size(), -1);
   const auto keep = [&](FrameId frame) {
@@ -294,6 +320,7 @@ void TokenMasks::ForgetUnused() {
     }
     for (Config& config : state.configs) config.frame = keep(config.frame);
     std::sort(state.configs.begin(), state.configs.end());
+    num_configs_ += state.configs.size();
     state_ids_.emplace(KeyOf(state), id);
   }
 }

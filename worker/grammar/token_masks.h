@@ -30,8 +30,15 @@ namespace tandem::grammar {
 // The vocabulary as the grammar sees it. Control tokens have no text and are never allowed, but
 // for those that end a reply.
 struct Vocabulary {
+  // Long tokens are few, and apart: near the end of a bounded repetition they alone tell one place
+  // from the next.
+  struct Part {
+    int max_bytes = 0;  // of a token
+    TokenTrie trie;
+  };
+  static constexpr int kShortBytes = 20;
   int size = 0;
-  TokenTrie trie;
+  std::array<Part, 2> parts;       // tokens of up to kShortBytes, and the others
   std::vector<std::string> bytes;  // [size] of tokens that are text; empty: never allowed
 };
 
@@ -63,10 +70,13 @@ class TokenMasks {
   // (vocabulary + 31) / 32 words. At least one bit is set unless nothing but the end may follow.
   void Fill(StateId state, std::span<uint32_t> mask);
 
+  int num_nodes() const { return static_cast<int>(automaton_.nodes.size()); }
   int num_states() const { return static_cast<int>(states_.size() - free_states_.size()); }
   // Stacks at once beyond which a state counts as kDead: the grammar is too ambiguous.
   static constexpr size_t kMaxStacks = 4096;
-  static constexpr int kMaxStates = 100'000;
+  static constexpr int kMaxStates = 50'000;
+  // Entries of the tables that make a step from a state quick, and stacks of all states: 20 MB.
+  static constexpr size_t kMaxEntries = 500'000;
 
  private:
   using FrameId = int32_t;  // -1: the bottom
@@ -107,22 +117,27 @@ class TokenMasks {
     std::vector<Exit> exits;
     std::vector<WideExit> wide_exits;
   };
+  // Of a part of the vocabulary.
+  struct Layer {
+    const TokenTrie& trie;
+    std::vector<int32_t> classes;                  // by node; see node_classes.h
+    std::vector<std::unique_ptr<NodeMask>> masks;  // by class; null: not made
+  };
 
   void MakeStateMask(StateId state, std::span<uint32_t> mask);
-  const NodeMask& MaskOf(NodeId node);
-  std::unique_ptr<NodeMask> MakeMask(NodeId node);
+  void AddNodeMask(Layer& layer, const Config& config, std::span<uint32_t> mask);
+  Layer MakeLayer(const Vocabulary::Part& part) const;
+  const NodeMask& MaskOf(Layer& layer, NodeId node);
+  std::unique_ptr<NodeMask> MakeMask(const TokenTrie& trie, NodeId node);
   struct NarrowExit {
     NodeId node;
     int trie_node;
     int depth;  // bytes of it
   };
-  void WalkNode(NodeId node, int trie_node, int depth, NodeMask& out,
+  void WalkNode(const TokenTrie& trie, NodeId node, int trie_node, int depth, NodeMask& out,
                 std::vector<NarrowExit>& narrow);
   void WalkState(StateId state, const TokenTrie& trie, int trie_node, std::span<uint32_t> mask);
 
-  bool LeavesRule(NodeId node) const {
-    return automaton_.nodes[node].accepts || !automaton_.nodes[node].rules.empty();
-  }
   FrameId Push(NodeId to, FrameId below);
   // Adds what `config` reaches without a byte: it and all behind rules that it enters or ends.
   void Close(Config config, State& into);
@@ -131,20 +146,23 @@ class TokenMasks {
   StateId Intern(State&& state);
   StateId Step(StateId state, uint8_t byte);
   StateId ExitOf(Config config);
+  bool IsFull() const;
   void ForgetUnused();
 
   const std::shared_ptr<const Vocabulary> vocabulary_;
   const Automaton automaton_;
   const int max_states_;
-  std::vector<ByteSet> node_bytes_;                    // by node: that it reads
-  std::vector<std::unique_ptr<NodeMask>> node_masks_;  // by node; null: not made
+  const std::vector<bool> leaving_;  // by node; see node_classes.h
+  std::vector<ByteSet> node_bytes_;  // by node: that it reads
+  std::array<Layer, 2> layers_;      // of the vocabulary's parts
   int64_t walked_ = 0;
 
   std::vector<Frame> frames_;
   absl::flat_hash_map<uint64_t, FrameId> frame_ids_;
   std::vector<State> states_;
   std::vector<StateId> free_states_;
-  std::array<KeptMask, 64> kept_masks_;  // by state, modulo their number
+  std::array<KeptMask, 64> kept_masks_;                  // by state, modulo their number
+  size_t num_configs_ = 0;                               // of all states made since
   absl::flat_hash_map<std::string, StateId> state_ids_;  // by the bytes of configs
   absl::flat_hash_map<uint64_t, StateId> steps_;         // (state, byte)
   absl::flat_hash_map<uint64_t, StateId> exits_;         // (node, frame)

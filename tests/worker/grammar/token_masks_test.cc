@@ -1,6 +1,7 @@
 // TokenMasks against the definition: a token may come next if its bytes lead somewhere, tried one
 // by one; and what grammars match against texts that they should and should not.
 #include "worker/grammar/token_masks.h"
+#include "worker/grammar/node_classes.h"
 
 #include <gtest/gtest.h>
 
@@ -253,13 +254,33 @@ TEST(TokenMasks, GoOnWhenStatesAreForgotten) {
   masks.Release(busy);
 }
 
+TEST(NodeClasses, ARepetitionIsTheSameButForItsEnd) {
+  StatusOr<Automaton> automaton =
+      CompileGrammar({Kind::kEbnf, "root ::= a \"y\" a\na ::= [ab]{3,500}"});
+  ASSERT_TRUE(automaton.ok());
+  const auto count = [&](int depth) {
+    const std::vector<int32_t> classes =
+        NodeClasses(automaton->nodes, LeavingNodes(*automaton), depth);
+    return std::set<int32_t>(classes.begin(), classes.end()).size();
+  };
+  EXPECT_GE(count(10), 498u) << "the rule may end behind each that is not of the first three";
+  for (const char* regex : {"x[ab]{3,500}", "x[ab]{3,500}y"}) {
+    automaton = CompileGrammar({Kind::kRegex, regex});
+    ASSERT_TRUE(automaton.ok());
+    EXPECT_LT(count(10), 20u) << regex;
+    EXPECT_GT(count(20), count(10)) << regex;
+    EXPECT_GE(count(1000), 500u) << regex;
+  }
+}
+
 // A vocabulary of random pieces of what grammars match, so that tokens cross rules in all ways.
 std::vector<std::string> RandomTokens(std::mt19937_64& random, const std::string& alphabet) {
   std::set<std::string> tokens;
   for (const char c : alphabet) tokens.insert(std::string(1, c));
   while (tokens.size() < 400) {
     std::string token;
-    for (size_t n = 1 + random() % 6; n > 0; --n) token += alphabet[random() % alphabet.size()];
+    const size_t size = random() % 12 == 0 ? 15 + random() % 30 : 1 + random() % 6;
+    for (size_t n = size; n > 0; --n) token += alphabet[random() % alphabet.size()];
     tokens.insert(token);
   }
   return {tokens.begin(), tokens.end()};
@@ -279,6 +300,10 @@ TEST(TokenMasks, AllowExactlyTheTokensThatLeadSomewhere) {
         "root ::= \"a\" root \"b\" | x\nx ::= \"c\" [ab]? y*\ny ::= \"1\" root? \"2\""},
        "abc12"},
       {{Kind::kRegex, "(a|ab|b1)*(1{2,5}a)?"}, "ab1"},
+      {{Kind::kRegex, "([ab]{0,70}1){1,2}"}, "ab1"},
+      {{Kind::kRegex, "a{1,20}b.{0,40}"}, "ab1"},
+      {{Kind::kJsonSchema, R"({"type":"array","items":{"type":"string","maxLength":50}})"},
+       "[],\" ab\\u00"},
   };
   for (const auto& [spec, alphabet] : cases) {
     std::vector<std::string> tokens = RandomTokens(random, alphabet);

@@ -8,8 +8,11 @@
 namespace tandem::model::cuda {
 namespace {
 
-constexpr PlanLimits kLimits = {
-    .max_rows = 4, .max_step_tokens = 8, .max_blocks_per_seq = 3, .block_size = 16};
+constexpr PlanLimits kLimits = {.max_rows = 4,
+                                .max_step_tokens = 8,
+                                .max_blocks_per_seq = 3,
+                                .block_size = 16,
+                                .mask_words = 3};
 
 kernels::cuda::AttentionPlanSpec Attention() {
   kernels::cuda::AttentionPlanSpec spec;
@@ -40,6 +43,7 @@ class Packed : public ::testing::Test {
         .slot = 2, .flags = kRowSample, .num_tokens = 1, .forced_token = 77, .sampling = {}};
     rows_[0].sampling.seed = 123;
     rows_[0].num_biases = 2;
+    rows_[0].mask = 1;
     rows_[1] = {.slot = 1,
                 .flags = kRowStart,
                 .start = 16,
@@ -52,13 +56,14 @@ class Packed : public ::testing::Test {
     plan_.rows = rows_;
     plan_.tokens = tokens_;
     plan_.new_blocks = blocks_;
+    plan_.masks = masks_;
     const StepInputs& in = slots.Apply(plan_);
     kernels::cuda::AttentionPlan attention(Attention());
     attention.Make({in.batch.query_start, 3}, {in.batch.context_len, 2});
     num_items_ = static_cast<int32_t>(attention.items().size());
     layout_.emplace(StepShape{8, 4, 2}, kLimits, attention.MaxItems(8, 4), attention.MaxMerges(8));
     memory_.assign(static_cast<size_t>(layout_->bytes()), std::byte{0xAB});
-    used_ = layout_->Pack(plan_, in, attention, biases_.data(), memory_);
+    used_ = layout_->Pack(plan_, in, attention, {biases_.data(), masks_.data()}, memory_);
     batch_ = layout_->BatchAt(memory_.data(), {});
   }
 
@@ -68,6 +73,7 @@ class Packed : public ::testing::Test {
   }
 
   const std::vector<TokenBias> biases_ = std::vector<TokenBias>(8 * kMaxTokenBiases);
+  const std::vector<uint32_t> masks_ = std::vector<uint32_t>(6);
   PlanRow rows_[2];
   std::vector<TokenId> tokens_ = {kLastSampled, 1, 2, 3, 4, 5};
   std::vector<int32_t> blocks_ = {4, 8};
@@ -103,6 +109,8 @@ TEST_F(Packed, RowsThatSampleComeFirstThenPadding) {
   EXPECT_EQ(samples[0].params.seed, 123u);
   EXPECT_EQ(samples[0].params.position, 4u);
   EXPECT_EQ(samples[0].params.forced_token, 77);
+  EXPECT_EQ(samples[0].params.biases, biases_.data() + 2 * kMaxTokenBiases);
+  EXPECT_EQ(samples[0].params.mask, masks_.data() + 3);
   EXPECT_EQ(samples[1].slot, -1);
 }
 
