@@ -1,7 +1,9 @@
 #include "worker/grammars.h"
 
 #include <algorithm>
+#include <deque>
 #include <iterator>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -19,9 +21,11 @@ using grammar::GrammarSpec;
 using grammar::StateId;
 using grammar::TokenMasks;
 
-// Of the vocabulary's walk, ahead of the first request: a tenth of a second or so. What is left is
-// walked when a reply comes there.
-constexpr int64_t kPrepareSteps = 20'000'000;
+// Of the vocabulary's walk, ahead of replies: while the prompts of the first ones are computed,
+// some milliseconds at a time, so that the next grammar need not wait. What is left is walked when
+// a reply comes there.
+constexpr int64_t kPrepareSlice = 500'000;
+constexpr int kPrepareSlices = 40;
 
 class MaskFilter final : public engine::TokenFilter {
  public:
@@ -137,16 +141,30 @@ void Grammars::Run() {
   if (!vocabulary_.ok()) {
     observe::LogWarn("no structured output: {}", Message(vocabulary_.status()));
   }
+  struct Preparing {
+    std::shared_ptr<TokenMasks> masks;
+    int slices = 0;
+  };
+  std::deque<Preparing> preparing;
   for (;;) {
-    GrammarSpec spec;
+    std::optional<GrammarSpec> spec;
     {
       const MutexLock lock(mutex_);
-      while (todo_.empty() && !stopping_) wake_.Wait(mutex_);
+      while (todo_.empty() && preparing.empty() && !stopping_) wake_.Wait(mutex_);
       if (stopping_) return;
-      spec = std::move(todo_.front());
-      todo_.pop_front();
+      if (!todo_.empty()) {
+        spec = std::move(todo_.front());
+        todo_.pop_front();
+      }
     }
-    Compiled compiled = Compile(std::move(spec));
+    if (!spec) {
+      Preparing& first = preparing.front();
+      const bool more = first.masks->Prepare(kPrepareSlice);
+      if (!more || ++first.slices == kPrepareSlices) preparing.pop_front();
+      continue;
+    }
+    Compiled compiled = Compile(*std::move(spec));
+    if (compiled.masks != nullptr) preparing.push_back({compiled.masks});
     {
       const MutexLock lock(mutex_);
       done_.push_back(std::move(compiled));
@@ -170,7 +188,6 @@ Grammars::Compiled Grammars::Compile(GrammarSpec spec) const {
   }
   compiled.vocabulary = *vocabulary_;
   compiled.masks = std::make_shared<TokenMasks>(*vocabulary_, std::move(automaton).value());
-  compiled.masks->Prepare(kPrepareSteps);
   observe::LogDebug("a grammar of {} bytes was compiled in {} ms", compiled.spec.text.size(),
                     (MonotonicNow() - start) / kMillisecond);
   return compiled;

@@ -47,7 +47,7 @@ TokenMasks::TokenMasks(std::shared_ptr<const Vocabulary> vocabulary, Automaton a
       max_states_(max_states),
       leaving_(LeavingNodes(automaton_)),
       node_bytes_(automaton_.nodes.size()),
-      layers_{MakeLayer(vocabulary_->parts[0]), MakeLayer(vocabulary_->parts[1])} {
+      layers_{{{automaton_, leaving_, *vocabulary_, 0}, {automaton_, leaving_, *vocabulary_, 1}}} {
   for (size_t node = 0; node < node_bytes_.size(); ++node) {
     for (const Node::OnByte& edge : automaton_.nodes[node].bytes) {
       for (int byte = edge.first; byte <= edge.last; ++byte) node_bytes_[node].set(byte);
@@ -55,12 +55,14 @@ TokenMasks::TokenMasks(std::shared_ptr<const Vocabulary> vocabulary, Automaton a
   }
 }
 
-void TokenMasks::Prepare(int64_t steps) {
-  const int64_t until = walked_ + steps;
-  for (size_t node = 0; node < automaton_.nodes.size() && walked_ < until; ++node) {
-    if (automaton_.nodes[node].bytes.empty()) continue;
-    for (Layer& layer : layers_) MaskOf(layer, static_cast<NodeId>(node));
+bool TokenMasks::Prepare(int64_t steps) {
+  int64_t walked = 0;
+  for (; prepared_ < automaton_.nodes.size(); ++prepared_) {
+    if (walked >= steps) return true;
+    if (automaton_.nodes[prepared_].bytes.empty()) continue;
+    for (Layer& layer : layers_) layer.MaskOf(static_cast<NodeId>(prepared_), walked);
   }
+  return false;
 }
 
 StateId TokenMasks::Start() {
@@ -110,7 +112,8 @@ void TokenMasks::MakeStateMask(StateId state, std::span<uint32_t> mask) {
 }
 
 void TokenMasks::AddNodeMask(Layer& layer, const Config& config, std::span<uint32_t> mask) {
-  const NodeMask& own = MaskOf(layer, config.node);
+  int64_t walked = 0;
+  const NodeMask& own = layer.MaskOf(config.node, walked);
   for (size_t word = 0; word < own.bits.size(); ++word) mask[word] |= own.bits[word];
   for (const TokenId token : own.tokens) Set(mask, token);
   for (const NodeMask::Exit& exit : own.exits) {
@@ -119,61 +122,77 @@ void TokenMasks::AddNodeMask(Layer& layer, const Config& config, std::span<uint3
   }
   for (const NodeMask::WideExit& exit : own.wide_exits) {
     const StateId to = ExitOf({exit.node, config.frame});
-    if (to != kDead) WalkState(to, layer.trie, exit.trie_node, mask);
+    if (to != kDead) WalkState(to, layer.trie(), exit.trie_node, mask);
   }
 }
 
-TokenMasks::Layer TokenMasks::MakeLayer(const Vocabulary::Part& part) const {
-  const std::vector<Node>& nodes = automaton_.nodes;
-  return {part.trie, NodeClasses(nodes, leaving_, part.max_bytes),
-          std::vector<std::unique_ptr<NodeMask>>(nodes.size())};
+TokenMasks::Layer::Layer(const Automaton& automaton, const std::vector<bool>& leaving,
+                         const Vocabulary& vocabulary, size_t part)
+    : automaton_(automaton),
+      leaving_(leaving),
+      vocabulary_size_(vocabulary.size),
+      trie_(vocabulary.parts[part].trie),
+      classes_(NodeClasses(automaton.nodes, leaving, vocabulary.parts[part].max_bytes)),
+      masks_(automaton.nodes.size()) {}
+
+TokenMasks::Layer::~Layer() {
+  for (const auto& mask : masks_) delete mask.load(std::memory_order_relaxed);
 }
 
-const TokenMasks::NodeMask& TokenMasks::MaskOf(Layer& layer, NodeId node) {
-  std::unique_ptr<NodeMask>& mask = layer.masks[static_cast<size_t>(layer.classes[node])];
-  if (mask == nullptr) mask = MakeMask(layer.trie, node);
-  return *mask;
+// Where two threads make the same, one of them is kept.
+const TokenMasks::NodeMask& TokenMasks::Layer::MaskOf(NodeId node, int64_t& walked) {
+  std::atomic<const NodeMask*>& mask = masks_[static_cast<size_t>(classes_[node])];
+  const NodeMask* known = mask.load(std::memory_order_acquire);
+  if (known != nullptr) return *known;
+  std::unique_ptr<NodeMask> made = Make(node, walked);
+  if (mask.compare_exchange_strong(known, made.get(), std::memory_order_acq_rel)) {
+    return *made.release();
+  }
+  return *known;
 }
 
-std::unique_ptr<TokenMasks::NodeMask> TokenMasks::MakeMask(const TokenTrie& trie, NodeId node) {
+std::unique_ptr<TokenMasks::NodeMask> TokenMasks::Layer::Make(NodeId node, int64_t& walked) const {
   auto out = std::make_unique<NodeMask>();
   std::vector<NarrowExit> narrow;
-  WalkNode(trie, node, 0, 0, *out, narrow);
+  walked += Walk(node, 0, 0, *out, narrow);
   // A list of more tokens than this is longer than the bitmap.
-  if (out->tokens.size() * 32 > static_cast<size_t>(vocabulary_->size)) {
-    out->bits.resize((vocabulary_->size + 31) / 32);
+  const size_t words = (static_cast<size_t>(vocabulary_size_) + 31) / 32;
+  if (out->tokens.size() > words) {
+    out->bits.resize(words);
     for (const TokenId token : out->tokens) Set(out->bits, token);
     out->tokens = {};
   }
   std::map<NodeId, std::vector<TokenTrie::Item>> rests;
   for (const NarrowExit& exit : narrow) {
-    const auto [begin, end] = trie.below(exit.trie_node);
+    const auto [begin, end] = trie_.below(exit.trie_node);
     for (int i = begin; i < end; ++i) {
-      rests[exit.node].push_back({trie.bytes_of(i).substr(exit.depth), trie.all_tokens()[i]});
+      rests[exit.node].push_back({trie_.bytes_of(i).substr(exit.depth), trie_.all_tokens()[i]});
     }
   }
   for (auto& [to, items] : rests) out->exits.push_back({to, TokenTrie(std::move(items))});
   return out;
 }
 
-void TokenMasks::WalkNode(const TokenTrie& trie, NodeId node, int trie_node, int depth,
-                          NodeMask& out, std::vector<NarrowExit>& narrow) {
-  for (int child = trie_node + 1; child < trie.end(trie_node); child = trie.end(child)) {
-    ++walked_;
-    const NodeId to = automaton_.nodes[node].After(trie.byte(child));
+int64_t TokenMasks::Layer::Walk(NodeId node, int trie_node, int depth, NodeMask& out,
+                                std::vector<NarrowExit>& narrow) const {
+  int64_t steps = 0;
+  for (int child = trie_node + 1; child < trie_.end(trie_node); child = trie_.end(child)) {
+    ++steps;
+    const NodeId to = automaton_.nodes[node].After(trie_.byte(child));
     if (to < 0) continue;
-    const auto own = trie.tokens(child);
+    const auto own = trie_.tokens(child);
     out.tokens.insert(out.tokens.end(), own.begin(), own.end());
-    if (trie.is_leaf(child)) continue;
+    if (trie_.is_leaf(child)) continue;
     if (leaving_[to]) {
-      if (trie.tokens_below(child).size() > kNarrowExit) {
+      if (trie_.tokens_below(child).size() > kNarrowExit) {
         out.wide_exits.push_back({to, child});
       } else {
         narrow.push_back({to, child, depth + 1});
       }
     }
-    WalkNode(trie, to, child, depth + 1, out, narrow);
+    steps += Walk(to, child, depth + 1, out, narrow);
   }
+  return steps;
 }
 
 void TokenMasks::WalkState(StateId state, const TokenTrie& trie, int trie_node,

@@ -6,11 +6,12 @@
 // node by a walk over the vocabulary; what leaves the rule is kept as the bytes behind the exit and
 // tried on the stack at hand, which is a few hundred short strings instead of the vocabulary.
 //
-// Thread: one at a time. Memory: grows with the states met; beyond a limit all but those in use are
-// forgotten.
+// Thread: one at a time, and beside it one that calls Prepare. Memory: grows with the states met;
+// beyond a limit all but those in use are forgotten.
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <bitset>
 #include <cstdint>
 #include <memory>
@@ -52,8 +53,9 @@ class TokenMasks {
   TokenMasks(std::shared_ptr<const Vocabulary> vocabulary, Automaton automaton,
              int max_states = kMaxStates);
 
-  // Finds what nodes allow ahead of time, as far as `steps` of the vocabulary's walk go.
-  void Prepare(int64_t steps);
+  // Finds what nodes allow ahead of time, as far as `steps` more of the vocabulary's walk go.
+  // False: there is nothing left to find.
+  bool Prepare(int64_t steps);
 
   // States are counted: each that is returned is in use until it is released.
   StateId Start();
@@ -118,24 +120,38 @@ class TokenMasks {
     std::vector<WideExit> wide_exits;
   };
   // Of a part of the vocabulary.
-  struct Layer {
-    const TokenTrie& trie;
-    std::vector<int32_t> classes;                  // by node; see node_classes.h
-    std::vector<std::unique_ptr<NodeMask>> masks;  // by class; null: not made
+  class Layer {
+   public:
+    Layer(const Automaton& automaton, const std::vector<bool>& leaving,
+          const Vocabulary& vocabulary, size_t part);
+    ~Layer();
+    Layer(const Layer&) = delete;
+    Layer& operator=(const Layer&) = delete;
+
+    const TokenTrie& trie() const { return trie_; }
+    // Any thread. Adds to `walked` the steps that it took: none, if it was made before.
+    const NodeMask& MaskOf(NodeId node, int64_t& walked);
+
+   private:
+    struct NarrowExit {
+      NodeId node;
+      int trie_node;
+      int depth;  // bytes of it
+    };
+    std::unique_ptr<NodeMask> Make(NodeId node, int64_t& walked) const;
+    int64_t Walk(NodeId node, int trie_node, int depth, NodeMask& out,
+                 std::vector<NarrowExit>& narrow) const;
+
+    const Automaton& automaton_;
+    const std::vector<bool>& leaving_;
+    const int vocabulary_size_;
+    const TokenTrie& trie_;
+    const std::vector<int32_t> classes_;               // by node; see node_classes.h
+    std::vector<std::atomic<const NodeMask*>> masks_;  // by class; null: not made
   };
 
   void MakeStateMask(StateId state, std::span<uint32_t> mask);
   void AddNodeMask(Layer& layer, const Config& config, std::span<uint32_t> mask);
-  Layer MakeLayer(const Vocabulary::Part& part) const;
-  const NodeMask& MaskOf(Layer& layer, NodeId node);
-  std::unique_ptr<NodeMask> MakeMask(const TokenTrie& trie, NodeId node);
-  struct NarrowExit {
-    NodeId node;
-    int trie_node;
-    int depth;  // bytes of it
-  };
-  void WalkNode(const TokenTrie& trie, NodeId node, int trie_node, int depth, NodeMask& out,
-                std::vector<NarrowExit>& narrow);
   void WalkState(StateId state, const TokenTrie& trie, int trie_node, std::span<uint32_t> mask);
 
   FrameId Push(NodeId to, FrameId below);
@@ -155,7 +171,7 @@ class TokenMasks {
   const std::vector<bool> leaving_;  // by node; see node_classes.h
   std::vector<ByteSet> node_bytes_;  // by node: that it reads
   std::array<Layer, 2> layers_;      // of the vocabulary's parts
-  int64_t walked_ = 0;
+  size_t prepared_ = 0;              // nodes, by Prepare
 
   std::vector<Frame> frames_;
   absl::flat_hash_map<uint64_t, FrameId> frame_ids_;

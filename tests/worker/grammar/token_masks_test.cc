@@ -11,6 +11,7 @@
 #include <set>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "common/grammar/grammar.h"
@@ -347,6 +348,49 @@ TEST(TokenMasks, AllowExactlyTheTokensThatLeadSomewhere) {
       masks.Release(state);
     }
   }
+}
+
+// As a leader does: a thread prepares while the first reply is under way.
+TEST(TokenMasks, ArePreparedWhileTheyAreUsed) {
+  std::mt19937_64 random(7);
+  const std::string alphabet = "{}[]:,\" ab1";
+  const auto vocabulary = MakeVocabulary(RandomTokens(random, alphabet));
+  StatusOr<Automaton> automaton =
+      CompileGrammar({Kind::kJsonSchema,
+                      R"({"type":"array","items":{"type":"object","properties":{
+           "a":{"type":"string","maxLength":40},"b":{"type":"integer"}}}})"});
+  ASSERT_TRUE(automaton.ok());
+  const auto replies = [&](TokenMasks& masks) {
+    std::mt19937_64 choices(8);
+    std::vector<std::vector<uint32_t>> seen;
+    for (int reply = 0; reply < 10; ++reply) {
+      StateId state = masks.Start();
+      for (int length = 0; length < 30; ++length) {
+        std::vector<uint32_t> mask((vocabulary->bytes.size() + 31) / 32);
+        masks.Fill(state, mask);
+        std::vector<TokenId> allowed;
+        for (TokenId token = 0; token < vocabulary->size; ++token) {
+          if ((mask[token / 32] >> (token % 32) & 1) != 0) allowed.push_back(token);
+        }
+        seen.push_back(std::move(mask));
+        if (allowed.empty()) break;
+        const StateId next = masks.Advance(state, allowed[choices() % allowed.size()]);
+        masks.Release(state);
+        state = next;
+      }
+      masks.Release(state);
+    }
+    return seen;
+  };
+  TokenMasks alone(vocabulary, *automaton), beside(vocabulary, *automaton);
+  std::thread preparing([&] {
+    while (beside.Prepare(200)) {
+    }
+  });
+  const auto together = replies(beside);
+  preparing.join();
+  EXPECT_EQ(together, replies(alone));
+  EXPECT_FALSE(beside.Prepare(1)) << "nothing is left";
 }
 
 }  // namespace
