@@ -4,8 +4,8 @@
 //   reason ::= [a-z]{1,10} (", " reason)?
 //
 // Literals in double quotes and classes in brackets have the escapes \n \r \t \\ \" \] \[ \- \xHH
-// \uHHHH \UHHHHHHHH; . is any character. %json {...} is an instance of the JSON Schema behind it (as
-// in llguidance's grammars; see json_schema.h). A rule ends where the next `name ::=` begins.
+// \uHHHH \UHHHHHHHH; . is any character. %json {...} is an instance of the JSON Schema behind it
+// (as in llguidance's grammars; see json_schema.h). A rule ends where the next `name ::=` begins.
 #pragma once
 
 #include <string_view>

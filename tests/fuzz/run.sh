@@ -12,6 +12,6 @@ mkdir -p "$build"
 flock "$build" sh -c "cmake --preset tidy -B '$build' >/dev/null && cmake --build '$build' --target ${name}_fuzz"
 mkdir -p "$build/fuzz/$name/corpus"
 # New inputs go to the first folder; the committed seeds are only read.
-exec "$build/tests/${name}_fuzz" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
+exec "$build/tests/${name}_fuzz" -max_total_time="$seconds" -timeout=30 -rss_limit_mb=2048 \
   -malloc_limit_mb=256 -max_len=65536 -print_final_stats=1 -artifact_prefix="$build/fuzz/$name/" \
   "$build/fuzz/$name/corpus" "tests/fuzz/corpus/$name"
