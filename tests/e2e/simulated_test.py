@@ -95,6 +95,12 @@ class Simulated(unittest.TestCase):
         self.assertEqual(one[0], two[0])
         self.assertNotEqual(one[0], other[0])
 
+    def test_replies_in_a_form(self):
+        for seed in range(4):
+            text = self.stream("Yes?", 30, seed=seed, temperature=1.0,
+                               extra_body={"guided_regex": "(yes|no), [a-f]{2,9}!"})[0]
+            self.assertRegex(text, "^(yes|no), [a-f]{2,9}!$")
+
     def test_a_prompt_seen_before_is_cached(self):
         prompt = "The same long prompt, several blocks of it. " * 4
         first = self.stream(prompt, 4)[3]

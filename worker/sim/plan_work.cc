@@ -11,7 +11,7 @@ StepWork PlanWork::Apply(const StepPlan& plan) {
     TANDEM_CHECK(row.slot >= 0 && row.slot < static_cast<int>(lengths_.size()) &&
                  row.num_tokens >= 1)
         << "slot " << row.slot << " of " << lengths_.size() << ", " << row.num_tokens << " tokens";
-    TANDEM_CHECK(row.num_drafts == 0 && row.mask < 0) << "drafts or a mask in row " << i;
+    TANDEM_CHECK(row.num_drafts == 0) << "drafts in row " << i;
     int32_t& length = lengths_[static_cast<size_t>(row.slot)];
     if ((row.flags & kRowStart) != 0) length = row.start;
     if (i < static_cast<size_t>(plan.num_decodes)) {

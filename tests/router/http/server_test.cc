@@ -144,7 +144,7 @@ TEST_F(ServerTest, RefusesByName) {
       {"unknown field", chat(R"(,"temprature":1)"), 400, "\"param\":\"temprature\""},
       {"unknown field null", chat(R"(,"nope":null)"), 400, "\"param\":\"nope\""},
       {"n", chat(R"(,"n":129)"), 400, "\"param\":\"n\""},
-      {"tools", chat(R"(,"tools":[{"type":"function"}])"), 400, "\"param\":\"tools\""},
+      {"tools", chat(R"(,"tools":[{"type":"function"}])"), 400, "\"param\":\"tools[0].function\""},
       {"type", chat(R"(,"temperature":"hot")"), 400, "\"param\":\"temperature\""},
       {"range", chat(R"(,"temperature":2.5)"), 400, "from 0 to 2"},
       {"max_tokens 0", chat(R"(,"max_tokens":0)"), 400, "\"param\":\"max_tokens\""},
