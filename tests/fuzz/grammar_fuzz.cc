@@ -30,7 +30,7 @@ std::shared_ptr<const tandem::grammar::Vocabulary> Vocabulary() {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
-  const auto kind = static_cast<GrammarSpec::Kind>(1 + data[0] % 5);
+  const auto kind = static_cast<GrammarSpec::Kind>(1 + data[0] % 6);
   const GrammarSpec spec = {kind, std::string(data + 1, data + size)};
   auto automaton = tandem::grammar::CompileGrammar(spec);
   if (!automaton.ok()) return 0;
