@@ -79,9 +79,11 @@ FieldError ReadFunction(const std::string& param, const json::value& v, json::ob
     if (value != nullptr && !value->is_null()) shown.emplace(key, *value);
   }
   if (!shown.contains("name")) return MissingField(param + ".name");
-  if (const json::value* schema = shown.if_contains("parameters")) {
-    out.parameters = json::serialize(*schema);
+  json::object schema = {{"type", "object"}};
+  if (const json::value* parameters = shown.if_contains("parameters")) {
+    for (const auto& [key, value] : parameters->get_object()) schema[key] = value;
   }
+  out.parameters = json::serialize(schema);
   return std::nullopt;
 }
 

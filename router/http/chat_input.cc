@@ -77,6 +77,18 @@ void AddMessages(std::span<const ApiMessage> messages, const text::ChatTemplate&
   for (const ApiMessage& message : messages) input.messages.push_back(MessageValue(message, chat));
 }
 
+// Whether the prompt ends within what the model thinks.
+bool EndsInReasoning(const ApiRequest& api, std::string_view prompt,
+                     const text::ReasoningMarks& marks) {
+  if (api.continue_final_message) {  // where the message does
+    const std::string& content = api.messages.back().content;
+    const size_t begun = content.rfind(marks.begin), ended = content.rfind(marks.end);
+    return begun != content.npos && (ended == content.npos || ended < begun);
+  }
+  const size_t end = prompt.find_last_not_of(" \n\r\t");
+  return end != prompt.npos && prompt.substr(0, end + 1).ends_with(marks.begin);
+}
+
 }  // namespace
 
 std::optional<ApiError> CheckTemplate(const ApiRequest& api, const text::ChatTemplate& chat) {
@@ -122,28 +134,18 @@ text::ChatInput ChatInputOf(const ApiRequest& api, const text::ChatTemplate& cha
   return input;
 }
 
-bool BeginsInReasoning(const ApiRequest& api, std::string_view prompt,
-                       const text::ChatTemplate& chat) {
-  const text::ReasoningMarks* marks = chat.syntax().reasoning;
-  if (marks == nullptr) return false;
-  if (api.continue_final_message) {  // where the message ends
-    const std::string& content = api.messages.back().content;
-    const size_t begun = content.rfind(marks->begin), ended = content.rfind(marks->end);
-    return begun != content.npos && (ended == content.npos || ended < begun);
-  }
-  const size_t end = prompt.find_last_not_of(" \n\r\t");
-  return end != prompt.npos && prompt.substr(0, end + 1).ends_with(marks->begin);
-}
-
 std::optional<text::ReplyParser::Options> ReplySyntaxFor(const ApiRequest& api,
-                                                         const text::ChatTemplate* chat,
-                                                         bool begins_in_reasoning) {
-  if (api.endpoint != Endpoint::kChat || chat == nullptr) return std::nullopt;
-  text::ReplyParser::Options options = {.reasoning = chat->syntax().reasoning,
-                                        .reasoning_begun = begins_in_reasoning,
+                                                         const text::ChatTemplate& chat,
+                                                         std::string_view prompt) {
+  if (api.endpoint != Endpoint::kChat) return std::nullopt;
+  text::ReplyParser::Options options = {.reasoning = chat.syntax().reasoning,
                                         .names = api.tool_names,
                                         .one_call = !api.parallel_tool_calls};
-  if (api.tool_choice != ToolChoice::kNone) options.tools = chat->syntax().tools;
+  if (options.reasoning != nullptr) {
+    options.reasoning_begun = EndsInReasoning(api, prompt, *options.reasoning);
+  }
+  if (api.tool_choice != ToolChoice::kNone) options.tools = chat.syntax().tools;
+  if (api.must_call() && options.tools == nullptr) options.tools = &text::kPlainCalls;
   if (options.reasoning == nullptr && options.tools == nullptr) return std::nullopt;
   return options;
 }

@@ -17,13 +17,10 @@ std::optional<ApiError> CheckTemplate(const ApiRequest& api, const text::ChatTem
 
 text::ChatInput ChatInputOf(const ApiRequest& api, const text::ChatTemplate& chat);
 
-// Whether `prompt`, made of that, ends within what the model thinks.
-bool BeginsInReasoning(const ApiRequest& api, std::string_view prompt,
-                       const text::ChatTemplate& chat);
-
-// How the reply is to be read; nothing: all of it is content. Borrows from both.
+// How the reply to `prompt`, which was made of that, is to be read; nothing: all of it is content.
+// Borrows from the request.
 std::optional<text::ReplyParser::Options> ReplySyntaxFor(const ApiRequest& api,
-                                                         const text::ChatTemplate* chat,
-                                                         bool begins_in_reasoning);
+                                                         const text::ChatTemplate& chat,
+                                                         std::string_view prompt);
 
 }  // namespace tandem::http

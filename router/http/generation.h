@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "common/grammar_spec.h"
 #include "common/ids.h"
 #include "router/http/error.h"
 #include "router/http/latency_account.h"
@@ -70,8 +71,8 @@ struct Generation {
   int32_t max_tokens = 0;
   const text::Tokenizer* tokenizer = nullptr;  // of the pool's model
   std::optional<text::StreamDecoder> decoder;
-  bool begins_in_reasoning = false;                        // so its prompt ends
   std::optional<text::ReplyParser::Options> reply_syntax;  // its text is more than content
+  grammar::GrammarSpec grammar;                            // of its text
   int32_t num_output_tokens = 0;
   int32_t num_cached_tokens = 0;
   double cumulative_logprob = 0;  // if logprobs were asked of the group

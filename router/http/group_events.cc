@@ -156,8 +156,8 @@ bool IsAskedStop(const Generation& g, TokenId token) {
 bool EndedByToken(const Generation& g, const routing::SequenceTokens& sequence) {
   if (sequence.finish != FinishReason::kStop || sequence.tokens.empty()) return false;
   const TokenId last = sequence.tokens.back();
-  return g.call->api.grammar.kind == grammar::GrammarSpec::Kind::kNone ||
-         g.tokenizer->IsControl(last) || IsAskedStop(g, last);
+  return g.grammar.kind == grammar::GrammarSpec::Kind::kNone || g.tokenizer->IsControl(last) ||
+         IsAskedStop(g, last);
 }
 
 }  // namespace

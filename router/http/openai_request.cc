@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <boost/json/object.hpp>
 #include <boost/json/value.hpp>
 #include <utility>
@@ -51,13 +52,22 @@ FieldError CheckTools(ApiRequest& out) {
   const ToolChoice choice = *out.tool_choice;
   if (choice == ToolChoice::kNone) return std::nullopt;
   if (out.tools.empty()) return Contradiction("tool_choice", "'tool_choice' needs 'tools'.");
-  if (choice == ToolChoice::kRequired || choice == ToolChoice::kNamed) {
-    return NotSupported("tool_choice", "only 'auto' and 'none' are");
+  const auto& names = out.tool_names;
+  if (choice == ToolChoice::kNamed &&
+      std::find(names.begin(), names.end(), out.called_tool) == names.end()) {
+    return Contradiction("tool_choice",
+                         fmt::format("'tools' has no function '{}'.", out.called_tool));
   }
-  for (size_t i = 0; i < out.tools.size(); ++i) {
+  if (out.must_call() && out.grammar.kind != grammar::GrammarSpec::Kind::kNone) {
+    return Contradiction(
+        "tool_choice",
+        fmt::format("'tool_choice' and '{}' both say what form the reply has.", out.grammar_param));
+  }
+  for (size_t i = 0; i < out.tools.size() && !out.must_call(); ++i) {
     if (!out.tools[i].strict) continue;
     return NotSupported(fmt::format("tools[{}].function.strict", i),
-                        "arguments are what the model writes");
+                        "arguments follow their schema where 'tool_choice' is 'required' or a "
+                        "function");
   }
   return std::nullopt;
 }
@@ -110,7 +120,9 @@ size_t ApiRequest::num_text_bytes(size_t prompt) const {
     bytes += message.content.size() + message.reasoning.size() + 16;
     bytes += message.tool_calls.size() * 64;
   }
-  for (const ApiTool& tool : tools) bytes += tool.json.size();
+  for (const ApiTool& tool : tools) {
+    bytes += tool.json.size() + (must_call() ? kGrammarWork * tool.parameters.size() : 0);
+  }
   if (prompt == 0) bytes += kGrammarWork * grammar.text.size();
   return bytes;
 }

@@ -48,7 +48,7 @@ struct ApiMessage {
 struct ApiTool {
   std::string json;             // {"type":"function","function":{...}}
   text::JinjaValue definition;  // the same, for the template
-  std::string parameters;       // the JSON Schema of its arguments; empty: any object
+  std::string parameters;       // the JSON Schema of its arguments: of an object
   bool strict = false;          // arguments must follow the schema
 };
 
@@ -114,6 +114,10 @@ struct ApiRequest {
   std::string user;                                   // appears in the log
   std::string metadata;                               // too: a JSON object of strings, or empty
 
+  // Its replies are calls of tools.
+  bool must_call() const {
+    return tool_choice == ToolChoice::kRequired || tool_choice == ToolChoice::kNamed;
+  }
   bool is_chat() const { return !messages.empty(); }
   size_t num_prompts() const { return is_chat() ? 1 : prompts.size(); }
   size_t num_text_bytes(size_t prompt) const;

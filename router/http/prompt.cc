@@ -6,9 +6,9 @@
 #include <utility>
 
 #include "common/clock.h"
-#include "common/grammar/grammar.h"
 #include "common/tokenizer/utf8.h"
 #include "router/http/chat_input.h"
+#include "router/http/reply_grammar.h"
 
 namespace tandem::http {
 namespace {
@@ -32,15 +32,6 @@ std::optional<ApiError> CheckIds(const ApiRequest& api, std::span<const TokenId>
     if (auto error = CheckId("logit_bias", id, vocab_size)) return error;
   }
   return std::nullopt;
-}
-
-std::optional<ApiError> CheckGrammarOf(const ApiRequest& api) {
-  if (api.grammar.kind == grammar::GrammarSpec::Kind::kNone) return std::nullopt;
-  const Status status = grammar::CheckGrammar(api.grammar);
-  if (status.ok()) return std::nullopt;
-  ApiError error = FromStatus(status);
-  if (error.status == 400) error.param = api.grammar_param;
-  return error;
 }
 
 StatusOr<std::string> Render(const ApiRequest& api, const ServedModel& model) {
@@ -84,7 +75,7 @@ PreparedPrompt PreparePrompt(const ApiRequest& api, size_t index, const ServedMo
     if (prompt.error->status == 400) prompt.error->param = PromptParam(api);
     return prompt;
   }
-  if (chat) prompt.begins_in_reasoning = BeginsInReasoning(api, *rendered, *model.chat_template);
+  if (chat) prompt.reply_syntax = ReplySyntaxFor(api, *model.chat_template, *rendered);
   const Nanos rendered_at = MonotonicNow();
   if (!chat && !api.prompts[index].ids.empty()) {
     prompt.tokens = api.prompts[index].ids;
@@ -92,7 +83,10 @@ PreparedPrompt PreparePrompt(const ApiRequest& api, size_t index, const ServedMo
     prompt.tokens = Tokenize(api, chat ? *rendered : api.prompts[index].text, tokenizer);
   }
   prompt.error = CheckIds(api, prompt.tokens, tokenizer.vocab_size());
-  if (!prompt.error && index == 0) prompt.error = CheckGrammarOf(api);
+  if (!prompt.error) {
+    prompt.error =
+        MakeReplyGrammar(api, tokenizer, index == 0, prompt.reply_syntax, prompt.grammar);
+  }
   const auto most = static_cast<size_t>(api.truncate_prompt_tokens);
   if (most > 0 && prompt.tokens.size() > most) {
     prompt.tokens.erase(prompt.tokens.begin(), prompt.tokens.end() - static_cast<ptrdiff_t>(most));

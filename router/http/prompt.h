@@ -8,17 +8,21 @@
 #include <string>
 #include <vector>
 
+#include "common/grammar_spec.h"
 #include "common/ids.h"
 #include "router/http/error.h"
 #include "router/http/openai_request.h"
 #include "router/http/pool.h"
+#include "router/text/reply_parser.h"
 
 namespace tandem::http {
 
 struct PreparedPrompt {
   std::vector<TokenId> tokens;
   std::optional<ApiError> error;  // then there are no tokens
-  bool begins_in_reasoning = false;
+  // Of the reply: how its text is to be read, and what form it has.
+  std::optional<text::ReplyParser::Options> reply_syntax;
+  grammar::GrammarSpec grammar;
   Nanos wait = 0;  // for a text thread; not set here
   Nanos render = 0, tokenize = 0;
   Nanos cpu = 0;  // of both

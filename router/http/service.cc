@@ -8,7 +8,6 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/config/values.h"
-#include "router/http/chat_input.h"
 #include "router/http/json_fields.h"
 #include "router/http/tokenize.h"
 
@@ -162,7 +161,8 @@ void Service::Prepared(const GenerationPtr& generation, PreparedPrompt prompt) {
   probe_.TextPrepared(prompt.cpu);
   if (prompt.error) return PassOver(generation, *prompt.error);
   g.prompt = std::make_shared<const std::vector<TokenId>>(std::move(prompt.tokens));
-  g.begins_in_reasoning = prompt.begins_in_reasoning;
+  g.reply_syntax = prompt.reply_syntax;
+  g.grammar = std::move(prompt.grammar);
   g.begun = true;
   Consider(generation);
   for (Generation& sibling : g.call->generations) {
@@ -170,7 +170,8 @@ void Service::Prepared(const GenerationPtr& generation, PreparedPrompt prompt) {
     if (sibling.prompt_index != g.prompt_index || sibling.begun || sibling.ended) continue;
     sibling.begun = true;
     sibling.prompt = g.prompt;
-    sibling.begins_in_reasoning = g.begins_in_reasoning;
+    sibling.reply_syntax = g.reply_syntax;
+    sibling.grammar = g.grammar;
     sibling.choice = g.choice;
     sibling.pool = g.pool;
     Consider(GenerationPtr(generation, &sibling));
@@ -196,11 +197,10 @@ void Service::Consider(const GenerationPtr& generation) {
   Dispatch(generation);
 }
 
-// How its tokens become text, and what that text is.
+// How its tokens become text.
 void Service::MakeDecoder(Generation& g, const Pool& pool) {
   const ApiRequest& api = g.call->api;
   g.tokenizer = pool.model().tokenizer;
-  g.reply_syntax = ReplySyntaxFor(api, pool.model().chat_template, g.begins_in_reasoning);
   text::StreamDecoder::Options options = {
       .stop = api.stop,
       .include_stop = api.include_stop,
@@ -305,7 +305,7 @@ routing::GenerateRequest Service::RequestOf(const Generation& g) {
                           api.stop_token_ids.end());
   request.min_tokens = api.min_tokens;
   request.logit_bias = api.logit_bias;
-  request.grammar = api.grammar;
+  request.grammar = g.grammar;
   request.cache_salt = api.cache_salt;
   return request;
 }

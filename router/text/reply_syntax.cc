@@ -3,17 +3,21 @@
 namespace tandem::text {
 namespace {
 
-constexpr ToolFormat kHermes = {.name = "hermes", .begin = "<tool_call>", .end = "</tool_call>"};
-constexpr ToolFormat kLlama = {
-    .name = "llama3_json", .begin = "<|python_tag|>", .bare = true, .arguments = "parameters"};
+using Layout = ToolFormat::Layout;
+
+constexpr ToolFormat kHermes = {
+    .name = "hermes", .begin = "<tool_call>", .end = "</tool_call>", .layout = Layout::kEach};
+constexpr ToolFormat kLlama = {.name = "llama3_json",
+                               .begin = "<|python_tag|>",
+                               .layout = Layout::kJoined,
+                               .bare = true,
+                               .arguments = "parameters"};
 constexpr ToolFormat kMistral = {
     .name = "mistral", .begin = "[TOOL_CALLS]", .named = true, .short_ids = true};
 constexpr ToolFormat kGranite = {.name = "granite", .begin = "<|tool_call|>", .bare = true};
 constexpr ToolFormat kListed = {
     .name = "tool_calls", .begin = "<tool_calls>", .end = "</tool_calls>"};
 constexpr ToolFormat kFunctools = {.name = "functools", .begin = "functools", .bare = true};
-constexpr ToolFormat kJson = {.name = "json", .bare = true};
-
 constexpr ReasoningMarks kThink = {"<think>", "</think>"};
 constexpr ReasoningMarks kThinkTokens = {"[THINK]", "[/THINK]"};
 
@@ -28,10 +32,12 @@ const ToolFormat* ToolsOf(std::string_view source) {
   if (has("<tool_call>") && has("name") && has("arguments")) return &kHermes;
   if (has("<|python_tag|>") || has(R"({"name": function name, "parameters": )")) return &kLlama;
   if (has("functools[")) return &kFunctools;
-  return has("tools") ? nullptr : &kJson;
+  return has("tools") ? nullptr : &kPlainCalls;
 }
 
 }  // namespace
+
+constexpr ToolFormat kPlainCalls = {.name = "json", .bare = true};
 
 ReplySyntax ReplySyntaxOf(std::string_view source) {
   ReplySyntax syntax;

@@ -1,0 +1,191 @@
+#include "router/http/reply_grammar.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <iterator>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "common/grammar/grammar.h"
+#include "router/http/json_text.h"
+
+namespace tandem::http {
+namespace {
+
+using grammar::GrammarSpec;
+using Kind = GrammarSpec::Kind;
+using Layout = text::ToolFormat::Layout;
+
+// Whether the text can be written without control tokens.
+bool IsPlain(const text::Tokenizer& tokenizer, std::string_view mark) {
+  const std::vector<TokenId> ids = tokenizer.Encode(mark);
+  return std::none_of(ids.begin(), ids.end(), [&](TokenId id) { return tokenizer.IsControl(id); });
+}
+
+// A literal. Marks and names are ASCII.
+std::string Quoted(std::string_view text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (c == '\n') {
+      out += "\\n";
+      continue;
+    }
+    if (c == '"' || c == '\\') out += '\\';
+    out += c;
+  }
+  return out + '"';
+}
+
+// A character in a class.
+std::string InClass(char c) {
+  const bool is_letter = std::isalnum(static_cast<unsigned char>(c)) != 0;
+  return is_letter ? std::string(1, c) : fmt::format("\\{}", c);
+}
+
+// The rule `name`: any text up to the first `mark`, and that. REQUIRES: the mark's first character
+// is nowhere else in it, so that only it can begin the mark anew.
+void AppendUpTo(std::string& out, std::string_view name, std::string_view mark) {
+  const std::string first = Quoted(mark.substr(0, 1));
+  fmt::format_to(std::back_inserter(out),
+                 "{0} ::= ([^{1}] | {2} {0}-anew* {0}-not)* {2} {0}-anew* {3}\n", name,
+                 InClass(mark[0]), first, Quoted(mark.substr(1)));
+  // Behind the first character: some of the mark, and then it anew, or what does not go on with it.
+  std::string some, others;
+  for (size_t size = 0; size + 1 < mark.size(); ++size) {
+    const char* bar = size > 0 ? " | " : "";
+    const std::string part = Quoted(mark.substr(1, size));
+    some += bar + part;
+    fmt::format_to(std::back_inserter(others), "{}{} [^{}{}]", bar, part, InClass(mark[0]),
+                   InClass(mark[size + 1]));
+  }
+  fmt::format_to(std::back_inserter(out), "{0}-anew ::= ({1}) {2}\n{0}-not ::= {3}\n", name, some,
+                 first, others);
+}
+
+bool IsCalled(const ApiRequest& api, size_t tool) {
+  return api.tool_choice != ToolChoice::kNamed || api.tool_names[tool] == api.called_tool;
+}
+
+// The rule `call`, of one object.
+void AppendCall(std::string& out, const ApiRequest& api, std::string_view key) {
+  std::string calls;
+  for (size_t i = 0; i < api.tools.size(); ++i) {
+    if (!IsCalled(api, i)) continue;
+    fmt::format_to(std::back_inserter(calls), "{}call-{}", calls.empty() ? "" : " | ", i);
+    const std::string head =
+        Quoted(fmt::format(R"({{"name": "{}", "{}": )", api.tool_names[i], key));
+    fmt::format_to(std::back_inserter(out), "call-{} ::= {} %json {} \"}}\"\n", i, head,
+                   api.tools[i].parameters);
+  }
+  fmt::format_to(std::back_inserter(out), "call ::= {}\n", calls);
+}
+
+// `first`, and `next` any number of times if there may be several.
+std::string Several(std::string first, std::string_view next, bool one) {
+  if (!one) first += fmt::format(" ({})*", next);
+  return first;
+}
+
+// The rule `calls`.
+void AppendCalls(std::string& out, const text::ToolFormat& format, bool marked, bool one) {
+  std::string body;
+  if (format.layout == Layout::kJoined) {
+    body = Several("call", R"("; " call)", one);
+  } else if (format.layout == Layout::kEach && marked) {
+    const auto each = [&](std::string_view before) {
+      return fmt::format("{} call {}", Quoted(fmt::format("{}{}\n", before, format.begin)),
+                         Quoted(fmt::format("\n{}", format.end)));
+    };
+    body = Several(each(""), each("\n"), one);
+  } else {
+    body = fmt::format(R"("[" {} "]")", Several("call", R"(", " call)", one));
+    if (marked) body = fmt::format("{} {} {}", Quoted(format.begin), body, Quoted(format.end));
+  }
+  fmt::format_to(std::back_inserter(out), "calls ::= {}\n", body);
+}
+
+std::optional<ApiError> Refused(const Status& status, std::string param) {
+  if (status.ok()) return std::nullopt;
+  ApiError error = FromStatus(status);
+  if (error.status == 400) error.param = std::move(param);
+  return error;
+}
+
+std::optional<ApiError> CheckSchemas(const ApiRequest& api) {
+  for (size_t i = 0; i < api.tools.size(); ++i) {
+    if (!IsCalled(api, i)) continue;
+    const Status status = grammar::CheckGrammar({Kind::kJsonSchema, api.tools[i].parameters});
+    if (auto error = Refused(status, fmt::format("tools[{}].function.parameters", i))) return error;
+  }
+  return std::nullopt;
+}
+
+// The rules `thought`, with its mark at the end, and `root`: it, `space` and `then`.
+std::string WithThought(const text::ReplyParser::Options& syntax, std::string_view space,
+                        std::string_view then) {
+  std::string out = syntax.reasoning_begun
+                        ? fmt::format("root ::= thought {} {}\n", space, then)
+                        : fmt::format("root ::= ({} thought {})? {}\n",
+                                      Quoted(syntax.reasoning->begin), space, then);
+  AppendUpTo(out, "thought", syntax.reasoning->end);
+  return out;
+}
+
+GrammarSpec CallsGrammar(const ApiRequest& api, const text::Tokenizer& tokenizer,
+                         text::ReplyParser::Options& syntax) {
+  const text::ToolFormat& format = *syntax.tools;
+  const bool marked = !format.begin.empty() && IsPlain(tokenizer, format.begin) &&
+                      IsPlain(tokenizer, format.end) && format.layout != Layout::kJoined;
+  syntax.bare = !marked;
+  syntax.one_call = syntax.one_call || api.tool_choice == ToolChoice::kNamed;
+  std::string text =
+      syntax.reasoning == nullptr
+          ? "root ::= calls\n"
+          // Models go on with an empty line; where a form is asked for it would be part of that.
+          : WithThought(syntax, R"("\n"{0,2})", "calls");
+  AppendCalls(text, format, marked, syntax.one_call);
+  AppendCall(text, api, format.arguments);
+  return {Kind::kEbnf, std::move(text)};
+}
+
+GrammarSpec BehindThought(const GrammarSpec& grammar, const text::ReplyParser::Options& syntax) {
+  GrammarSpec both = {Kind::kSequence,
+                      fmt::format(R"([{{"kind":{},"text":)", static_cast<int>(Kind::kEbnf))};
+  AppendJsonString(both.text, WithThought(syntax, "", ""));
+  fmt::format_to(std::back_inserter(both.text), R"(}},{{"kind":{},"text":)",
+                 static_cast<int>(grammar.kind));
+  AppendJsonString(both.text, grammar.text);
+  both.text += "}]";
+  return both;
+}
+
+}  // namespace
+
+std::optional<ApiError> MakeReplyGrammar(const ApiRequest& api, const text::Tokenizer& tokenizer,
+                                         bool check,
+                                         std::optional<text::ReplyParser::Options>& syntax,
+                                         GrammarSpec& grammar) {
+  const bool has_form = api.grammar.kind != Kind::kNone, calls = api.must_call();
+  if (!has_form && !calls) return std::nullopt;
+  if (check) {
+    auto error =
+        calls ? CheckSchemas(api) : Refused(grammar::CheckGrammar(api.grammar), api.grammar_param);
+    if (error) return error;
+  }
+  const text::ReasoningMarks* const marks = syntax ? syntax->reasoning : nullptr;
+  const bool thinks =
+      marks != nullptr && IsPlain(tokenizer, marks->begin) && IsPlain(tokenizer, marks->end);
+  if (syntax && !thinks) syntax->reasoning = nullptr;
+  if (calls) {
+    grammar = CallsGrammar(api, tokenizer, *syntax);
+  } else {
+    grammar = thinks ? BehindThought(api.grammar, *syntax) : api.grammar;
+  }
+  return std::nullopt;
+}
+
+}  // namespace tandem::http
