@@ -175,7 +175,7 @@ bool Close(const std::vector<float>& logits, const SamplingParams& params,
   // Penalties in another order may tie in one precision and not in the other: the greatest is a
   // matter of rounding.
   const double greatest = values[order[0]];
-  const bool one = params.temperature < 1e-5f || params.top_k == 1;
+  const bool one = params.temperature < 1e-5f || params.top_k == 1 || params.top_p < 1e-5f;
   if (one && std::abs(values[token] - greatest) <= kRounding * (1 + std::abs(greatest))) {
     return true;
   }
