@@ -63,12 +63,6 @@ FieldError CheckTools(ApiRequest& out) {
         "tool_choice",
         fmt::format("'tool_choice' and '{}' both say what form the reply has.", out.grammar_param));
   }
-  for (size_t i = 0; i < out.tools.size() && !out.must_call(); ++i) {
-    if (!out.tools[i].strict) continue;
-    return NotSupported(fmt::format("tools[{}].function.strict", i),
-                        "arguments follow their schema where 'tool_choice' is 'required' or a "
-                        "function");
-  }
   return std::nullopt;
 }
 
@@ -114,6 +108,10 @@ FieldError CheckWhole(const json::object& object, ApiRequest& out) {
 
 }  // namespace
 
+bool ApiRequest::has_strict_tools() const {
+  return std::any_of(tools.begin(), tools.end(), [](const ApiTool& tool) { return tool.strict; });
+}
+
 size_t ApiRequest::num_text_bytes(size_t prompt) const {
   size_t bytes = is_chat() ? 0 : prompts[prompt].text.size() + prompts[prompt].ids.size();
   for (const ApiMessage& message : messages) {
@@ -121,7 +119,8 @@ size_t ApiRequest::num_text_bytes(size_t prompt) const {
     bytes += message.tool_calls.size() * 64;
   }
   for (const ApiTool& tool : tools) {
-    bytes += tool.json.size() + (must_call() ? kGrammarWork * tool.parameters.size() : 0);
+    const bool enforced = must_call() || tool.strict;
+    bytes += tool.json.size() + (enforced ? kGrammarWork * tool.parameters.size() : 0);
   }
   if (prompt == 0) bytes += kGrammarWork * grammar.text.size();
   return bytes;

@@ -118,6 +118,7 @@ struct ApiRequest {
   bool must_call() const {
     return tool_choice == ToolChoice::kRequired || tool_choice == ToolChoice::kNamed;
   }
+  bool has_strict_tools() const;
   bool is_chat() const { return !messages.empty(); }
   size_t num_prompts() const { return is_chat() ? 1 : prompts.size(); }
   size_t num_text_bytes(size_t prompt) const;

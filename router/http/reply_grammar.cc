@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "common/grammar/grammar.h"
+#include "router/http/json_fields.h"
 #include "router/http/json_text.h"
 
 namespace tandem::http {
@@ -25,6 +26,8 @@ bool IsPlain(const text::Tokenizer& tokenizer, std::string_view mark) {
   const std::vector<TokenId> ids = tokenizer.Encode(mark);
   return std::none_of(ids.begin(), ids.end(), [&](TokenId id) { return tokenizer.IsControl(id); });
 }
+
+constexpr std::string_view kAnyObject = R"({"type":"object"})";
 
 // A literal. Marks and names are ASCII.
 std::string Quoted(std::string_view text) {
@@ -46,13 +49,10 @@ std::string InClass(char c) {
   return is_letter ? std::string(1, c) : fmt::format("\\{}", c);
 }
 
-// The rule `name`: any text up to the first `mark`, and that. REQUIRES: the mark's first character
-// is nowhere else in it, so that only it can begin the mark anew.
+// Rules of text in which `mark` ends: `name`, any text up to and with the first, and `name`-none,
+// any text without one. REQUIRES: the mark's first character is nowhere else in it, so that only it
+// can begin the mark anew.
 void AppendUpTo(std::string& out, std::string_view name, std::string_view mark) {
-  const std::string first = Quoted(mark.substr(0, 1));
-  fmt::format_to(std::back_inserter(out),
-                 "{0} ::= ([^{1}] | {2} {0}-anew* {0}-not)* {2} {0}-anew* {3}\n", name,
-                 InClass(mark[0]), first, Quoted(mark.substr(1)));
   // Behind the first character: some of the mark, and then it anew, or what does not go on with it.
   std::string some, others;
   for (size_t size = 0; size + 1 < mark.size(); ++size) {
@@ -62,12 +62,21 @@ void AppendUpTo(std::string& out, std::string_view name, std::string_view mark) 
     fmt::format_to(std::back_inserter(others), "{}{} [^{}{}]", bar, part, InClass(mark[0]),
                    InClass(mark[size + 1]));
   }
-  fmt::format_to(std::back_inserter(out), "{0}-anew ::= ({1}) {2}\n{0}-not ::= {3}\n", name, some,
-                 first, others);
+  static constexpr char kRules[] =
+      "{0}-some ::= {4}\n{0}-anew ::= {2} ({0}-some {2})*\n{0}-not ::= {5}\n"
+      "{0}-off ::= ([^{1}] | {0}-anew {0}-not)*\n"
+      "{0} ::= {0}-off {0}-anew {3}\n{0}-none ::= {0}-off ({0}-anew {0}-some)?\n";
+  fmt::format_to(std::back_inserter(out), kRules, name, InClass(mark[0]), Quoted(mark.substr(0, 1)),
+                 Quoted(mark.substr(1)), some, others);
 }
 
 bool IsCalled(const ApiRequest& api, size_t tool) {
   return api.tool_choice != ToolChoice::kNamed || api.tool_names[tool] == api.called_tool;
+}
+
+// Whether the arguments of that tool follow its schema.
+bool IsEnforced(const ApiRequest& api, size_t tool) {
+  return api.must_call() ? IsCalled(api, tool) : api.tools[tool].strict;
 }
 
 // The rule `call`, of one object.
@@ -79,7 +88,7 @@ void AppendCall(std::string& out, const ApiRequest& api, std::string_view key) {
     const std::string head =
         Quoted(fmt::format(R"({{"name": "{}", "{}": )", api.tool_names[i], key));
     fmt::format_to(std::back_inserter(out), "call-{} ::= {} %json {} \"}}\"\n", i, head,
-                   api.tools[i].parameters);
+                   IsEnforced(api, i) ? api.tools[i].parameters : kAnyObject);
   }
   fmt::format_to(std::back_inserter(out), "call ::= {}\n", calls);
 }
@@ -90,7 +99,11 @@ std::string Several(std::string first, std::string_view next, bool one) {
   return first;
 }
 
-// The rule `calls`.
+std::string ListOfCalls(bool one) {
+  return fmt::format(R"("[" {} "]")", Several("call", R"(", " call)", one));
+}
+
+// The rule `calls`: nothing but calls.
 void AppendCalls(std::string& out, const text::ToolFormat& format, bool marked, bool one) {
   std::string body;
   if (format.layout == Layout::kJoined) {
@@ -101,11 +114,28 @@ void AppendCalls(std::string& out, const text::ToolFormat& format, bool marked, 
                          Quoted(fmt::format("\n{}", format.end)));
     };
     body = Several(each(""), each("\n"), one);
+  } else if (marked) {
+    body = fmt::format("{} {} {}", Quoted(format.begin), ListOfCalls(one), Quoted(format.end));
   } else {
-    body = fmt::format(R"("[" {} "]")", Several("call", R"(", " call)", one));
-    if (marked) body = fmt::format("{} {} {}", Quoted(format.begin), body, Quoted(format.end));
+    body = ListOfCalls(one);
   }
   fmt::format_to(std::back_inserter(out), "calls ::= {}\n", body);
+}
+
+// The rule `reply`: text in which what stands where calls do is one.
+void AppendTextAndCalls(std::string& out, const text::ToolFormat& format, bool marked, bool one) {
+  if (!marked) {
+    AppendCalls(out, format, marked, one);
+    out += R"(reply ::= calls | [ \n\r\t]* ([^ \n\r\t\[\{] .*)?)"
+           "\n";
+    return;
+  }
+  AppendUpTo(out, "mark", format.begin);
+  fmt::format_to(std::back_inserter(out),
+                 R"(reply ::= (mark [ \n]{{0,2}} {} [ \n]{{0,2}} {}){} mark-none)"
+                 "\n",
+                 format.layout == Layout::kEach ? "call" : ListOfCalls(one), Quoted(format.end),
+                 one ? "?" : "*");
 }
 
 std::optional<ApiError> Refused(const Status& status, std::string param) {
@@ -117,7 +147,7 @@ std::optional<ApiError> Refused(const Status& status, std::string param) {
 
 std::optional<ApiError> CheckSchemas(const ApiRequest& api) {
   for (size_t i = 0; i < api.tools.size(); ++i) {
-    if (!IsCalled(api, i)) continue;
+    if (!IsEnforced(api, i)) continue;
     const Status status = grammar::CheckGrammar({Kind::kJsonSchema, api.tools[i].parameters});
     if (auto error = Refused(status, fmt::format("tools[{}].function.parameters", i))) return error;
   }
@@ -135,21 +165,35 @@ std::string WithThought(const text::ReplyParser::Options& syntax, std::string_vi
   return out;
 }
 
-GrammarSpec CallsGrammar(const ApiRequest& api, const text::Tokenizer& tokenizer,
+// The form as a rule of EBNF; empty: it is no JSON.
+std::string FormRule(const GrammarSpec& form) {
+  if (form.kind == Kind::kJsonObject) return fmt::format("form ::= %json {}\n", kAnyObject);
+  if (form.kind == Kind::kJsonSchema) return fmt::format("form ::= %json {}\n", form.text);
+  return {};
+}
+
+// Of a reply that calls, or that may and then has to do it right.
+GrammarSpec ToolsGrammar(const ApiRequest& api, const text::Tokenizer& tokenizer,
                          text::ReplyParser::Options& syntax) {
   const text::ToolFormat& format = *syntax.tools;
   const bool marked = !format.begin.empty() && IsPlain(tokenizer, format.begin) &&
                       IsPlain(tokenizer, format.end) && format.layout != Layout::kJoined;
   syntax.bare = !marked;
   syntax.one_call = syntax.one_call || api.tool_choice == ToolChoice::kNamed;
-  std::string text =
-      syntax.reasoning == nullptr
-          ? "root ::= calls\n"
-          // Models go on with an empty line; where a form is asked for it would be part of that.
-          : WithThought(syntax, R"("\n"{0,2})", "calls");
-  AppendCalls(text, format, marked, syntax.one_call);
+  const std::string form = FormRule(api.grammar);
+  const char* reply = api.must_call() ? "calls" : form.empty() ? "reply" : "(calls | form)";
+  std::string text = syntax.reasoning == nullptr
+                         ? fmt::format("root ::= {}\n", reply)
+                         // Models go on with an empty line; where a form is asked for it would be
+                         // part of that.
+                         : WithThought(syntax, form.empty() ? R"("\n"{0,2})" : "", reply);
+  if (api.must_call() || !form.empty()) {
+    AppendCalls(text, format, marked, syntax.one_call);
+  } else {
+    AppendTextAndCalls(text, format, marked, syntax.one_call);
+  }
   AppendCall(text, api, format.arguments);
-  return {Kind::kEbnf, std::move(text)};
+  return {Kind::kEbnf, text + form};
 }
 
 GrammarSpec BehindThought(const GrammarSpec& grammar, const text::ReplyParser::Options& syntax) {
@@ -169,19 +213,30 @@ std::optional<ApiError> MakeReplyGrammar(const ApiRequest& api, const text::Toke
                                          bool check,
                                          std::optional<text::ReplyParser::Options>& syntax,
                                          GrammarSpec& grammar) {
-  const bool has_form = api.grammar.kind != Kind::kNone, calls = api.must_call();
+  const bool has_form = api.grammar.kind != Kind::kNone;
+  const bool calls =
+      syntax && syntax->tools != nullptr && (has_form || api.must_call() || api.has_strict_tools());
   if (!has_form && !calls) return std::nullopt;
+  if (calls && has_form && FormRule(api.grammar).empty()) {
+    return NotSupported(api.grammar_param,
+                        "beside tools that may be called a form is JSON; send 'tool_choice': "
+                        "'none'");
+  }
   if (check) {
-    auto error =
-        calls ? CheckSchemas(api) : Refused(grammar::CheckGrammar(api.grammar), api.grammar_param);
-    if (error) return error;
+    if (has_form) {
+      const Status status = grammar::CheckGrammar(api.grammar);
+      if (auto error = Refused(status, api.grammar_param)) return error;
+    }
+    if (calls) {
+      if (auto error = CheckSchemas(api)) return error;
+    }
   }
   const text::ReasoningMarks* const marks = syntax ? syntax->reasoning : nullptr;
   const bool thinks =
       marks != nullptr && IsPlain(tokenizer, marks->begin) && IsPlain(tokenizer, marks->end);
   if (syntax && !thinks) syntax->reasoning = nullptr;
   if (calls) {
-    grammar = CallsGrammar(api, tokenizer, *syntax);
+    grammar = ToolsGrammar(api, tokenizer, *syntax);
   } else {
     grammar = thinks ? BehindThought(api.grammar, *syntax) : api.grammar;
   }

@@ -1,5 +1,6 @@
-// The grammar of a reply: what the request says of its form, or calls of tools where these must be,
-// in the format that the model was trained on; behind what the model may think first.
+// The grammar of a reply: what the request says of its form; calls of tools where these must be, or
+// may be and have to follow schemas, in the format that the model was trained on; either, where
+// there are both. Behind what the model may think first.
 //
 // Control tokens are no text, so a grammar cannot have them: where the marks of reasoning are such,
 // the model does not reason, and where a mark of calls is one, they are written without.

@@ -195,7 +195,6 @@ class Chats(unittest.TestCase):
     def test_what_is_wrong_is_named(self):
         bad = {"type": "function", "function": {"name": "f", "parameters": {
             "type": "object", "properties": {"a": {"not": {}}}}}}
-        strict = {"type": "function", "function": {**ADD["function"], "strict": True}}
         for options, param in (
             ({"tools": [{"type": "function", "function": {"name": "a b"}}]},
              "tools[0].function.name"),
@@ -203,14 +202,43 @@ class Chats(unittest.TestCase):
             ({"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "x"}}},
              "tool_choice"),
             ({"tools": [ADD, bad], "tool_choice": "required"}, "tools[1].function.parameters"),
-            ({"tools": [strict]}, "tools[0].function.strict"),
+            ({"tools": [bad]}, None),
+            ({"tools": [{"type": "function", "function": {**bad["function"], "strict": True}}]},
+             "tools[0].function.parameters"),
+            ({"tools": TOOLS, "extra_body": {"guided_choice": ["a"]}}, "guided_choice"),
             ({"tools": TOOLS, "tool_choice": "required",
               "response_format": {"type": "json_object"}}, "tool_choice"),
             ({"reasoning_effort": "low"}, "reasoning_effort"),
         ):
+            if param is None:
+                self.chat(max_tokens=1, **options)
+                continue
             with self.subTest(param), self.assertRaises(openai.BadRequestError) as caught:
                 self.chat(**options)
             self.assertEqual(caught.exception.param, param)
+
+    def test_strict_tools_may_be_called(self):
+        for choice in ("auto", "required"):
+            reply = self.client.chat.completions.parse(
+                model=NAME, messages=QUESTION, tools=[openai.pydantic_function_tool(GetWeather)],
+                tool_choice=choice, temperature=0, max_tokens=120,
+            ).choices[0]
+            for call in reply.message.tool_calls or []:
+                self.assertIsInstance(call.function.parsed_arguments, GetWeather)
+            self.assertTrue(reply.message.content or reply.message.tool_calls)
+
+    def test_a_form_or_a_call(self):
+        class Answer(pydantic.BaseModel):
+            sunny: bool
+
+        reply = self.client.chat.completions.parse(
+            model=NAME, messages=QUESTION, tools=[openai.pydantic_function_tool(GetWeather)],
+            response_format=Answer, temperature=0, max_tokens=120,
+        ).choices[0]
+        if reply.message.tool_calls:
+            self.assertEqual(reply.finish_reason, "tool_calls")
+        else:
+            self.assertIsInstance(reply.message.parsed, Answer)
 
     def test_langchain(self):
         model = langchain_openai.ChatOpenAI(base_url=self.base_url, api_key="none", model=NAME,

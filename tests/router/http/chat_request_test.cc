@@ -199,7 +199,7 @@ TEST(ChatRequest, WhatIsWrongWithToolsIsNamed) {
             "tools[0].function.parameters.type"},
            {tool(R"({"name":"f","description":1})"), "tools[0].function.description"},
            {tool(R"({"name":"f","extra":1})"), "tools[0].function.extra"},
-           {tool(R"({"name":"f","strict":true})"), "tools[0].function.strict"},
+           {tool(R"({"name":"f","strict":1})"), "tools[0].function.strict"},
            {fmt::format(R"("tools":[{},{}])", kTool, kTool), "tools[1].function.name"},
            {R"("tool_choice":"auto")", "tool_choice"},
            {R"("tool_choice":"any")", "tool_choice"},

@@ -181,6 +181,58 @@ TEST_F(ReplyGrammarTest, OtherFormsComeBehindTheThought) {
   EXPECT_FALSE(prompt_.reply_syntax);
 }
 
+constexpr std::string_view kStrict =
+    R"("tools":[{"type":"function","function":{"name":"add","strict":true,"parameters":{)"
+    R"("properties":{"a":{"type":"integer"}},"required":["a"]}}},)"
+    R"({"type":"function","function":{"name":"f"}}])";
+
+TEST_F(ReplyGrammarTest, WhatIsCalledFollowsStrictSchemas) {
+  Prepare(kStrict, kHermes);
+  for (const std::string_view text :
+       {"", "Hello.", "a < b <tool_", "<", "<<tool_cal", "{}", " \n"}) {
+    Expect(text, fmt::format("|{}|", text));
+  }
+  Expect(One(kAdd), R"(||add{"a":1})");
+  Expect(fmt::format("Wait: <<tool_call> {}</tool_call>{} Done <", kAdd, One(kF)),
+         R"(|Wait: <Done <|add{"a":1}f{"x": [1, "}"]})");
+  Refuse(One(R"({"name": "add", "arguments": {}})"));
+  Refuse(One(R"({"name": "g", "arguments": {}})"));
+  Refuse("<tool_call>");
+  Refuse("I <tool_call> nothing");
+  Prepare(fmt::format(R"({},"parallel_tool_calls":false)", kStrict), kHermes);
+  EXPECT_TRUE(Matches("Well. " + One(kAdd)));
+  Refuse(One(kAdd) + One(kAdd));
+  Prepare(kStrict, "{{ messages }}");
+  Expect(fmt::format("[{}]", kAdd), R"(||add{"a":1})");
+  Expect(" Hello [1]", "| Hello [1]|");
+  Expect("", "||");
+  Refuse(R"([{"name": "add", "arguments": {}}])");
+  Refuse(R"({"name": "add", "arguments": {}})");
+  Prepare(kStrict, fmt::format("{}{}", kHermes, kThinks));
+  Expect("<think>Hm.</think>So.", "Hm.|So.|");
+  Expect("<think>Hm.</think>\n\n" + One(kAdd), R"(Hm.||add{"a":1})");
+  Prepare(fmt::format(R"({},"tool_choice":"none")", kStrict), kHermes);
+  EXPECT_EQ(prompt_.grammar.kind, grammar::GrammarSpec::Kind::kNone);
+}
+
+TEST_F(ReplyGrammarTest, AFormOrACall) {
+  constexpr std::string_view kForm =
+      R"("response_format":{"type":"json_schema","json_schema":{"name":"n","schema":)"
+      R"({"type":"object","properties":{"a":{"type":"boolean"}},"required":["a"]}}})";
+  Prepare(fmt::format("{},{}", kTools, kForm), fmt::format("{}{}", kHermes, kThinks));
+  Expect(R"({"a":true})", R"(|{"a":true}|)");
+  Expect(R"(<think>Hm.</think>{"a":true})", R"(Hm.|{"a":true}|)");
+  Expect(One(R"({"name": "add", "arguments": {"b":1}})"), R"(||add{"b":1})");
+  Refuse("Hello");
+  Refuse(R"({"a":1})");
+  Prepare(fmt::format(R"({},{},"tool_choice":"none")", kTools, kForm), kHermes);
+  Refuse(One(kAdd));
+  EXPECT_TRUE(Matches(R"({"a":true})"));
+  Prepare(fmt::format(R"({},"guided_choice":["a"])", kTools), kHermes);
+  ASSERT_TRUE(prompt_.error);
+  EXPECT_EQ(prompt_.error->param, "guided_choice");
+}
+
 TEST_F(ReplyGrammarTest, WhatIsWrongIsNamed) {
   Prepare(R"("tools":[{"type":"function","function":{"name":"f","parameters":)"
           R"({"properties":{"a":{"multipleOf":2}}}}}],"tool_choice":"required")",
