@@ -133,7 +133,7 @@ void Leader::CommitFinished() {
 }
 
 void Leader::CommitOldest(const StepResult& step, Nanos now) {
-  engine_.Commit(step.rows, step.start, now);
+  engine_.Commit(step.rows, step.start, now, step.embeddings);
   if (in_flight_[0].num_tokens > 0) {
     limit_.Observe(in_flight_[0].num_tokens, step.end - step.start);
   }

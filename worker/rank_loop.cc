@@ -69,7 +69,9 @@ class Loop {
     TANDEM_RETURN_IF_ERROR(model_.Finish(results_ == nullptr ? std::span(own_) : results_->Next()));
     const Nanos end = MonotonicNow();
     // What was begun early has waited for the step before.
-    if (results_ != nullptr) results_->Put(std::max(begun_[0], last_end_), end);
+    if (results_ != nullptr) {
+      results_->Put(std::max(begun_[0], last_end_), end, model_.embeddings());
+    }
     last_end_ = end;
     begun_[0] = begun_[1];
     --in_flight_;

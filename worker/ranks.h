@@ -12,8 +12,9 @@ namespace tandem::worker {
 
 // What one step gave.
 struct StepResult {
-  std::vector<RowResult> rows;  // max_rows; the plan says how many mean something
-  Nanos start = 0, end = 0;     // of its compute
+  std::vector<RowResult> rows;    // max_rows; the plan says how many mean something
+  std::vector<float> embeddings;  // of the rows with kRowEmbed, one after the other
+  Nanos start = 0, end = 0;       // of its compute
 };
 
 class Ranks {

@@ -46,6 +46,9 @@ inline constexpr int kMaxLogprobs = 20;
 enum RowFlags : uint32_t {
   kRowStart = 1,   // slot begins anew: empty block table, length = PlanRow::start
   kRowSample = 2,  // the last query token's logits are sampled (always so for a decode)
+  // Pooling of hidden states, as they are after the last norm.
+  kRowAddToMean = 4,  // those of all query tokens go into the slot's mean, which kRowStart empties
+  kRowEmbed = 8,  // gives an embedding: the mean, or without kRowAddToMean the last token's state
 };
 
 struct PlanRow {

@@ -11,12 +11,13 @@ StepResults::StepResults(int max_rows, std::function<void()> on_result)
   for (StepResult& slot : slots_) slot.rows.resize(static_cast<size_t>(max_rows));
 }
 
-void StepResults::Put(Nanos step_start, Nanos step_end) {
+void StepResults::Put(Nanos step_start, Nanos step_end, std::span<const float> embeddings) {
   const uint32_t index = put_.load(std::memory_order_relaxed);
   TANDEM_CHECK(index - taken_.load(std::memory_order_acquire) < kSlots - 1)
       << "more steps in flight than there are slots";
   slots_[index % kSlots].start = step_start;
   slots_[index % kSlots].end = step_end;
+  slots_[index % kSlots].embeddings.assign(embeddings.begin(), embeddings.end());
   put_.store(index + 1, std::memory_order_release);
   on_result_();
 }

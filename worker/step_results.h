@@ -23,7 +23,8 @@ class StepResults {
 
   // Model thread: where the next step's results go, and that they are there.
   std::span<RowResult> Next() { return slots_[put_.load(std::memory_order_relaxed) % kSlots].rows; }
-  void Put(Nanos step_start, Nanos step_end);
+  // `embeddings` is copied: a step with some may allocate.
+  void Put(Nanos step_start, Nanos step_end, std::span<const float> embeddings = {});
 
   // Engine thread: the oldest result not yet taken, or null. Pop frees its slot.
   const StepResult* Oldest() const;

@@ -280,6 +280,7 @@ engine::EngineOptions Process::EngineOptionsFor(int num_blocks) const {
   options.max_seqs = group_.max_seqs;
   options.max_step_tokens = group_.max_step_tokens;
   options.penalties = info.penalties;
+  options.embeddings = info.embedding_size > 0;
   options.hash_seed = info.fingerprint;
   return options;
 }
@@ -305,6 +306,7 @@ link::RouterLinkOptions Process::RouterOptions(link::Bell& bell) const {
   self.max_step_tokens = group_.max_step_tokens;
   self.num_blocks = num_blocks_;
   self.watchdog = group_.min_watchdog;
+  self.embedding_size = info.embedding_size;
   return options;
 }
 

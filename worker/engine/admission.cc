@@ -55,10 +55,13 @@ void Engine::Add(Generate&& request, std::unique_ptr<TokenFilter> filter, Nanos 
   seq.sampling = request.sampling;
   seq.stop_ids = std::move(request.stop_ids);
   seq.forced = std::move(request.forced);
+  seq.pooling = request.pooling;
   seq.root = RootHash(options_.hash_seed, request.cache_salt);
   seq.tokens = std::move(request.prompt);
   seq.num_prompt_tokens = seq.sampling.num_prompt_tokens = seq.num_tokens();
-  seq.max_output_tokens = std::min(request.max_tokens, context_ - seq.num_prompt_tokens);
+  const bool pooled = seq.pooling != Pooling::kNone;
+  seq.max_output_tokens =
+      pooled ? 0 : std::min(request.max_tokens, context_ - seq.num_prompt_tokens);
   seq.min_output_tokens = request.min_tokens;
   seq.biases = BiasesOf(request, seq, options_.vocab_size);
   if (filter != nullptr) {
@@ -73,7 +76,7 @@ void Engine::Add(Generate&& request, std::unique_ptr<TokenFilter> filter, Nanos 
   seq.priority = request.priority;
   seq.arrival = seq.accounted = now;
   seq.deadline = request.deadline_in > 0 ? now + request.deadline_in : 0;
-  ExtendHashes(seq, limits_.block_size);
+  if (seq.pooling != Pooling::kMean) ExtendHashes(seq, limits_.block_size);
   seq.cached_estimate = blocks_.MatchPrefix(seq) * limits_.block_size;
   by_key_.emplace(seq.key, &seq);
   waiting_.push_back(&seq);
@@ -85,11 +88,18 @@ std::string Engine::Refusal(const Generate& request, const TokenFilter* filter,
   kind = ErrorKind::kInvalid;
   const size_t length = request.prompt.size();
   if (length == 0) return "the prompt is empty";
-  if (length >= static_cast<size_t>(context_)) {
+  const bool pooled = request.pooling != Pooling::kNone;
+  if (pooled && !options_.embeddings) {
+    return "embeddings are not computed on this group's device";
+  }
+  if (pooled && length > static_cast<size_t>(context_)) {
+    return fmt::format("a prompt of {} tokens does not fit: at most {} do", length, context_);
+  }
+  if (!pooled && length >= static_cast<size_t>(context_)) {
     return fmt::format("a prompt of {} tokens does not fit: at most {} leave room for a reply",
                        length, context_ - 1);
   }
-  if (request.max_tokens < 1)
+  if (!pooled && request.max_tokens < 1)
     return fmt::format("max_tokens is {}, not 1 or more", request.max_tokens);
   if (!options_.penalties && request.sampling.penalized()) {
     return "penalties are not computed on this group's device";

@@ -44,7 +44,7 @@ bool BlockManager::Holds(int32_t block, const Sequence& seq, int index) const {
 }
 
 int BlockManager::MatchPrefix(const Sequence& seq) const {
-  const int limit = (seq.num_tokens() - 1) / block_size_;
+  const int limit = seq.max_cached_blocks(block_size_);
   int found = 0;
   while (found < limit) {
     if (found + kAhead < limit) {

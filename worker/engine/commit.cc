@@ -6,16 +6,37 @@
 #include "worker/engine/engine.h"
 
 namespace tandem::engine {
+namespace {
 
-void Engine::Commit(std::span<const RowResult> results, Nanos step_start, Nanos now) {
+// Floats of each embedding of a step.
+size_t WidthOf(std::span<const PlanRow> rows, std::span<const float> embeddings) {
+  const auto count = static_cast<size_t>(std::count_if(
+      rows.begin(), rows.end(), [](const PlanRow& row) { return (row.flags & kRowEmbed) != 0; }));
+  TANDEM_CHECK(!embeddings.empty() && embeddings.size() % count == 0)
+      << embeddings.size() << " floats for " << count << " embeddings";
+  return embeddings.size() / count;
+}
+
+}  // namespace
+
+void Engine::Commit(std::span<const RowResult> results, Nanos step_start, Nanos now,
+                    std::span<const float> embeddings) {
   PlanBuffer& buffer = oldest_in_flight();
   --num_in_flight_;
   const size_t num_rows = buffer.rows.size();
   TANDEM_CHECK(results.size() >= num_rows) << results.size() << " results, " << num_rows << " rows";
   const auto num_decodes = static_cast<size_t>(buffer.plan.num_decodes);
+  size_t width = 0;  // of an embedding; 0: not looked at yet
   for (size_t i = 0; i < num_rows; ++i) {
     if (i + 2 < num_rows) Prefetch(*buffer.seqs[i + 2]);
-    CommitRow(*buffer.seqs[i], buffer.rows[i], i < num_decodes, results[i], now);
+    const PlanRow& row = buffer.rows[i];
+    std::span<const float> embedding;
+    if ((row.flags & kRowEmbed) != 0) {
+      if (width == 0) width = WidthOf(buffer.rows, embeddings);
+      embedding = embeddings.first(width);
+      embeddings = embeddings.subspan(width);
+    }
+    CommitRow(*buffer.seqs[i], row, i < num_decodes, results[i], embedding, now);
   }
   for (Sequence* seq : running_) Account(*seq, IdleShare(*seq), now);  // those without a row
   in_flight_since_ = now;
@@ -29,18 +50,18 @@ void Engine::Commit(std::span<const RowResult> results, Nanos step_start, Nanos 
 }
 
 void Engine::CommitRow(Sequence& seq, const PlanRow& row, bool decode, const RowResult& result,
-                       Nanos now) {
-  const bool sampled = (row.flags & kRowSample) != 0;
+                       std::span<const float> embedding, Nanos now) {
   --seq.num_in_flight;
-  seq.num_sampling_in_flight -= sampled;
+  seq.num_sampling_in_flight -= (row.flags & (kRowSample | kRowEmbed)) != 0;
   if (!seq.ended()) {  // else an overrun: neither its token nor its KV counts
     Account(seq, BusyShare(seq, decode), now);
     if (!decode) seq.timings.num_computed_tokens += row.num_tokens;
     seq.num_computed += row.num_tokens;
-    if (sampled) {
+    if ((row.flags & kRowSample) != 0) {
       AppendToken(seq, result);
     } else {
       blocks_.Publish(seq);
+      if ((row.flags & kRowEmbed) != 0) GiveEmbedding(seq, embedding);
     }
   }
   ReleaseIfIdle(seq);
@@ -60,6 +81,13 @@ void Engine::AppendToken(Sequence& seq, const RowResult& result) {
   FinishReason reason = FinishOf(seq);
   if (seq.filter != nullptr) reason = Filter(seq, reason, output);
   if (reason != FinishReason::kNone) Finish(seq, output, reason);
+}
+
+void Engine::GiveEmbedding(Sequence& seq, std::span<const float> embedding) {
+  Output& output = NewOutput(seq.key);
+  output.embedding.assign(embedding.begin(), embedding.end());
+  output.timings = seq.timings;
+  Finish(seq, output, FinishReason::kStop);
 }
 
 FinishReason Engine::FinishOf(const Sequence& seq) const {
@@ -85,6 +113,7 @@ Output& Engine::NewOutput(const SequenceKey& key) {
   output.first_index = 0;
   output.tokens.clear();
   output.logprobs.clear();
+  output.embedding.clear();
   output.finish = FinishReason::kNone;
   output.timings = {};
   output.error.clear();

@@ -17,7 +17,7 @@ void Engine::PlanDecodes() {
       ++num_stalled;
       continue;
     }
-    AddRow(seq, 1, /*samples=*/true);
+    AddRow(seq, 1, /*last=*/true);
     building_->context_tokens += seq.num_planned;
   }
   building_->plan.num_decodes = static_cast<int>(building_->rows.size());

@@ -117,7 +117,7 @@ StepFeatures Engine::FeaturesOf(const PlanBuffer& buffer) {
 }
 
 // The caller has made sure that the block table covers the tokens.
-void Engine::AddRow(Sequence& seq, int num_tokens, bool samples) {
+void Engine::AddRow(Sequence& seq, int num_tokens, bool last) {
   PlanRow row;
   row.slot = seq.slot;
   row.num_tokens = num_tokens;
@@ -133,8 +133,9 @@ void Engine::AddRow(Sequence& seq, int num_tokens, bool samples) {
     building_->biases.insert(building_->biases.end(), seq.biases.begin(), seq.biases.end());
     seq.started = true;
   }
-  if (samples) {
-    row.flags |= kRowSample;
+  if (seq.pooling == Pooling::kMean) row.flags |= kRowAddToMean;
+  if (last) {
+    row.flags |= seq.pooling == Pooling::kNone ? kRowSample : kRowEmbed;
     if (seq.filter != nullptr) {
       row.mask = static_cast<int32_t>(building_->masks.size()) / limits_.mask_words;
       building_->masks.insert(building_->masks.end(), seq.mask.begin(), seq.mask.end());

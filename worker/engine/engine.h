@@ -49,9 +49,10 @@ struct EngineOptions {
   Nanos max_step_time = 0;
   // Prompts go in the order of common/prompt_order.h, but older ones before all others, by arrival.
   Nanos max_prompt_age = 60 * kSecond;
-  bool penalties = true;  // the ranks compute them; else a request that has any: kError
-  int max_queued = 4096;  // sequences waiting for a slot; beyond: kError
-  std::string hash_seed;  // of the block hashes: the model's fingerprint
+  bool penalties = true;   // the ranks compute them; else a request that has any: kError
+  bool embeddings = true;  // so do they with these
+  int max_queued = 4096;   // sequences waiting for a slot; beyond: kError
+  std::string hash_seed;   // of the block hashes: the model's fingerprint
 };
 
 class Engine {
@@ -84,8 +85,10 @@ class Engine {
   const StepPlan& PlanIdle();
 
   // Takes the results of the oldest plan in flight: results[i] belongs to rows[i]. `step_start`:
-  // when its compute began. REQUIRES: num_in_flight() > 0, results.size() >= rows.size().
-  void Commit(std::span<const RowResult> results, Nanos step_start, Nanos now);
+  // when its compute began. `embeddings`: of its rows with kRowEmbed, one after the other, equally
+  // long. REQUIRES: num_in_flight() > 0, results.size() >= rows.size().
+  void Commit(std::span<const RowResult> results, Nanos step_start, Nanos now,
+              std::span<const float> embeddings = {});
 
   // Replace `out` by what happened since the last call, reusing its memory. Tokens of a sequence
   // come in order; call after every Commit and after Handle.
@@ -181,7 +184,8 @@ class Engine {
   bool AwaitsToken() const;
   void BeginPlan();
   const StepPlan& FinishPlan();
-  void AddRow(Sequence& seq, int num_tokens, bool samples);
+  // `last`: of what is known of it, so that it samples, or gives its embedding.
+  void AddRow(Sequence& seq, int num_tokens, bool last);
   int BudgetLeft() const;
   static StepFeatures FeaturesOf(const PlanBuffer& buffer);
   bool InThisPlan(const Sequence& seq) const { return seq.last_step == last_step_number_ + 1; }
@@ -189,8 +193,9 @@ class Engine {
 
   // commit.cc
   void CommitRow(Sequence& seq, const PlanRow& row, bool decode, const RowResult& result,
-                 Nanos now);
+                 std::span<const float> embedding, Nanos now);
   void AppendToken(Sequence& seq, const RowResult& result);
+  void GiveEmbedding(Sequence& seq, std::span<const float> embedding);
   FinishReason FinishOf(const Sequence& seq) const;
   // filter.cc
   bool FillMask(Sequence& seq) const;

@@ -31,6 +31,13 @@ enum class ErrorKind : uint8_t {
   kBusy,      // the queue is full: later, or elsewhere
 };
 
+// What a sequence is for: tokens, or one embedding made of its prompt's hidden states.
+enum class Pooling : uint8_t {
+  kNone,  // tokens
+  kLast,  // that of the last token
+  kMean,  // their mean, for which every token is computed: no cached block is used
+};
+
 struct Generate {
   SequenceKey key;
   std::vector<TokenId> prompt;  // >= 1 token
@@ -44,6 +51,7 @@ struct Generate {
   std::string cache_salt;         // sequences share KV blocks only under equal salts
   int32_t priority = 0;           // higher runs first; ties by arrival
   Nanos deadline_in = 0;          // from arrival; 0: none
+  Pooling pooling = Pooling::kNone;  // else nothing above that is about output means anything
 };
 
 struct Cancel {
@@ -77,6 +85,7 @@ struct Output {
   int32_t first_index = 0;          // of tokens[0] among the sequence's output tokens
   std::vector<TokenId> tokens;      // may be empty when finish is set
   std::vector<RowResult> logprobs;  // parallel to tokens if asked for, else empty
+  std::vector<float> embedding;     // of a pooled sequence, with finish == kStop
   FinishReason finish = FinishReason::kNone;
   SequenceTimings timings;  // as of this step
   std::string error;        // one line, with finish == kError

@@ -87,12 +87,13 @@ int64_t Engine::Score(const Sequence& seq, Nanos now) const {
 Sequence* Engine::ComputingSamePrefix(Sequence& seq) {
   const int matched = blocks_.MatchPrefix(seq);
   seq.cached_estimate = matched * limits_.block_size;
-  if (matched == (seq.num_tokens() - 1) / limits_.block_size) return nullptr;
+  if (matched == seq.max_cached_blocks(limits_.block_size)) return nullptr;
   const auto missing = static_cast<size_t>(matched);
   const int covered = (matched + 1) * limits_.block_size;
   for (Sequence* other : running_) {
     if (other->ended() || other->preempting || other->publish_stopped) continue;
     if (other->num_computed >= covered || other->prefill_target < covered) continue;
+    if (other->pooling == Pooling::kMean) continue;  // publishes nothing
     if (other->block_hashes[missing] == seq.block_hashes[missing]) return other;
   }
   return nullptr;
@@ -132,7 +133,7 @@ void Engine::AddChunk(Sequence& seq) {
   if (num_tokens == 0) return;
   const bool last = num_tokens == remaining;
   building_->prefill_attention += static_cast<int64_t>(AttentionWork(seq.num_planned, num_tokens));
-  AddRow(seq, num_tokens, /*samples=*/last);
+  AddRow(seq, num_tokens, last);
   if (last) seq.state = SeqState::kDecode;
 }
 

@@ -9,6 +9,7 @@
 // blocks go back only when num_in_flight is 0 (engine.ownership.in_flight).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -37,6 +38,7 @@ struct Sequence {
   std::vector<TokenId> forced;          // the i-th output token is forced[i], if present
   std::unique_ptr<TokenFilter> filter;  // has accepted the output of `tokens`; null: none
   std::vector<uint32_t> mask;           // of the next token; empty: no filter
+  Pooling pooling = Pooling::kNone;     // else it ends with its prompt, and has no output tokens
   BlockHash root;                       // parent of the first block's hash
   int num_prompt_tokens = 0;
   int max_output_tokens = 0;  // clamped to the context
@@ -47,13 +49,13 @@ struct Sequence {
 
   // Commit(): what is known.
   std::vector<TokenId> tokens;          // prompt, then output
-  std::vector<BlockHash> block_hashes;  // of full blocks of `tokens`
+  std::vector<BlockHash> block_hashes;  // of full blocks of `tokens`; kMean: none, ever
   int num_computed = 0;                 // KV exists for tokens [0, this)
 
   // Plan(): what is known plus what is in flight.
   int num_planned = 0;             // KV exists for tokens [0, this) once all plans have run
   int num_in_flight = 0;           // plans not yet committed that have a row of this sequence
-  int num_sampling_in_flight = 0;  // those of them that sample
+  int num_sampling_in_flight = 0;  // those of them that sample, or give the embedding
   int prefill_target = 0;          // tokens known when it got its slot: computed by chunks
   uint64_t last_step = 0;          // newest plan that has a row of it
   bool preempting = false;         // gives its blocks away once nothing is in flight
@@ -78,6 +80,10 @@ struct Sequence {
   int num_output_tokens() const { return num_tokens() - num_prompt_tokens; }
   bool ended() const { return state == SeqState::kFinished; }
   bool has_slot() const { return slot >= 0; }
+  // Leading blocks that may be found in the cache: at least one token is computed.
+  int max_cached_blocks(int block_size) const {
+    return std::min((num_tokens() - 1) / block_size, static_cast<int>(block_hashes.size()));
+  }
   const BlockHash& parent_hash(int block) const {
     return block == 0 ? root : block_hashes[static_cast<size_t>(block) - 1];
   }

@@ -35,6 +35,17 @@ wire::ErrorKind ToWire(engine::ErrorKind kind) {
   return wire::INTERNAL;
 }
 
+engine::Pooling FromWire(wire::Pooling pooling) {
+  switch (pooling) {
+    case wire::LAST_STATE:
+      return engine::Pooling::kLast;
+    case wire::MEAN_STATE:
+      return engine::Pooling::kMean;
+    default:
+      return engine::Pooling::kNone;
+  }
+}
+
 template <class Words>
 void AddHash(const BlockHash& hash, Words& words) {
   words.Add(hash.low);
@@ -61,6 +72,7 @@ void Encode(const GroupDescription& self, wire::Hello& to) {
   to.set_max_step_tokens(self.max_step_tokens);
   to.set_num_blocks(self.num_blocks);
   to.set_watchdog(self.watchdog);
+  to.set_embedding_size(self.embedding_size);
 }
 
 void Encode(const engine::Output& output, Nanos inbox, wire::Sequence& to) {
@@ -75,6 +87,7 @@ void Encode(const engine::Output& output, Nanos inbox, wire::Sequence& to) {
     to.mutable_top_ids()->Add(row.top_ids, row.top_ids + row.num_top);
     to.mutable_top_logprobs()->Add(row.top_logprobs, row.top_logprobs + row.num_top);
   }
+  to.mutable_embedding()->Add(output.embedding.begin(), output.embedding.end());
   to.set_finish(ToWire(output.finish));
   const engine::SequenceTimings& from = output.timings;
   wire::Timings& t = *to.mutable_timings();
@@ -173,6 +186,7 @@ engine::Generate Decode(const wire::Generate& from, Nonce router) {
   to.cache_salt = from.cache_salt();
   to.priority = from.priority();
   to.deadline_in = from.deadline_in();
+  to.pooling = FromWire(from.pooling());
   return to;
 }
 

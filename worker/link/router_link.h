@@ -38,6 +38,7 @@ struct GroupDescription {
   int max_seqs = 0;
   int max_step_tokens = 0;
   int num_blocks = 0;
+  int embedding_size = 0;  // floats; 0: it computes none
   Nanos watchdog = 0;
 };
 

@@ -128,6 +128,7 @@ Status LlamaRunner::Load() {
 
   info_.architecture = config_.architecture;
   info_.vocab_size = config_.vocab;
+  info_.embedding_size = config_.hidden;
   info_.max_context = options_.max_context > 0 ? std::min(options_.max_context, config_.max_context)
                                                : config_.max_context;
   info_.instruction_set = ops_->name();
@@ -189,6 +190,8 @@ void LlamaRunner::AllocateStep() {
   }
   last_x_.resize(seqs * config_.hidden);
   last_partial_.resize(seqs * config_.hidden);
+  embeddings_.resize(seqs * config_.hidden);
+  sums_.resize(seqs * config_.hidden);
   if (tp() > 1) part_logits_.resize(seqs * shard_.vocab.size());
   logits_.resize(drawn * config_.vocab);
   gather_bytes_.resize(tp());
@@ -207,6 +210,7 @@ Status LlamaRunner::Begin(const StepPlan& plan) {
   last_step_ = plan.step;
   plan_ = plan;
   in_ = nullptr;
+  num_embeddings_ = 0;
   if (plan.idle()) {
     comm_.Barrier();
     return OkStatus();
@@ -219,6 +223,7 @@ Status LlamaRunner::Begin(const StepPlan& plan) {
   }
   in_ = &in;
   Forward(in);
+  Pool(plan, in);
   num_drawn_ = NumDrawn(static_cast<int>(in.sampled.size()), comm_.rank());
   if (!in.sampled.empty()) {
     Logits(in);
@@ -318,6 +323,36 @@ void LlamaRunner::Logits(const StepInputs& in) {
     float* const to = logits_.data() + static_cast<size_t>(i / tp()) * config_.vocab;
     comm_.AllGather(Bytes(part_logits + i * part, part), gather_bytes_,
                     Bytes(to, mine ? config_.vocab : 0));
+  }
+}
+
+// Hidden states are the same on every rank, so each pools all of them.
+void LlamaRunner::Pool(const StepPlan& plan, const StepInputs& in) {
+  const int64_t hidden = config_.hidden;
+  const TensorView x(x_.data(), in.batch.num_tokens, hidden);
+  const TensorView partial(partial_.data(), in.batch.num_tokens, hidden);
+  for (size_t i = 0; i < plan.rows.size(); ++i) {
+    const PlanRow& row = plan.rows[i];
+    if ((row.flags & (kRowAddToMean | kRowEmbed)) == 0) continue;
+    const bool mean = (row.flags & kRowAddToMean) != 0;
+    const int end = in.batch.query_start[i + 1];
+    const int begin = mean ? in.batch.query_start[i] : end - 1;
+    const TensorView states(normed_.data(), end - begin, hidden);
+    ops_->AddRmsNorm(states, x.Rows(begin, end), partial.Rows(begin, end), weights_.output_norm,
+                     config_.rms_eps);
+    double* const sum = sums_.data() + row.slot * hidden;
+    if (mean) {
+      if ((row.flags & kRowStart) != 0) std::fill_n(sum, hidden, 0.0);
+      for (int64_t t = 0; t < states.rows; ++t) {
+        for (int64_t k = 0; k < hidden; ++k) sum[k] += states.row(t)[k];
+      }
+    }
+    if ((row.flags & kRowEmbed) == 0) continue;
+    float* const to = embeddings_.data() + num_embeddings_++ * hidden;
+    const double tokens = slots_->length(row.slot);
+    for (int64_t k = 0; k < hidden; ++k) {
+      to[k] = mean ? static_cast<float>(sum[k] / tokens) : states.data[k];
+    }
   }
 }
 

@@ -33,6 +33,9 @@ class LlamaRunner final : public ModelRunner {
   Status Prepare(int num_blocks) override;
   Status Begin(const StepPlan& plan) override;
   Status Finish(std::span<RowResult> results) override;
+  std::span<const float> embeddings() const override {
+    return std::span(embeddings_).first(static_cast<size_t>(num_embeddings_) * config_.hidden);
+  }
 
   // Of the step that ran last, [rows, vocab]: row i is that of the (i * tp + rank)-th plan row that
   // sampled. For tests that need more than the most likely tokens.
@@ -55,6 +58,8 @@ class LlamaRunner final : public ModelRunner {
   // Fills logits_, one row for each sampled row that this rank draws.
   void Logits(const StepInputs& in);
   void Sample(const StepPlan& plan, const StepInputs& in);
+  // Fills embeddings_, adds to sums_. Leaves the residuals of the rows that it reads normed.
+  void Pool(const StepPlan& plan, const StepInputs& in);
   void Publish(std::span<RowResult> results);
 
   int tp() const { return comm_.size(); }
@@ -80,13 +85,18 @@ class LlamaRunner final : public ModelRunner {
   StepPlan plan_;                   // begun, not finished
   const StepInputs* in_ = nullptr;  // of it; null: it is idle
   int num_drawn_ = 0;               // rows of logits_ in use
+  int num_embeddings_ = 0;          // rows of embeddings_ in use
 
   // Step memory, sized for the largest plan. T tokens, S sampled rows; the rest as in LlamaLayer.
-  std::vector<float> x_, normed_, partial_;       // [T, H]
-  std::vector<float> qkv_, attention_, act_;      // [T, (Nq + 2 Nkv) D], [T, Nq D], [T, F]
-  std::vector<float> last_x_, last_partial_;      // [S, H]
-  std::vector<float> part_logits_;                // [S, vocab of this rank]
-  std::vector<float> logits_;                     // [ceil(S / tp), vocab]
+  std::vector<float> x_, normed_, partial_;   // [T, H]
+  std::vector<float> qkv_, attention_, act_;  // [T, (Nq + 2 Nkv) D], [T, Nq D], [T, F]
+  std::vector<float> last_x_, last_partial_;  // [S, H]
+  std::vector<float> part_logits_;            // [S, vocab of this rank]
+  std::vector<float> logits_;                 // [ceil(S / tp), vocab]
+  std::vector<float> embeddings_;             // [S, H]
+  // [slots, H]: sums of hidden states, one token after the other, so that they do not depend on how
+  // a prompt came in chunks. Twice as exact as what is added, or a long prompt's end would be lost.
+  std::vector<double> sums_;
   std::vector<size_t> gather_bytes_;              // [tp]
   std::vector<kernels::SamplingParams> params_;   // [ceil(S / tp)]
   std::vector<kernels::TokenHistory> histories_;  // [ceil(S / tp)]

@@ -64,6 +64,7 @@ struct ModelInfo {
   int num_blocks = 0;           // KV blocks that fit this rank; the group uses the minimum
   std::string instruction_set;  // what was chosen: "avx512_vnni", "avx2", "reference"
   bool penalties = true;        // sampling computes them
+  int embedding_size = 0;       // floats of an embedding; 0: this device computes none
   std::string fingerprint;      // of model file and tokenizer: seeds the block hashes
 };
 
@@ -95,6 +96,10 @@ class ModelRunner {
   // Waits for the oldest step that was begun. results.size() >= its rows; filled on every rank,
   // bitwise alike. An error is final (it comes from the communicator or the device).
   virtual Status Finish(std::span<RowResult> results) = 0;
+
+  // Of the rows with kRowEmbed of the step that Finish gave last, [rows, embedding_size] in the
+  // order of the plan. Every rank has them. Valid until the next Begin.
+  virtual std::span<const float> embeddings() const { return {}; }
 
   // Any thread: frees this rank, and those that wait for it, from what a device does together with
   // others. Idempotent; the communicator has an Abort of its own.

@@ -17,6 +17,8 @@ namespace {
 struct Coverage {
   uint64_t preemptions = 0, duplicates = 0, ends[6] = {};
   int64_t cached_tokens = 0, hits = 0, overruns = 0;
+  int64_t embeddings[3] = {};  // by pooling
+  int64_t preempted_embeddings = 0;
 };
 
 class World {
@@ -89,6 +91,10 @@ class World {
     if (Below(10) == 0) request.deadline_in = (1 + Below(20)) * kMillisecond;
     if (Below(5) == 0) request.sampling.num_logprobs = Below(3);
     request.sampling.seed = static_cast<uint64_t>(Below(2));
+    if (Below(4) == 0) {
+      request.pooling = Below(2) == 0 ? Pooling::kLast : Pooling::kMean;
+      request.max_tokens = 0;
+    }
     const RequestId id = harness_.Add(std::move(request));
     if (Below(20) == 0 && !harness_.stream(id).ended()) {  // the same again, while it is alive
       harness_.engine().Handle(Generate(harness_.stream(id).request), harness_.now());
@@ -142,6 +148,10 @@ class World {
       ++coverage.ends[static_cast<size_t>(stream.finish)];
       coverage.cached_tokens += stream.timings.num_cached_tokens;
       coverage.hits += stream.timings.num_cached_tokens > 0;
+      const auto kind = static_cast<size_t>(stream.request.pooling);
+      coverage.embeddings[kind] += !stream.embedding.empty();
+      coverage.preempted_embeddings +=
+          !stream.embedding.empty() && stream.timings.num_preemptions > 0;
     }
   }
 
@@ -170,7 +180,9 @@ TEST(EngineProperty, EveryRequestGetsWhatItWouldGetAlone) {
   }
   std::cout << coverage.preemptions << " preemptions, " << coverage.hits << " cache hits, "
             << coverage.cached_tokens << " cached tokens, " << coverage.duplicates
-            << " duplicates; ends:";
+            << " duplicates, " << coverage.embeddings[1] << " last states, "
+            << coverage.embeddings[2] << " means, " << coverage.preempted_embeddings
+            << " of them preempted; ends:";
   for (const uint64_t ends : coverage.ends) std::cout << " " << ends;
   std::cout << "\n";
   if (worlds < 100) return;
@@ -178,6 +190,8 @@ TEST(EngineProperty, EveryRequestGetsWhatItWouldGetAlone) {
   EXPECT_GT(coverage.preemptions, worlds);
   EXPECT_GT(coverage.hits, worlds);
   EXPECT_GT(coverage.duplicates, 0u);
+  for (const size_t pooling : {1, 2}) EXPECT_GT(coverage.embeddings[pooling], 0) << pooling;
+  EXPECT_GT(coverage.preempted_embeddings, 0);
   for (size_t reason = 1; reason < 6; ++reason) EXPECT_GT(coverage.ends[reason], 0u) << reason;
 }
 

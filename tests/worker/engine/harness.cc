@@ -70,6 +70,7 @@ void Harness::RunOldest() {
   for (Pending& pending : pending_) {
     if (pending.ran) continue;
     ranks_.Run(*pending.plan, pending.results);
+    pending.embeddings = ranks_.embeddings();
     pending.ran = true;
     return;
   }
@@ -79,7 +80,7 @@ void Harness::Commit(Nanos duration) {
   if (!pending_.front().ran) RunOldest();
   const Nanos start = now_;
   now_ += duration;
-  engine_.Commit(pending_.front().results, start, now_);
+  engine_.Commit(pending_.front().results, start, now_, pending_.front().embeddings);
   pending_.pop_front();
   Collect();
 }
@@ -117,6 +118,7 @@ void Harness::CollectOutput(const Output& output) {
   EXPECT_EQ(output.logprobs.size(), wants_logprobs ? output.tokens.size() : 0);
   stream.tokens.insert(stream.tokens.end(), output.tokens.begin(), output.tokens.end());
   stream.logprobs.insert(stream.logprobs.end(), output.logprobs.begin(), output.logprobs.end());
+  stream.embedding.insert(stream.embedding.end(), output.embedding.begin(), output.embedding.end());
   stream.finish = output.finish;
   stream.error = output.error;
   stream.error_kind = output.error_kind;
@@ -206,6 +208,10 @@ Harness::Reply Harness::Alone(const Generate& request) const {
 void Harness::ExpectAllStreamsAsIfAlone() const {
   for (const auto& [id, stream] : streams_) {
     if (stream.finish == FinishReason::kError && stream.tokens.empty()) continue;  // refused
+    if (stream.request.pooling != Pooling::kNone) {
+      ExpectPooledAsIfAlone(stream);
+      continue;
+    }
     Reply expected = Alone(stream.request);
     if (stream.finish == FinishReason::kCancelled || stream.finish == FinishReason::kDeadline) {
       EXPECT_LE(stream.tokens.size(), expected.tokens.size());
@@ -214,6 +220,20 @@ void Harness::ExpectAllStreamsAsIfAlone() const {
       EXPECT_EQ(stream.finish, expected.finish) << "request " << id;
     }
     EXPECT_EQ(stream.tokens, expected.tokens) << "request " << id;
+  }
+}
+
+void Harness::ExpectPooledAsIfAlone(const Stream& stream) const {
+  const bool mean = stream.request.pooling == Pooling::kMean;
+  const RequestId id = stream.request.key.request;
+  EXPECT_TRUE(stream.tokens.empty()) << "request " << id;
+  if (stream.finish == FinishReason::kStop) {
+    EXPECT_EQ(stream.embedding, Pooled(stream.request.prompt, mean)) << "request " << id;
+  } else {
+    EXPECT_TRUE(stream.embedding.empty()) << "request " << id;
+  }
+  if (mean) {
+    EXPECT_EQ(stream.timings.num_cached_tokens, 0) << "request " << id;
   }
 }
 

@@ -21,6 +21,7 @@ struct Stream {
   Nanos arrival = 0;
   std::vector<TokenId> tokens;
   std::vector<RowResult> logprobs;
+  std::vector<float> embedding;
   FinishReason finish = FinishReason::kNone;
   SequenceTimings timings;
   std::string error;
@@ -77,14 +78,16 @@ class Harness {
     const StepPlan* plan;
     bool ran = false;
     std::vector<RowResult> results;
+    std::vector<float> embeddings;
   };
   using Cache = std::map<BlockHash, BlockHash>;  // hash -> parent
 
   void Collect();
+  void ExpectPooledAsIfAlone(const Stream& stream) const;
   void CollectOutput(const Output& output);
   void CollectEvent(const KvEvent& event);
   void ExpectSnapshotEqualsCache() const;
-  void Enqueue(const StepPlan& plan) { pending_.push_back({&plan, false, {}}); }
+  void Enqueue(const StepPlan& plan) { pending_.push_back({&plan, false, {}, {}}); }
 
   const EngineOptions options_;
   Engine engine_;

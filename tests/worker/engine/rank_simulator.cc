@@ -14,7 +14,23 @@ uint64_t Mix(uint64_t a, uint64_t b) {
   return x ^ (x >> 31);
 }
 
+// Of the last token of `prefix`: exact in a float, and so are sums of some.
+float StateOf(std::span<const TokenId> prefix) {
+  uint64_t state = prefix.size();
+  for (const TokenId t : prefix) state = Mix(state, static_cast<uint64_t>(t));
+  return static_cast<float>(state >> 48);
+}
+
+float MeanOf(double sum, int count) { return static_cast<float>(sum / count); }
+
 }  // namespace
+
+std::vector<float> Pooled(std::span<const TokenId> tokens, bool mean) {
+  if (!mean) return {StateOf(tokens), 1};
+  double sum = 0;
+  for (size_t i = 1; i <= tokens.size(); ++i) sum += StateOf(tokens.first(i));
+  return {MeanOf(sum, static_cast<int>(tokens.size())), 1};
+}
 
 TokenId SampleAfter(std::span<const TokenId> prefix, const SamplingSpec& sampling, int vocab_size,
                     std::span<const TokenBias> biases, std::span<const uint32_t> mask) {
@@ -44,6 +60,7 @@ RankSimulator::RankSimulator(const PlanLimits& limits, int num_blocks, int vocab
 void RankSimulator::Run(const StepPlan& plan, std::vector<RowResult>& results) {
   CheckShape(plan);
   results.assign(plan.rows.size(), {});
+  embeddings_.clear();
   for (const PlanRow& row : plan.rows) ApplyDelta(plan, row);
   for (const PlanRow& row : plan.rows) Write(plan, row);
   for (size_t i = 0; i < plan.rows.size(); ++i) results[i] = Attend(plan, plan.rows[i]);
@@ -135,6 +152,7 @@ RowResult RankSimulator::Attend(const StepPlan& plan, const PlanRow& row) {
         << "slot " << row.slot << " attends what another row computes in the same step, at " << p;
     prefix.push_back(entry.token);
   }
+  Pool(row, prefix);
   RowResult result;
   if (!(row.flags & kRowSample)) return result;
   std::span<const uint32_t> mask;
@@ -149,6 +167,26 @@ RowResult RankSimulator::Attend(const StepPlan& plan, const PlanRow& row) {
   slot.last_sampled = result.token;
   slot.sampled_step = plan.step;
   return result;
+}
+
+void RankSimulator::Pool(const PlanRow& row, std::span<const TokenId> prefix) {
+  Slot& slot = slots_[static_cast<size_t>(row.slot)];
+  const bool mean = (row.flags & kRowAddToMean) != 0;
+  if (mean) {
+    for (size_t n = prefix.size() - static_cast<size_t>(row.num_tokens) + 1; n <= prefix.size();
+         ++n) {
+      slot.sum += StateOf(prefix.first(n));
+      ++slot.num_summed;
+    }
+  }
+  if ((row.flags & kRowEmbed) == 0) return;
+  EXPECT_EQ(row.flags & kRowSample, 0u) << "a row samples or embeds";
+  if (mean) {
+    EXPECT_EQ(slot.num_summed, slot.length) << "a state of slot " << row.slot << " is missing";
+  }
+  const std::vector<float> pooled =
+      mean ? std::vector<float>{MeanOf(slot.sum, slot.num_summed), 1} : Pooled(prefix, false);
+  embeddings_.insert(embeddings_.end(), pooled.begin(), pooled.end());
 }
 
 RankSimulator::KvEntry& RankSimulator::At(const Slot& slot, int position) {

@@ -18,12 +18,18 @@ namespace tandem::engine {
 TokenId SampleAfter(std::span<const TokenId> prefix, const SamplingSpec& sampling, int vocab_size,
                     std::span<const TokenBias> biases = {}, std::span<const uint32_t> mask = {});
 
+// What stands for the hidden states of `tokens`, pooled: the last one, or the mean of all.
+std::vector<float> Pooled(std::span<const TokenId> tokens, bool mean);
+
 class RankSimulator {
  public:
   RankSimulator(const PlanLimits& limits, int num_blocks, int vocab_size);
 
   // Computes one step; reports every violation of worker/step_plan.h as a test failure.
   void Run(const StepPlan& plan, std::vector<RowResult>& results);
+
+  // Of the rows of the last Run that give one.
+  const std::vector<float>& embeddings() const { return embeddings_; }
 
   int64_t num_tokens_computed() const { return num_tokens_computed_; }
 
@@ -41,11 +47,14 @@ class RankSimulator {
     TokenId last_sampled = -1;
     uint64_t sampled_step = 0;
     std::vector<TokenBias> biases;
+    double sum = 0;  // of states
+    int num_summed = 0;
   };
 
   void CheckShape(const StepPlan& plan);
   void ApplyDelta(const StepPlan& plan, const PlanRow& row);
   void Write(const StepPlan& plan, const PlanRow& row);
+  void Pool(const PlanRow& row, std::span<const TokenId> prefix);
   RowResult Attend(const StepPlan& plan, const PlanRow& row);
   KvEntry& At(const Slot& slot, int position);
 
@@ -53,6 +62,7 @@ class RankSimulator {
   const int vocab_size_;
   std::vector<KvEntry> kv_;  // [num_blocks, block_size]
   std::vector<Slot> slots_;
+  std::vector<float> embeddings_;
   uint64_t step_ = 0;
   int64_t num_tokens_computed_ = 0;
 };

@@ -28,6 +28,7 @@ struct TestSequence {
   std::vector<int32_t> blocks = {};  // of all its tokens; filled by MakeScript if empty
   int num_cached = 0;                // leading tokens that `blocks` hold already
   int slot = -1;                     // -1: its number; else nobody else's at that time
+  uint32_t pool = 0;  // kRowEmbed, with kRowAddToMean or not: instead of a sample; num_new is 1
 };
 
 // One step of one sequence.
@@ -78,7 +79,8 @@ inline std::vector<TestRow> RowsOf(const TestSequence& s, int index) {
     r.sequence = index;
     r.row.slot = s.slot >= 0 ? s.slot : index;
     if (rows.empty()) r.row.flags |= kRowStart;
-    if (samples) r.row.flags |= kRowSample;
+    if (samples) r.row.flags |= s.pool == 0 ? kRowSample : kRowEmbed;
+    r.row.flags |= s.pool & kRowAddToMean;
     r.row.start = rows.empty() ? s.num_cached : 0;
     r.row.sampling = s.sampling;
     if (s.sampling.num_prompt_tokens == 0) r.row.sampling.num_prompt_tokens = prompt;
