@@ -151,8 +151,13 @@ int Run(const Options& options) {
   link::GroupLinkOptions link_options;
   link_options.endpoint = cluster.links.routers[static_cast<size_t>(options.router_index)];
   for (const Text& text : *texts) {
-    service_options.models.push_back(
-        {text.model, text.fingerprint, text.tokenizer.get(), text.chat_template.get()});
+    service_options.models.push_back({.name = text.model,
+                                      .fingerprint = text.fingerprint,
+                                      .tokenizer = text.tokenizer.get(),
+                                      .chat_template = text.chat_template.get(),
+                                      .pooling = cluster.FindModel(text.model)->pooling == "mean"
+                                                     ? routing::Pooling::kMean
+                                                     : routing::Pooling::kLast});
     link_options.models[text.model] = text.fingerprint;
   }
   StatusOr<std::unique_ptr<http::Server>> server =

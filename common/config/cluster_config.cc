@@ -116,7 +116,8 @@ StatusOr<Cluster> Parse(const std::string& yaml, const std::string& path,
 std::vector<std::string> NeedRestart(const Cluster& before, const Cluster& after) {
   std::vector<std::string> differ;
   const auto same = [](const Model& a, const Model& b) {
-    return a.name == b.name && a.path == b.path && a.max_context == b.max_context;
+    return a.name == b.name && a.path == b.path && a.max_context == b.max_context &&
+           a.pooling == b.pooling;
   };
   if (!std::equal(before.models.begin(), before.models.end(), after.models.begin(),
                   after.models.end(), same)) {

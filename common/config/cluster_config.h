@@ -12,9 +12,10 @@
 namespace tandem::config {
 
 struct Model {
-  std::string name;     // what clients say in "model"
-  std::string path;     // of the GGUF file; in the file relative to it, here absolute
-  int max_context = 0;  // 0: the model's own
+  std::string name;              // what clients say in "model"
+  std::string path;              // of the GGUF file; in the file relative to it, here absolute
+  int max_context = 0;           // 0: the model's own
+  std::string pooling = "last";  // last | mean: what its embeddings are made of
 };
 
 // One replica. An entry of the file with a count is as many of these.

@@ -31,6 +31,13 @@ std::vector<Key> ModelKeys() {
        .field = [](T t) -> Field { return &t.model.max_context; },
        .help = "Most tokens of prompt and reply together; 0: as many as the model was trained for",
        .max = 1 << 20},
+      {.section = "models",
+       .name = "pooling",
+       .type = KeyType::kChoice,
+       .field = [](T t) -> Field { return &t.model.pooling; },
+       .help = "What `/v1/embeddings` makes of a text: the hidden state of its last token, or the "
+               "mean of all",
+       .choices = {"last", "mean"}},
   };
 }
 

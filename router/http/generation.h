@@ -73,6 +73,7 @@ struct Generation {
   std::optional<text::StreamDecoder> decoder;
   std::optional<text::ReplyParser::Options> reply_syntax;  // its text is more than content
   grammar::GrammarSpec grammar;                            // of its text
+  std::vector<float> embedding;  // instead of output, if that was asked for
   int32_t num_output_tokens = 0;
   int32_t num_cached_tokens = 0;
   double cumulative_logprob = 0;  // if logprobs were asked of the group
@@ -106,6 +107,7 @@ struct ApiCall {
   Nanos ttft_until = 0;               // when the first token is due; 0: any time
   uint64_t seed = 0;
   std::vector<Generation> generations;  // by prompt, then index; not resized once it is submitted
+  size_t num_entered = 0;               // leading ones that the service has taken up
 
   std::string_view served_model() const {
     return generations.empty() ? std::string_view() : generations.front().served_model;

@@ -111,6 +111,7 @@ void Service::HandleTokens(const routing::StepReport& report, routing::SequenceT
 
   const Nanos now = MonotonicNow();
   g.account.total_worker = sequence.timings;
+  if (g.call->api.embeds()) return DeliverEmbedding(generation, report, sequence, now);
   if (sequence.first_index > g.num_output_tokens) {
     if (!ends) Withdraw(g);
     return Fail(generation, ServerError(500, "tokens_lost",

@@ -26,6 +26,7 @@ struct PostPath {
 constexpr std::array kPosts = {PostPath{"/v1/chat/completions", Endpoint::kChat},
                                PostPath{"/v1/completions", Endpoint::kCompletions},
                                PostPath{"/v1/responses", Endpoint::kResponses},
+                               PostPath{"/v1/embeddings", Endpoint::kEmbeddings},
                                PostPath{"/tokenize", Endpoint::kTokenize},
                                PostPath{"/detokenize", Endpoint::kDetokenize}};
 constexpr std::array<std::string_view, 5> kGets = {"/v1/models", "/health", "/ready", "/metrics",
@@ -99,7 +100,8 @@ std::optional<ApiError> Handler::Check(const HttpRequest& request) const {
   if (allowed.empty()) {
     return RequestError(404, "not_found",
                         fmt::format("there is no '{}' here; the API is at /v1/chat/completions, "
-                                    "/v1/completions, /v1/responses and /v1/models",
+                                    "/v1/completions, /v1/responses, /v1/embeddings and "
+                                    "/v1/models",
                                     FindInvalidUtf8(request.path) == std::string::npos
                                         ? request.path
                                         : std::string("(not UTF-8)")));

@@ -20,14 +20,16 @@ using Error = boost::system::error_code;
 
 // Builds the value, and refuses what a plain DOM parse would let pass.
 struct StrictHandler {
-  static constexpr size_t max_object_size = kMaxJsonValues;
-  static constexpr size_t max_array_size = kMaxJsonValues;
+  // Of any body; `max_values` is what counts.
+  static constexpr size_t max_object_size = kMaxEmbeddingsJsonValues;
+  static constexpr size_t max_array_size = kMaxEmbeddingsJsonValues;
   static constexpr size_t max_key_size = 1024;
   static constexpr size_t max_string_size = size_t{1} << 30;
 
   json::value_stack stack;
   std::vector<std::unordered_set<std::string>> keys;  // of the open objects
   std::string key;                                    // being read
+  int max_values = 0;
   int num_values = 0;
   std::string problem;  // why the handler stopped the parser
 
@@ -37,8 +39,8 @@ struct StrictHandler {
     return false;
   }
   bool Count(Error& ec) {
-    if (++num_values <= kMaxJsonValues) return true;
-    return Refuse(ec, fmt::format("more than {} values", kMaxJsonValues));
+    if (++num_values <= max_values) return true;
+    return Refuse(ec, fmt::format("more than {} values", max_values));
   }
 
   bool on_document_begin(Error&) { return true; }
@@ -112,13 +114,14 @@ json::parse_options Options() {
 
 }  // namespace
 
-std::optional<ApiError> ReadJson(std::string_view body, json::value& out) {
+std::optional<ApiError> ReadJson(std::string_view body, json::value& out, int max_values) {
   if (const size_t at = FindInvalidUtf8(body); at != std::string_view::npos) {
     return InvalidRequest({}, fmt::format("the body is not valid UTF-8 at byte {}", at),
                           "invalid_utf8");
   }
   json::basic_parser<StrictHandler> parser(Options());
   StrictHandler& handler = parser.handler();
+  handler.max_values = max_values;
   handler.stack.reset();
   Error ec;
   const size_t consumed = parser.write_some(false, body.data(), body.size(), ec);

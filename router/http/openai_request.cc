@@ -74,6 +74,15 @@ FieldError CheckTokenize(const ApiRequest& out) {
   return std::nullopt;
 }
 
+FieldError CheckEmbeddings(ApiRequest& out) {
+  out.best_of = out.n;
+  if (out.is_chat() && !out.prompts.empty()) {
+    return Contradiction("messages", "Send 'input' or 'messages', not both.");
+  }
+  if (!out.is_chat() && out.prompts.empty()) return MissingField("input");
+  return std::nullopt;
+}
+
 // What fields say of each other.
 FieldError CheckWhole(const json::object& object, ApiRequest& out) {
   if (out.continue_final_message && out.add_generation_prompt) {
@@ -83,6 +92,7 @@ FieldError CheckWhole(const json::object& object, ApiRequest& out) {
   if (FieldError error = CheckTools(out)) return error;
   if (out.endpoint == Endpoint::kTokenize) return CheckTokenize(out);
   if (out.endpoint == Endpoint::kDetokenize) return std::nullopt;
+  if (out.embeds()) return CheckEmbeddings(out);
   const json::value* options = object.if_contains("stream_options");
   const bool has_options = options != nullptr && !options->is_null();
   if (has_options && !out.stream && out.endpoint != Endpoint::kResponses) {
@@ -129,8 +139,12 @@ size_t ApiRequest::num_text_bytes(size_t prompt) const {
 std::optional<ApiError> ParseRequest(Endpoint endpoint, std::string_view body, ApiRequest& out) {
   out = {};
   out.endpoint = endpoint;
+  // vLLM's defaults.
+  out.truncate_end = out.embeds();
+  out.add_generation_prompt = !out.embeds();
   json::value root;
-  if (FieldError error = ReadJson(body, root)) return error;
+  const int most = out.embeds() ? kMaxEmbeddingsJsonValues : kMaxJsonValues;
+  if (FieldError error = ReadJson(body, root, most)) return error;
   if (!root.is_object()) {
     return InvalidRequest({}, fmt::format("The body must be an object, not {}.", KindName(root)),
                           "invalid_type");

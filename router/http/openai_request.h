@@ -18,7 +18,14 @@
 
 namespace tandem::http {
 
-enum class Endpoint : uint8_t { kChat, kCompletions, kTokenize, kDetokenize, kResponses };
+enum class Endpoint : uint8_t {
+  kChat,
+  kCompletions,
+  kTokenize,
+  kDetokenize,
+  kResponses,
+  kEmbeddings
+};
 
 inline constexpr int kMaxStopStrings = 4;
 inline constexpr int kMaxStopBytes = 1024;   // of one; the decoder holds back up to this much
@@ -26,6 +33,7 @@ inline constexpr int kMaxStopTokenIds = 64;  // with what ends a turn: what min_
 inline constexpr int kMaxLogitBiases = 300;
 inline constexpr int kMaxChoices = 128;    // n, best_of
 inline constexpr int kMaxSequences = 256;  // of one request: prompts times best_of
+inline constexpr int kMaxInputs = 2048;    // of one request for embeddings
 inline constexpr int kMaxMetadataPairs = 16;
 
 // A call of a function that an earlier reply made.
@@ -76,7 +84,7 @@ struct ApiRequest {
   bool parallel_tool_calls = true;        // false: one call at most
   bool include_reasoning = true;
   std::string reasoning_effort;    // empty: not said
-  std::vector<ApiPrompt> prompts;  // kCompletions: at least one; kDetokenize: one
+  std::vector<ApiPrompt> prompts;  // kCompletions, kEmbeddings: at least one; kDetokenize: one
   bool stream = false;
   bool include_usage = false, continuous_usage = false;
   std::vector<std::string> stop;
@@ -107,7 +115,11 @@ struct ApiRequest {
   bool echo = false;                                  // kCompletions
   std::optional<bool> add_special_tokens;             // absent: to text that is no chat
   bool return_token_strs = false;                     // kTokenize
-  int32_t truncate_prompt_tokens = 0;                 // keep the last so many; 0: all
+  int32_t truncate_prompt_tokens = 0;                 // keep so many; 0: all
+  bool truncate_end = false;                          // the first are kept, not the last
+  bool base64 = false;                                // kEmbeddings: the bytes of the floats
+  bool normalize = true;                              // kEmbeddings: to length 1
+  int32_t dimensions = 0;                             // kEmbeddings; 0: as many as there are
   std::optional<int32_t> priority;                    // vLLM's: lower goes first
   std::string cache_salt;                             // prompts share KV under equal ones only
   std::string service_tier;                           // as asked for; empty: not
@@ -120,6 +132,7 @@ struct ApiRequest {
   }
   bool has_strict_tools() const;
   bool is_chat() const { return !messages.empty(); }
+  bool embeds() const { return endpoint == Endpoint::kEmbeddings; }
   size_t num_prompts() const { return is_chat() ? 1 : prompts.size(); }
   size_t num_text_bytes(size_t prompt) const;
   // Whether replies need more of tokens than their text.

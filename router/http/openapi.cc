@@ -154,6 +154,10 @@ std::string Paths(std::span<const std::string> models) {
       "/v1/responses",
       Post(Endpoint::kResponses, models, "A text or messages in, one response out, nothing kept",
            EventsOr(R"({"type":"object","required":["id","object","status","output","usage"]})")));
+  paths.Add(
+      "/v1/embeddings",
+      Post(Endpoint::kEmbeddings, models, "Texts in, a vector of each out",
+           Content(kJson, R"({"type":"object","required":["object","data","model","usage"]})")));
   paths.Add("/tokenize",
             Post(Endpoint::kTokenize, models, "A text or a chat as token ids",
                  Content(kJson, R"({"type":"object","required":["count","tokens"]})")));
@@ -207,6 +211,9 @@ constexpr std::string_view kSchemas =
     R"("maximum":2147483647}},)"
     R"("Prompt":{"anyOf":[{"type":"string","minLength":1},{"$ref":"#/components/schemas/Ids"},)"
     R"({"type":"array","minItems":1,"maxItems":256,"items":{"anyOf":[)"
+    R"({"type":"string","minLength":1},{"$ref":"#/components/schemas/Ids"}]}}]},)"
+    R"("Inputs":{"anyOf":[{"type":"string","minLength":1},{"$ref":"#/components/schemas/Ids"},)"
+    R"({"type":"array","minItems":1,"maxItems":2048,"items":{"anyOf":[)"
     R"({"type":"string","minLength":1},{"$ref":"#/components/schemas/Ids"}]}}]},)"
     R"("JsonSchema":{"type":"object","properties":{"type":{"enum":["object","array","string",)"
     R"("integer","number","boolean","null"]}}},)"

@@ -21,10 +21,11 @@
 namespace tandem::http {
 
 struct ServedModel {
-  std::string name;                                   // in the cluster file
-  std::string fingerprint;                            // of model + tokenizer
-  const text::Tokenizer* tokenizer = nullptr;         // not owned
-  const text::ChatTemplate* chat_template = nullptr;  // not owned; null: the model has none
+  std::string name;                                    // in the cluster file
+  std::string fingerprint;                             // of model + tokenizer
+  const text::Tokenizer* tokenizer = nullptr;          // not owned
+  const text::ChatTemplate* chat_template = nullptr;   // not owned; null: the model has none
+  routing::Pooling pooling = routing::Pooling::kLast;  // of embeddings
 };
 
 class Pool {

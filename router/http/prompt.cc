@@ -23,7 +23,7 @@ std::optional<ApiError> CheckId(const std::string& param, TokenId id, int vocab_
 std::optional<ApiError> CheckIds(const ApiRequest& api, std::span<const TokenId> prompt,
                                  int vocab_size) {
   for (const TokenId id : prompt) {
-    if (auto error = CheckId("prompt", id, vocab_size)) return error;
+    if (auto error = CheckId(api.embeds() ? "input" : "prompt", id, vocab_size)) return error;
   }
   for (const TokenId id : api.stop_token_ids) {
     if (auto error = CheckId("stop_token_ids", id, vocab_size)) return error;
@@ -42,13 +42,31 @@ StatusOr<std::string> Render(const ApiRequest& api, const ServedModel& model) {
   return model.chat_template->Render(ChatInputOf(api, *model.chat_template));
 }
 
+// Leaves as many as may be, of the end or of the beginning.
+void Truncate(const ApiRequest& api, size_t most, std::vector<TokenId>& tokens) {
+  if (tokens.size() <= most) return;
+  if (api.truncate_end) {
+    tokens.resize(most);
+  } else {
+    tokens.erase(tokens.begin(), tokens.end() - static_cast<ptrdiff_t>(most));
+  }
+}
+
 std::vector<TokenId> Tokenize(const ApiRequest& api, const std::string& text,
                               const text::Tokenizer& tokenizer) {
   std::vector<TokenId> tokens = tokenizer.Encode(text);
-  if (api.add_special_tokens.value_or(!api.is_chat())) {
-    const std::span<const TokenId> prefix = tokenizer.prefix_ids();
-    tokens.insert(tokens.begin(), prefix.begin(), prefix.end());
+  if (!api.add_special_tokens.value_or(!api.is_chat())) return tokens;
+  const std::span<const TokenId> prefix = tokenizer.prefix_ids();
+  if (api.embeds()) {
+    // Models of embeddings are trained to be read at the token that ends a text: it stays, however
+    // short the text must be.
+    const std::span<const TokenId> suffix = tokenizer.suffix_ids();
+    const auto most = static_cast<size_t>(api.truncate_prompt_tokens);
+    const size_t special = prefix.size() + suffix.size();
+    if (most > 0) Truncate(api, most > special ? most - special : 0, tokens);
+    tokens.insert(tokens.end(), suffix.begin(), suffix.end());
   }
+  tokens.insert(tokens.begin(), prefix.begin(), prefix.end());
   return tokens;
 }
 
@@ -56,6 +74,7 @@ std::vector<TokenId> Tokenize(const ApiRequest& api, const std::string& text,
 
 const char* PromptParam(const ApiRequest& api) {
   if (api.endpoint == Endpoint::kResponses) return "input";
+  if (api.embeds() && !api.is_chat()) return "input";
   return api.is_chat() ? "messages" : "prompt";
 }
 
@@ -88,9 +107,7 @@ PreparedPrompt PreparePrompt(const ApiRequest& api, size_t index, const ServedMo
         MakeReplyGrammar(api, tokenizer, index == 0, prompt.reply_syntax, prompt.grammar);
   }
   const auto most = static_cast<size_t>(api.truncate_prompt_tokens);
-  if (most > 0 && prompt.tokens.size() > most) {
-    prompt.tokens.erase(prompt.tokens.begin(), prompt.tokens.end() - static_cast<ptrdiff_t>(most));
-  }
+  if (most > 0) Truncate(api, most, prompt.tokens);
   prompt.render = rendered_at - start;
   prompt.tokenize = MonotonicNow() - rendered_at;
   prompt.cpu = ThreadCpuTime() - cpu_start;

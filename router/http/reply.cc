@@ -6,13 +6,16 @@
 
 #include "common/clock.h"
 #include "router/http/completions_format.h"
+#include "router/http/embeddings_format.h"
 #include "router/http/openai_response.h"
 #include "router/http/responses_format.h"
 
 namespace tandem::http {
 namespace {
 
+// Null: embeddings, which have no choices and no stream.
 std::unique_ptr<ReplyFormat> FormatOf(const ApiCall& call) {
+  if (call.api.embeds()) return nullptr;
   const int64_t created = std::time(nullptr);
   if (call.api.endpoint == Endpoint::kResponses) {
     return std::make_unique<ResponsesFormat>(call, created);
@@ -155,6 +158,7 @@ std::vector<Choice> Reply::Best() {
 std::string Reply::Body() {
   LatencyAccount& timed = account();
   if (timed.first_flushed == 0) timed.first_flushed = timed.first_token;
+  if (call_->api.embeds()) return EmbeddingsBody(*call_, std::time(nullptr), usage(), Timing());
   return format_->Body(Best(), usage(), Timing());
 }
 

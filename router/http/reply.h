@@ -58,7 +58,7 @@ class Reply : public ReplySink {
   std::string Timing();
 
   const std::shared_ptr<ApiCall> call_;
-  const std::unique_ptr<ReplyFormat> format_;
+  const std::unique_ptr<ReplyFormat> format_;  // null: of embeddings
   Options options_;
   const std::function<void()> wake_;
   std::vector<Choice> choices_;  // one for each sequence

@@ -117,8 +117,9 @@ FieldError ReadPrompt(const std::string& param, const json::value& v, ApiRequest
     return ReadOnePrompt(param, v, out.prompts.emplace_back());
   }
   const json::array& array = v.get_array();
-  if (array.size() > kMaxSequences) {
-    return WrongValue(param, fmt::format("at most {} prompts", kMaxSequences));
+  const auto most = static_cast<size_t>(out.embeds() ? kMaxInputs : kMaxSequences);
+  if (array.size() > most) {
+    return WrongValue(param, fmt::format("at most {} {}s", most, param));
   }
   for (size_t i = 0; i < array.size(); ++i) {
     FieldError error =
@@ -217,21 +218,28 @@ FieldError ReadMetadata(const std::string& param, const json::value& v, ApiReque
 }
 
 constexpr std::array kFields = {
-    Field{"model", kOnText, &ReadModel, R"({"type":"string","maxLength":256})", true},
+    Field{"model", kOnText | kOnEmbeddings, &ReadModel, R"({"type":"string","maxLength":256})",
+          true},
     Field{"messages", kOnChat, &ReadMessages,
           R"({"type":"array","minItems":1,"items":{"$ref":"#/components/schemas/Message"}})", true},
     Field{"prompt", kOnCompletions, &ReadPrompt, R"({"$ref":"#/components/schemas/Prompt"})", true},
     Field{"model", kOnTokenize | kOnDetokenize, &ReadModel,
           R"({"type":["string","null"],"maxLength":256})"},
-    Field{"messages", kOnTokenize, &ReadMessages,
+    Field{"messages", kOnTokenize | kOnEmbeddings, &ReadMessages,
           R"({"anyOf":[{"type":"null"},{"type":"array","minItems":1,)"
           R"("items":{"$ref":"#/components/schemas/Message"}}]})"},
     Field{"prompt", kOnTokenize, &ReadText, R"({"type":["string","null"]})"},
     Field{"tokens", kOnDetokenize, &ReadTokens,
           R"({"type":"array","items":{"type":"integer","minimum":0,"maximum":2147483647}})", true},
-    Field{"add_special_tokens", kOnBoth | kOnTokenize, &ReadAddSpecialTokens,
+    Field{"input", kOnEmbeddings, &ReadPrompt,
+          R"({"anyOf":[{"type":"null"},{"$ref":"#/components/schemas/Inputs"}]})"},
+    Field{"encoding_format", kOnEmbeddings, &ReadEncodingFormat,
+          R"({"enum":[null,"float","base64"]})"},
+    Field{"truncation_side", kOnEmbeddings, &ReadTruncationSide,
+          R"({"enum":[null,"left","right"]})"},
+    Field{"add_special_tokens", kOnBoth | kOnTokenize | kOnEmbeddings, &ReadAddSpecialTokens,
           R"({"type":["boolean","null"]})"},
-    Field{"chat_template_kwargs", kOnChat | kOnTokenize, &ReadTemplateKwargs,
+    Field{"chat_template_kwargs", kOnChat | kOnTokenize | kOnEmbeddings, &ReadTemplateKwargs,
           R"({"type":["object","null"],"maxProperties":4,"propertyNames":{"not":{"enum":[)"
           R"("messages","tools","documents","add_generation_prompt","continue_final_message",)"
           R"("chat_template","tokenize"]}}})"},
@@ -288,12 +296,13 @@ constexpr std::array kFields = {
           R"({"type":["array","null"],"minItems":1,"maxItems":16,)"
           R"("items":{"type":"string","minLength":1,"maxLength":64}})"},
     Field{"guided_grammar", kOnBoth, &ReadGuided, R"({"type":["string","null"]})"},
-    Field{"priority", kOnText, &ReadPriority,
+    Field{"priority", kOnText | kOnEmbeddings, &ReadPriority,
           R"({"type":["integer","null"],"minimum":-2147483647,"maximum":2147483647})"},
-    Field{"cache_salt", kOnText, &ReadCacheSalt,
+    Field{"cache_salt", kOnText | kOnEmbeddings, &ReadCacheSalt,
           R"({"type":["string","null"],"minLength":1,"maxLength":64})"},
     Field{"service_tier", kOnText, &ReadServiceTier, R"({"enum":[null,"auto","default"]})"},
-    Field{"user", kOnText, &ReadUser, R"({"type":["string","null"],"maxLength":64})"},
+    Field{"user", kOnText | kOnEmbeddings, &ReadUser,
+          R"({"type":["string","null"],"maxLength":64})"},
     Field{"metadata", kOnText, &ReadMetadata,
           R"({"type":["object","null"],"maxProperties":16,"propertyNames":{"maxLength":16},)"
           R"("additionalProperties":{"type":"string","maxLength":128}})"},
@@ -315,7 +324,9 @@ constexpr std::array kInts = {
     IntField{"top_k", kOnBoth, 0, kMostInt, &ApiRequest::top_k},
     IntField{"min_tokens", kOnBoth, 0, kMostInt, &ApiRequest::min_tokens},
     IntField{"top_logprobs", kOnChat, 0, 20, &ApiRequest::top_logprobs},
-    IntField{"truncate_prompt_tokens", kOnBoth, 1, kMostInt, &ApiRequest::truncate_prompt_tokens},
+    IntField{"truncate_prompt_tokens", kOnBoth | kOnEmbeddings, 1, kMostInt,
+             &ApiRequest::truncate_prompt_tokens},
+    IntField{"dimensions", kOnEmbeddings, 1, kMostInt, &ApiRequest::dimensions},
 };
 
 constexpr std::array kFlags = {
@@ -328,9 +339,13 @@ constexpr std::array kFlags = {
     FlagField{"return_token_strs", kOnTokenize, &ApiRequest::return_token_strs},
     FlagField{"parallel_tool_calls", kOnChat, &ApiRequest::parallel_tool_calls},
     FlagField{"include_reasoning", kOnChat, &ApiRequest::include_reasoning},
-    FlagField{"add_generation_prompt", kOnChat | kOnTokenize, &ApiRequest::add_generation_prompt},
-    FlagField{"continue_final_message", kOnChat | kOnTokenize, &ApiRequest::continue_final_message},
+    FlagField{"add_generation_prompt", kOnChat | kOnTokenize | kOnEmbeddings,
+              &ApiRequest::add_generation_prompt},
+    FlagField{"continue_final_message", kOnChat | kOnTokenize | kOnEmbeddings,
+              &ApiRequest::continue_final_message},
     FlagField{"echo", kOnCompletions, &ApiRequest::echo},
+    FlagField{"normalize", kOnEmbeddings, &ApiRequest::normalize},
+    FlagField{"use_activation", kOnEmbeddings, &ApiRequest::normalize},
 };
 
 constexpr std::string_view kNoTools = "tools are not available";
@@ -373,7 +388,12 @@ constexpr std::array kRefused = {
     RefusedField{"function_call", kOnChat, R"(["none"])", "send 'tool_choice'"},
     RefusedField{"modalities", kOnChat, R"([["text"]])", kNoImages},
     RefusedField{"audio", kOnChat, "", kNoImages},
-    RefusedField{"mm_processor_kwargs", kOnChat | kOnTokenize, "", kNoImages},
+    RefusedField{"mm_processor_kwargs", kOnChat | kOnTokenize | kOnEmbeddings, "", kNoImages},
+    RefusedField{"media_io_kwargs", kOnEmbeddings, "", kNoImages},
+    RefusedField{"embed_dtype", kOnEmbeddings, R"(["float32"])", "numbers are of 32 bits"},
+    RefusedField{"endianness", kOnEmbeddings, R"(["native","little"])", "the low byte goes first"},
+    RefusedField{"padding", kOnEmbeddings, R"(["do_not_pad"])", "nothing is padded"},
+    RefusedField{"task", kOnEmbeddings, R"(["embed"])", "there is one"},
     RefusedField{"prediction", kOnChat, "", "predicted output is not available"},
     RefusedField{"web_search_options", kOnChat, "", "the model cannot search"},
     RefusedField{"verbosity", kOnChat, "", "the model has no such setting"},
@@ -381,13 +401,14 @@ constexpr std::array kRefused = {
     RefusedField{"prompt_cache_key", kOnChat, "",
                  "prefixes are found by their tokens; see cache_salt, and the session header"},
     RefusedField{"safety_identifier", kOnChat, "", "send 'user'"},
-    RefusedField{"chat_template", kOnChat | kOnTokenize, "", "the model's own is used"},
+    RefusedField{"chat_template", kOnChat | kOnTokenize | kOnEmbeddings, "",
+                 "the model's own is used"},
     RefusedField{"use_beam_search", kOnBoth, "[false]", kOneStrategy},
     RefusedField{"length_penalty", kOnBoth, "[1,1.0]", kOneStrategy},
     RefusedField{"early_stopping", kOnBoth, "[false]", kOneStrategy},
     RefusedField{"spaces_between_special_tokens", kOnBoth, "[true]",
                  "text is what tokens decode to"},
-    RefusedField{"request_id", kOnBoth, "", "send the header x-request-id"},
+    RefusedField{"request_id", kOnBoth | kOnEmbeddings, "", "send the header x-request-id"},
     RefusedField{"logits_processors", kOnBoth, "[[]]", "code is not taken from requests"},
     RefusedField{"kv_transfer_params", kOnBoth, "", "where KV lies is not the client's affair"},
     RefusedField{"vllm_xargs", kOnBoth, "", "there are none"},

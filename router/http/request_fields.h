@@ -15,7 +15,7 @@ namespace tandem::http {
 
 // Sets of endpoints.
 inline constexpr uint8_t kOnChat = 1, kOnCompletions = 2, kOnTokenize = 4, kOnDetokenize = 8,
-                         kOnResponses = 16;
+                         kOnResponses = 16, kOnEmbeddings = 32;
 inline constexpr uint8_t kOnBoth = kOnChat | kOnCompletions;
 inline constexpr uint8_t kOnText = kOnBoth | kOnResponses;  // what makes text
 
@@ -89,6 +89,11 @@ FieldError ReadTextFormat(const std::string& param, const boost::json::value& v,
 FieldError ReadGuided(const std::string& param, const boost::json::value& v, ApiRequest& out);
 FieldError ReadStructuredOutputs(const std::string& param, const boost::json::value& v,
                                  ApiRequest& out);
+// embeddings_fields.cc
+FieldError ReadEncodingFormat(const std::string& param, const boost::json::value& v,
+                              ApiRequest& out);
+FieldError ReadTruncationSide(const std::string& param, const boost::json::value& v,
+                              ApiRequest& out);
 // responses_input.cc
 FieldError ReadInput(const std::string& param, const boost::json::value& v, ApiRequest& out);
 

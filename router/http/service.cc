@@ -14,6 +14,10 @@
 namespace tandem::http {
 namespace {
 
+// Of one call for embeddings, however many it has: others are served in between, and neither queues
+// nor limits of requests need to hold two thousand at a time.
+constexpr size_t kInputsAtOnce = 64;
+
 // Whole seconds, rounded up, and at least one: a client that comes back at once changes nothing.
 int RetryAfterSeconds(Nanos retry_after) {
   return static_cast<int>(std::clamp<Nanos>((retry_after + kSecond - 1) / kSecond, 1, 3600));
@@ -90,11 +94,8 @@ void Service::Reload(const ServiceSettings& settings) {
 
 void Service::Submit(const std::shared_ptr<ApiCall>& shared) {
   ApiCall& call = *shared;
-  for (Generation& g : call.generations) {
-    g.id = ++last_id_;
-    active_.emplace(g.id, GenerationPtr(shared, &g));
-    probe_.RequestStarted();
-  }
+  const size_t all = call.generations.size();
+  Enter(shared, call.api.embeds() ? std::min(all, kInputsAtOnce) : all);
   const GenerationPtr first(shared, &call.generations.front());
   if (draining_) {
     ApiError error = ServerError(503, "draining", "the server is shutting down; try another one");
@@ -113,8 +114,19 @@ void Service::Submit(const std::shared_ptr<ApiCall>& shared) {
   if (bound > 0) call.ttft_until = call.before.received + bound;
   call.seed = call.api.seed ? *call.api.seed : rng_();
   // The first sequence of each prompt; the others follow once it is tokens (Prepared).
-  for (Generation& g : call.generations) {
+  for (size_t i = 0; i < call.num_entered; ++i) {
+    Generation& g = call.generations[i];
     if (g.index == 0 && !g.ended) Advance(GenerationPtr(shared, &g));
+  }
+}
+
+// The next `count` of its sequences are requests from here on.
+void Service::Enter(const std::shared_ptr<ApiCall>& call, size_t count) {
+  for (size_t i = 0; i < count; ++i) {
+    Generation& g = call->generations[call->num_entered++];
+    g.id = ++last_id_;
+    active_.emplace(g.id, GenerationPtr(call, &g));
+    probe_.RequestStarted();
   }
 }
 
@@ -189,18 +201,18 @@ void Service::Consider(const GenerationPtr& generation) {
   if (choice.max_prompt_tokens > 0 && length > choice.max_prompt_tokens) {
     return PassOver(generation, NoGroup(route));
   }
-  if (std::optional<ApiError> error = CheckLength(g, pool)) {
+  if (auto error = g.call->api.embeds() ? CheckInput(g, pool) : CheckLength(g, pool)) {
     return PassOver(generation, *error);
   }
   if (!route.TakeShare(g.choice)) return PassOver(generation, NoGroup(route));
-  MakeDecoder(g, pool);
+  g.tokenizer = pool.model().tokenizer;
+  if (!g.call->api.embeds()) MakeDecoder(g, pool);
   Dispatch(generation);
 }
 
 // How its tokens become text.
 void Service::MakeDecoder(Generation& g, const Pool& pool) {
   const ApiRequest& api = g.call->api;
-  g.tokenizer = pool.model().tokenizer;
   text::StreamDecoder::Options options = {
       .stop = api.stop,
       .include_stop = api.include_stop,
@@ -263,6 +275,8 @@ void Service::Dispatch(const GenerationPtr& generation) {
                                 .prompt = *g.prompt,
                                 .cache_salt = call.api.cache_salt,
                                 .max_tokens = g.max_tokens,
+                                .embeds = call.api.embeds(),
+                                .reads_cache = PoolingOf(g) != routing::Pooling::kMean,
                                 .priority = call.priority,
                                 .deadline = 0,
                                 .client = call.client,
@@ -282,14 +296,16 @@ void Service::Dispatch(const GenerationPtr& generation) {
 }
 
 // What its group is told.
-routing::GenerateRequest Service::RequestOf(const Generation& g) {
+routing::GenerateRequest Service::RequestOf(const Generation& g) const {
   const ApiRequest& api = g.call->api;
-  const std::span<const TokenId> ends = g.tokenizer->end_ids();
   routing::GenerateRequest request;
   request.request = g.id;
   request.attempt = g.attempt;
   request.index = g.index;
   request.prompt = *g.prompt;
+  request.cache_salt = api.cache_salt;
+  request.pooling = PoolingOf(g);
+  if (api.embeds()) return request;
   request.max_tokens = g.max_tokens;
   request.temperature = api.temperature;
   request.top_p = api.top_p;
@@ -300,13 +316,13 @@ routing::GenerateRequest Service::RequestOf(const Generation& g) {
   request.frequency_penalty = api.frequency_penalty;
   request.seed = g.call->seed;
   request.num_logprobs = api.logprobs ? api.top_logprobs : api.best_of > api.n ? 0 : -1;
+  const std::span<const TokenId> ends = g.tokenizer->end_ids();
   if (!api.ignore_eos) request.stop_ids.assign(ends.begin(), ends.end());
   request.stop_ids.insert(request.stop_ids.end(), api.stop_token_ids.begin(),
                           api.stop_token_ids.end());
   request.min_tokens = api.min_tokens;
   request.logit_bias = api.logit_bias;
   request.grammar = g.grammar;
-  request.cache_salt = api.cache_salt;
   return request;
 }
 
@@ -418,6 +434,7 @@ void Service::FailAll(const ApiError& error) {
 void Service::End(Generation& g) {
   if (g.ended) return;
   g.ended = true;
+  if (g.id == 0) return;  // it was never entered
   g.account.ended = MonotonicNow();
   if (options_.recorder != nullptr && g.num_output_tokens > 0) {
     const ServedModel& model = PoolOf(g).model();

@@ -121,6 +121,7 @@ class Service : public routing::GroupListener {
   using Event = std::variant<routing::GroupInfo, routing::StepReport, Lost, Draining>;
 
   // service.cc: from request to group.
+  void Enter(const std::shared_ptr<ApiCall>& call, size_t count);
   void Advance(const GenerationPtr& generation);
   void PassOver(const GenerationPtr& generation, const ApiError& why);
   void Prepared(const GenerationPtr& generation, PreparedPrompt prompt);
@@ -128,11 +129,12 @@ class Service : public routing::GroupListener {
   static void MakeDecoder(Generation& generation, const Pool& pool);
   static std::optional<ApiError> CheckLength(Generation& generation, const Pool& pool);
   void Dispatch(const GenerationPtr& generation);
-  static routing::GenerateRequest RequestOf(const Generation& generation);
+  routing::GenerateRequest RequestOf(const Generation& generation) const;
   void Send(const GenerationPtr& generation, const routing::Dispatch& dispatch);
   void Refuse(const GenerationPtr& generation, const routing::Rejection& rejection);
   void PollPool(Pool& pool, Nanos now);
-  Pool& PoolOf(const Generation& generation) { return *pools_[generation.pool]; }
+  Pool& PoolOf(const Generation& generation) const { return *pools_[generation.pool]; }
+  routing::Pooling PoolingOf(const Generation& generation) const;
   void Withdraw(Generation& generation);
   void Fail(const GenerationPtr& generation, const ApiError& error);
   void EndAll(ApiCall& call);
@@ -154,6 +156,12 @@ class Service : public routing::GroupListener {
   void Deliver(const GenerationPtr& generation, const routing::SequenceTokens& sequence);
   void Finish(const GenerationPtr& generation, const routing::SequenceTokens& sequence);
   void FailedAtGroup(const GenerationPtr& generation, const routing::SequenceTokens& sequence);
+
+  // embeddings.cc: what is other than for text.
+  static std::optional<ApiError> CheckInput(const Generation& generation, const Pool& pool);
+  void DeliverEmbedding(const GenerationPtr& generation, const routing::StepReport& report,
+                        routing::SequenceTokens& sequence, Nanos now);
+  void StartNextInput(const GenerationPtr& ended);
 
   const ServiceOptions options_;
   ServiceSettings settings_;

@@ -36,6 +36,18 @@ routing::FinishReason FromWire(wire::Finish finish) {
   }
 }
 
+wire::Pooling ToWire(routing::Pooling pooling) {
+  switch (pooling) {
+    case routing::Pooling::kNone:
+      return wire::TOKENS;
+    case routing::Pooling::kLast:
+      return wire::LAST_STATE;
+    case routing::Pooling::kMean:
+      return wire::MEAN_STATE;
+  }
+  return wire::TOKENS;
+}
+
 routing::ErrorKind FromWire(wire::ErrorKind kind) {
   switch (kind) {
     case wire::INVALID:
@@ -260,6 +272,7 @@ GroupSession::GroupSession(GroupId id, const wire::Hello& hello, Nonce session,
   info_.max_seqs = hello.max_seqs();
   info_.max_step_tokens = hello.max_step_tokens();
   info_.num_blocks = hello.num_blocks();
+  info_.embedding_size = hello.embedding_size();
   info_.watchdog = hello.watchdog();
 }
 
@@ -343,6 +356,7 @@ bool GroupSession::TakeSequence(const wire::Sequence& from, Nanos outbox,
     to.logprobs.erase(to.logprobs.begin(),
                       to.logprobs.begin() + std::min<int>(known, std::ssize(to.logprobs)));
   }
+  to.embedding.assign(from.embedding().begin(), from.embedding().end());
   to.finish = FromWire(from.finish());
   to.error = from.error();
   to.error_kind = FromWire(from.error_kind());
@@ -390,6 +404,7 @@ std::string GroupSession::EncodeGenerate(const routing::GenerateRequest& from) {
   to.set_cache_salt(from.cache_salt);
   to.set_priority(from.priority);
   to.set_deadline_in(from.deadline_in);
+  to.set_pooling(ToWire(from.pooling));
   const std::string prompt = Packed(from.prompt);
   std::string body = to.SerializeAsString();
   AppendFieldHead(body, wire::Generate::kPromptFieldNumber, prompt.size());

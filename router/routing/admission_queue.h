@@ -22,6 +22,7 @@ struct WaitingRequest {
   int32_t prompt_tokens = 0;
   int32_t own_tokens = 0;  // to compute at the group that held most when it came
   int32_t max_tokens = 0;
+  bool embeds = false;  // only groups that compute embeddings may have it
   int32_t priority = 0;
   uint64_t client = 0, session = 0;
   Nanos queued_at = 0;

@@ -148,7 +148,7 @@ void Dispatcher::OnSequence(const SequenceTokens& sequence, Nanos now) {
   const Attempt* attempt = ledger_.Find(key);
   if (attempt == nullptr) return;  // late
   const bool cancelled = attempt->state == Attempt::State::kCancelling;
-  if (attempt->prefilling && !sequence.tokens.empty()) {
+  if (attempt->prefilling && (!sequence.tokens.empty() || !sequence.embedding.empty())) {
     if (!cancelled) error_.Observe(attempt->predicted_ttft, now - attempt->sent_at);
     index_.Settle(sequence.request);  // its events came in this report or before it
     shares_.Served(attempt->uncached_tokens);
@@ -193,6 +193,7 @@ void Dispatcher::Describe(const RouteRequest& request, Nanos now) {
   current_.attempt = request.attempt;
   current_.prompt_tokens = static_cast<int32_t>(request.prompt.size());
   current_.max_tokens = request.max_tokens;
+  current_.embeds = request.embeds;
   current_.priority = std::clamp(request.priority, -kMaxClass, kMaxClass);
   current_.client = request.client;
   current_.session = request.session;
@@ -208,7 +209,8 @@ void Dispatcher::HashPrompt(const RouteRequest& request) {
     std::vector<BlockHash>& chain = current_.chains[d];
     chain.clear();
     // A fully cached prompt still computes its last token, so its last full block may not count.
-    const size_t blocks = request.prompt.empty() ? 0 : (request.prompt.size() - 1) / size;
+    const bool none = request.prompt.empty() || !request.reads_cache;
+    const size_t blocks = none ? 0 : (request.prompt.size() - 1) / size;
     BlockHash hash = RootHash(domains_[d].hash_seed, request.cache_salt);
     for (size_t i = 0; i < blocks; ++i) {
       chain.push_back(hash = HashBlock(hash, request.prompt.subspan(i * size, size)));
@@ -234,6 +236,7 @@ void Dispatcher::View(const WaitingRequest& request, Nanos now) {
     const Group& group = groups_[g];
     const bool fits = request.prompt_tokens + request.max_tokens <= group.info.max_context;
     if (group.draining || !fits) continue;
+    if (request.embeds && group.info.embedding_size == 0) continue;
     const GroupState state = StateOf(group);
     const PromptState prompt{
         .prompt_tokens = request.prompt_tokens, .cached_tokens = depth_[g], .priority = priority};
@@ -431,6 +434,14 @@ int Dispatcher::max_context() const {
     if (!group.draining) most = std::max(most, group.info.max_context);
   }
   return most;
+}
+
+int Dispatcher::embedding_size() const {
+  int size = 0;
+  for (const Group& group : groups_) {
+    if (!group.draining) size = std::max(size, group.info.embedding_size);
+  }
+  return size;
 }
 
 void Dispatcher::CheckInvariants() const {

@@ -50,10 +50,12 @@ struct RouteRequest {
   std::span<const TokenId> prompt = {};  // not empty; read within Submit only
   std::string_view cache_salt = {};      // prompts share blocks only under equal salts
   int32_t max_tokens = 0;                // with the prompt: what the group's context must hold
-  int32_t priority = 0;                  // class: a higher one goes first, here and in the group
-  Nanos deadline = 0;    // bound of its time to first token, from now; 0: the default
-  uint64_t client = 0;   // who shares fairly with the others: hash of the API key
-  uint64_t session = 0;  // for `session`: hash of what names it; 0: none
+  bool embeds = false;      // an embedding is asked for, which not every group computes
+  bool reads_cache = true;  // else all of the prompt is computed, wherever it goes
+  int32_t priority = 0;     // class: a higher one goes first, here and in the group
+  Nanos deadline = 0;       // bound of its time to first token, from now; 0: the default
+  uint64_t client = 0;      // who shares fairly with the others: hash of the API key
+  uint64_t session = 0;     // for `session`: hash of what names it; 0: none
 };
 
 // Send it now.
@@ -120,6 +122,7 @@ class Dispatcher {
   int num_queued() const { return queue_.size(); }
   int num_groups() const { return static_cast<int>(groups_.size()); }
   int max_context() const;                          // of the groups that take new requests; 0: none
+  int embedding_size() const;                       // of these too; 0: none computes embeddings
   const GroupInfo* FindGroup(GroupId group) const;  // null: not up
   const Ledger& ledger() const { return ledger_; }
   const PrefixIndex& index() const { return index_; }

@@ -14,6 +14,10 @@
 
 namespace tandem::routing {
 
+// What a sequence is for: tokens, or one embedding of its prompt, made of the hidden state of its
+// last token or of the mean of all.
+enum class Pooling : uint8_t { kNone, kLast, kMean };
+
 struct GenerateRequest {
   RequestId request = 0;  // of this router; the link adds the router's nonce
   uint32_t attempt = 0;
@@ -28,8 +32,9 @@ struct GenerateRequest {
   std::vector<TokenId> stop_ids;
   int32_t min_tokens = 0;  // before them no stop id is drawn
   std::vector<std::pair<TokenId, float>> logit_bias;
-  std::vector<TokenId> forced;   // internal hook of tests
-  grammar::GrammarSpec grammar;  // of the reply's text
+  std::vector<TokenId> forced;       // internal hook of tests
+  grammar::GrammarSpec grammar;      // of the reply's text
+  Pooling pooling = Pooling::kNone;  // else max_tokens is 0
   std::string cache_salt;
   int32_t priority = 0;
   Nanos deadline_in = 0;
@@ -51,7 +56,8 @@ struct GroupInfo {
   int max_seqs = 0;
   int max_step_tokens = 0;
   int num_blocks = 0;
-  Nanos watchdog = 0;  // how long a step may take
+  int embedding_size = 0;  // floats; 0: it computes none
+  Nanos watchdog = 0;      // how long a step may take
 };
 
 enum class FinishReason : uint8_t { kNone, kStop, kLength, kCancelled, kDeadline, kError };
@@ -83,6 +89,7 @@ struct SequenceTokens {
   int32_t first_index = 0;
   std::vector<TokenId> tokens;
   std::vector<TokenLogprob> logprobs;  // empty, or parallel to tokens
+  std::vector<float> embedding;        // of a pooled one, with kStop
   FinishReason finish = FinishReason::kNone;
   WorkerTimings timings;
   std::string error;  // one line, with kError

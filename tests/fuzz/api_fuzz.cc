@@ -11,9 +11,9 @@
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace tandem::http;
   if (size == 0) return 0;
-  static constexpr std::array kEndpoints = {Endpoint::kChat, Endpoint::kCompletions,
-                                            Endpoint::kTokenize, Endpoint::kDetokenize,
-                                            Endpoint::kResponses};
+  static constexpr std::array kEndpoints = {Endpoint::kChat,      Endpoint::kCompletions,
+                                            Endpoint::kTokenize,  Endpoint::kDetokenize,
+                                            Endpoint::kResponses, Endpoint::kEmbeddings};
   ApiRequest request;
   const std::string_view body(reinterpret_cast<const char*>(data) + 1, size - 1);
   const auto error = ParseRequest(kEndpoints[data[0] % kEndpoints.size()], body, request);

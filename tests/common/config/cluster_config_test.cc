@@ -14,7 +14,7 @@ namespace {
 using testing::HasSubstr;
 
 constexpr char kEverything[] = R"(
-model: {name: m, path: models/m.gguf, max_context: 2048}
+model: {name: m, path: models/m.gguf, max_context: 2048, pooling: mean}
 groups:
   - name: big
     tp: 3
@@ -82,6 +82,7 @@ TEST(ClusterConfig, EveryKeyReachesItsField) {
   EXPECT_EQ(c->models[0].name, "m");
   EXPECT_EQ(c->models[0].path, "/etc/tandem/models/m.gguf");
   EXPECT_EQ(c->models[0].max_context, 2048);
+  EXPECT_EQ(c->models[0].pooling, "mean");
   ASSERT_EQ(c->groups.size(), 2u);
   const Group* big = c->FindGroup("big");
   ASSERT_NE(big, nullptr);

@@ -65,7 +65,8 @@ TEST(Reader, NamesWrongShapes) {
        "c.yaml:1:1: the file is a single value; a map with the keys models, model, groups, "
        "aliases, router, links, log"},
       {"model: m\ngroups: [{name: g}]\n",
-       "c.yaml:1:8: 'model' is a single value; a map with the keys name, path, max_context"},
+       "c.yaml:1:8: 'model' is a single value; a map with the keys name, path, max_context, "
+       "pooling"},
       {"model: {path: m}\ngroups: {name: g}\n",
        "c.yaml:2:9: 'groups' is a map of keys; a list of entries that begin with "
        "'- name: ...'"},

@@ -52,7 +52,8 @@ class FakeGroups : public routing::GroupPort {
     return !sent_.empty();
   }
 
-  GroupId Up(const std::string& name, int max_context = 512, const std::string& model = "tiny") {
+  GroupId Up(const std::string& name, int max_context = 512, const std::string& model = "tiny",
+             int embedding_size = 4) {
     routing::GroupInfo info;
     info.id = GroupId{next_group_++};
     info.name = name;
@@ -65,6 +66,7 @@ class FakeGroups : public routing::GroupPort {
     info.max_seqs = 64;
     info.max_step_tokens = 256;
     info.num_blocks = std::max(64, max_context / 16);
+    info.embedding_size = embedding_size;
     listener_.OnGroupUp(info);
     return info.id;
   }
@@ -88,6 +90,15 @@ class FakeGroups : public routing::GroupPort {
     sequence.timings.num_computed_tokens = static_cast<int>(to.request.prompt.size()) - cached_;
     sequence.timings.num_cached_tokens = cached_;
     if (finish == routing::FinishReason::kError) sequence.error = "a step failed";
+    Report(to.group, {sequence});
+  }
+  void AnswerEmbedding(const Sent& to, std::vector<float> embedding) {
+    routing::SequenceTokens sequence;
+    sequence.request = to.request.request;
+    sequence.attempt = to.request.attempt;
+    sequence.embedding = std::move(embedding);
+    sequence.finish = routing::FinishReason::kStop;
+    sequence.timings.num_cached_tokens = cached_;
     Report(to.group, {sequence});
   }
   // Ends it with an error before the first token.
