@@ -3,8 +3,9 @@
 # Serves on 127.0.0.1:8000 until Ctrl-C. A second run takes seconds.
 #   --once      stop after the first reply
 #   --port P    another port: a cluster of its own beside one that runs already
-# TANDEM_MODEL=/path/model.gguf serves that file. The log is build/quickstart.log, with another port
-# build/quickstart-P.log. Exit codes: 0 done, or stopped; 2 a mistake in the arguments; 1 other.
+# TANDEM_MODEL=/path serves that GGUF file or Hugging Face folder. The log is build/quickstart.log, with
+# another port build/quickstart-P.log. Exit codes: 0 done, or stopped; 2 a mistake in the arguments; 1
+# other.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -12,15 +12,12 @@
 #include "common/clock.h"
 #include "common/config/cluster_config.h"
 #include "common/config/values.h"
-#include "common/gguf/gguf_file.h"
-#include "common/huggingface/model_folder.h"
 #include "common/observe/log.h"
 #include "common/observe/metrics.h"
-#include "common/tokenizer/tokenizer.h"
 #include "router/http/server.h"
 #include "router/http/trace_recorder.h"
 #include "router/link/group_link.h"
-#include "router/text/chat_template.h"
+#include "router/model_text.h"
 
 namespace tandem {
 namespace {
@@ -37,55 +34,6 @@ struct Options {
 int Refuse(const Status& status) {
   fmt::print(stderr, "{}\n", Message(status));
   return kOperatorsMistake;
-}
-
-// What the router needs of a model's file or folder.
-struct Text {
-  std::string model;
-  std::unique_ptr<const text::Tokenizer> tokenizer;
-  std::unique_ptr<const text::ChatTemplate> chat_template;  // null: a base model
-  std::string fingerprint;
-};
-
-// A model without a template is a base model.
-Status TakeTemplate(StatusOr<text::ChatTemplate> chat, Text& text) {
-  if (!chat.ok()) {
-    return chat.status().code() == StatusCode::kNotFound ? OkStatus() : chat.status();
-  }
-  text.chat_template = std::make_unique<const text::ChatTemplate>(*std::move(chat));
-  return OkStatus();
-}
-
-StatusOr<Text> LoadFolder(const std::string& path) {
-  Text out;
-  TANDEM_ASSIGN_OR_RETURN(out.tokenizer, text::Tokenizer::FromFolder(path));
-  TANDEM_ASSIGN_OR_RETURN(out.fingerprint, huggingface::Fingerprint(path));
-  TANDEM_RETURN_IF_ERROR(TakeTemplate(text::ChatTemplate::FromFolder(path), out));
-  return out;
-}
-
-StatusOr<Text> LoadText(const std::string& path) {
-  if (huggingface::IsFolder(path)) return LoadFolder(path);
-  Text out;
-  TANDEM_ASSIGN_OR_RETURN(const std::unique_ptr<gguf::File> file, gguf::File::Open(path));
-  TANDEM_ASSIGN_OR_RETURN(out.tokenizer, text::Tokenizer::FromGguf(*file));
-  out.fingerprint = file->Fingerprint();
-  TANDEM_RETURN_IF_ERROR(TakeTemplate(text::ChatTemplate::FromGguf(*file), out));
-  return out;
-}
-
-StatusOr<std::vector<Text>> LoadTexts(const config::Cluster& cluster) {
-  std::vector<Text> texts;
-  for (const config::Model& model : cluster.models) {
-    TANDEM_ASSIGN_OR_RETURN(Text text, LoadText(model.path));
-    text.model = model.name;
-    if (text.chat_template == nullptr) {
-      observe::LogWarn("'{}' has no chat template: /v1/chat/completions takes no messages for it",
-                       model.name);
-    }
-    texts.push_back(std::move(text));
-  }
-  return texts;
 }
 
 StatusOr<config::Cluster> LoadCluster(const Options& options) {
@@ -134,7 +82,7 @@ int Run(const Options& options) {
   }
   StatusOr<http::ServerSettings> settings = http::ServerSettings::Of(cluster);
   if (!settings.ok()) return Refuse(settings.status());
-  StatusOr<std::vector<Text>> texts = LoadTexts(cluster);
+  StatusOr<std::vector<ModelText>> texts = LoadModelTexts(cluster);
   if (!texts.ok()) return Refuse(texts.status());
   std::unique_ptr<http::TraceRecorder> recorder;
   if (!cluster.router.record_trace.empty()) {
@@ -150,14 +98,8 @@ int Run(const Options& options) {
   service_options.recorder = recorder.get();
   link::GroupLinkOptions link_options;
   link_options.endpoint = cluster.links.routers[static_cast<size_t>(options.router_index)];
-  for (const Text& text : *texts) {
-    service_options.models.push_back({.name = text.model,
-                                      .fingerprint = text.fingerprint,
-                                      .tokenizer = text.tokenizer.get(),
-                                      .chat_template = text.chat_template.get(),
-                                      .pooling = cluster.FindModel(text.model)->pooling == "mean"
-                                                     ? routing::Pooling::kMean
-                                                     : routing::Pooling::kLast});
+  for (const ModelText& text : *texts) {
+    service_options.models.push_back(text.served());
     link_options.models[text.model] = text.fingerprint;
   }
   StatusOr<std::unique_ptr<http::Server>> server =

@@ -15,6 +15,14 @@ const YamlNode& EntryOf(const YamlNode& root, std::string_view list, size_t i) {
              : root;
 }
 
+// A file's name less its ending; a folder's whole, which may have dots as well: Qwen2.5-0.5B.
+std::string NameOfModel(const std::string& path) {
+  const std::filesystem::path at(path);
+  std::error_code error;
+  if (!std::filesystem::is_directory(at, error)) return at.stem();
+  return at.has_filename() ? at.filename() : at.parent_path().filename();
+}
+
 Position PlaceOf(const YamlNode& map, std::string_view name) {
   const YamlNode* value = FindValue(map, name);
   return value != nullptr ? value->at : map.at;
@@ -60,7 +68,7 @@ bool Reader::ResolveModels(const YamlNode& root) {
   }
   for (size_t i = 0; i < models.size(); ++i) {
     Model& model = models[i];
-    if (model.name.empty()) model.name = std::filesystem::path(model.path).stem();
+    if (model.name.empty()) model.name = NameOfModel(model.path);
     for (size_t other = 0; other < i && !model.name.empty(); ++other) {
       if (models[other].name != model.name) continue;
       const YamlNode& entry = EntryOf(root, "models", i);

@@ -17,7 +17,8 @@ std::vector<Key> ModelKeys() {
        .name = "name",
        .type = KeyType::kText,
        .field = [](T t) -> Field { return &t.model.name; },
-       .help = "What clients say in `model`; without it the file's name less its ending"},
+       .help = "What clients say in `model`; without it the file's name less its ending, or "
+               "the folder's"},
       {.section = "models",
        .name = "path",
        .type = KeyType::kFile,

@@ -12,6 +12,8 @@
 
 #include "common/config/cluster_config.h"
 #include "common/config/values.h"
+#include "common/huggingface/model_folder.h"
+#include "common/mapped_file.h"
 #include "deploy/cli/drain.h"
 #include "deploy/cli/process.h"
 #include "deploy/cli/up.h"
@@ -57,10 +59,25 @@ std::string DescribeChoices(const config::Alias& alias) {
   return all;
 }
 
+// Of what a folder has to have: what a router and workers would miss at once. That its contents are
+// a model that can be served is found by them.
+Status CheckFolders(const config::Cluster& cluster) {
+  for (const config::Model& model : cluster.models) {
+    if (!huggingface::IsFolder(model.path)) continue;
+    TANDEM_RETURN_IF_ERROR(huggingface::ModelFolder::Open(model.path).status());
+    TANDEM_RETURN_IF_ERROR(MappedFile::Open(model.path + "/tokenizer.json").status());
+  }
+  return OkStatus();
+}
+
 int Check(const std::string& file, const config::Overrides& overrides) {
   const StatusOr<config::Cluster> cluster = config::Load(file, overrides);
   if (!cluster.ok()) {
     PrintError(Message(cluster.status()));
+    return kOperatorMistake;
+  }
+  if (const Status status = CheckFolders(*cluster); !status.ok()) {
+    PrintError(Message(status));
     return kOperatorMistake;
   }
   fmt::print("{}: valid\n", file);
@@ -138,7 +155,7 @@ bool NamesAProgram(std::string_view word) {
 void AddFileOptions(CLI::App* command, UpOptions* options) {
   command->add_option("file", options->file, "Cluster file (YAML)")->required();
   command->add_option("--model", options->overrides.model_path,
-                      "GGUF file, before model.path of the cluster file");
+                      "GGUF file or Hugging Face folder, before model.path of the cluster file");
 }
 
 void AddPortOption(CLI::App* command, UpOptions* options) {

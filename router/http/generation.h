@@ -69,6 +69,7 @@ struct Generation {
   std::string group_name;                              // for the log
   std::shared_ptr<const std::vector<TokenId>> prompt;  // shared by its sequences; null: not yet
   int32_t max_tokens = 0;
+  float temperature = 1, top_p = 1;            // what it samples with
   const text::Tokenizer* tokenizer = nullptr;  // of the pool's model
   std::optional<text::StreamDecoder> decoder;
   std::optional<text::ReplyParser::Options> reply_syntax;  // its text is more than content

@@ -20,12 +20,21 @@
 
 namespace tandem::http {
 
+// What a sequence samples with where its request does not say: as the model's authors would have
+// it, else the API's own.
+struct SamplingDefaults {
+  float temperature = 1, top_p = 1, min_p = 0, repetition_penalty = 1;
+  int32_t top_k = 0;       // 0: off
+  int32_t max_tokens = 0;  // 0: what the context leaves
+};
+
 struct ServedModel {
   std::string name;                                    // in the cluster file
   std::string fingerprint;                             // of model + tokenizer
   const text::Tokenizer* tokenizer = nullptr;          // not owned
   const text::ChatTemplate* chat_template = nullptr;   // not owned; null: the model has none
   routing::Pooling pooling = routing::Pooling::kLast;  // of embeddings
+  SamplingDefaults sampling = {};
 };
 
 class Pool {

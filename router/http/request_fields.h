@@ -4,6 +4,7 @@
 
 #include <boost/json/fwd.hpp>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -36,7 +37,7 @@ struct NumberField {
   uint8_t on;
   double low, high;
   bool above_low, below_high;  // the bound itself is out
-  float ApiRequest::*to;
+  std::optional<float> ApiRequest::*to;
 };
 struct IntField {
   std::string_view name;

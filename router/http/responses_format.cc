@@ -78,8 +78,9 @@ void ResponsesFormat::AppendSettings(std::string& out) const {
   AppendNullable(out, "instructions", api.instructions);
   out += ",\"max_output_tokens\":";
   out += api.max_tokens ? fmt::to_string(*api.max_tokens) : "null";
-  fmt::format_to(std::back_inserter(out), ",\"temperature\":{},\"top_p\":{}", api.temperature,
-                 api.top_p);
+  const Generation& one = call_.generations.front();
+  fmt::format_to(std::back_inserter(out), ",\"temperature\":{},\"top_p\":{}", one.temperature,
+                 one.top_p);
   out += ",\"metadata\":";
   out += api.metadata.empty() ? "{}" : api.metadata;
   AppendNullable(out, "user", api.user);

@@ -126,21 +126,22 @@ class Service : public routing::GroupListener {
   void PassOver(const GenerationPtr& generation, const ApiError& why);
   void Prepared(const GenerationPtr& generation, PreparedPrompt prompt);
   void Consider(const GenerationPtr& generation);
-  static void MakeDecoder(Generation& generation, const Pool& pool);
-  static std::optional<ApiError> CheckLength(Generation& generation, const Pool& pool);
   void Dispatch(const GenerationPtr& generation);
-  routing::GenerateRequest RequestOf(const Generation& generation) const;
   void Send(const GenerationPtr& generation, const routing::Dispatch& dispatch);
   void Refuse(const GenerationPtr& generation, const routing::Rejection& rejection);
   void PollPool(Pool& pool, Nanos now);
   Pool& PoolOf(const Generation& generation) const { return *pools_[generation.pool]; }
-  routing::Pooling PoolingOf(const Generation& generation) const;
   void Withdraw(Generation& generation);
   void Fail(const GenerationPtr& generation, const ApiError& error);
   void EndAll(ApiCall& call);
   void End(Generation& generation);
   ApiError NotFound(const std::string& model) const;
   ApiError NoGroup(const ModelRoute& route) const;
+
+  // sequences.cc: what a sequence is.
+  static std::optional<ApiError> CheckLength(Generation& generation, const Pool& pool);
+  routing::GenerateRequest RequestOf(const Generation& generation) const;
+  static void MakeDecoder(Generation& generation, const Pool& pool);
 
   // group_events.cc: from group to reply.
   void Queue(Event event);
@@ -158,6 +159,7 @@ class Service : public routing::GroupListener {
   void FailedAtGroup(const GenerationPtr& generation, const routing::SequenceTokens& sequence);
 
   // embeddings.cc: what is other than for text.
+  routing::Pooling PoolingOf(const Generation& generation) const;
   static std::optional<ApiError> CheckInput(const Generation& generation, const Pool& pool);
   void DeliverEmbedding(const GenerationPtr& generation, const routing::StepReport& report,
                         routing::SequenceTokens& sequence, Nanos now);

@@ -1,5 +1,6 @@
 // Safetensors files and model folders, legal and hostile.
 #include "common/huggingface/model_folder.h"
+#include "common/huggingface/generation_config.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -171,6 +172,36 @@ TEST_F(Folder, TheFingerprintFollowsWhatMatters) {
   Write("model.safetensors", SafetensorsBytes(kTwo, "aaaabbbbccccdddDefgh"));
   prints.insert(now());
   EXPECT_EQ(prints.size(), 4u);
+}
+
+TEST_F(Folder, SaysWhatToSampleWith) {
+  const auto none = ReadGenerationConfig(path_);
+  ASSERT_TRUE(none.ok());
+  EXPECT_FALSE(none->temperature || none->top_k || none->max_new_tokens);
+  Write("generation_config.json",
+        R"({"do_sample":true,"eos_token_id":[1,2],"temperature":0.6,"top_p":0.95,"top_k":-1,)"
+        R"("min_p":null,"repetition_penalty":1.05,"max_new_tokens":2048})");
+  const auto some = ReadGenerationConfig(path_);
+  ASSERT_TRUE(some.ok()) << Message(some.status());
+  EXPECT_FLOAT_EQ(*some->temperature, 0.6f);
+  EXPECT_FLOAT_EQ(*some->top_p, 0.95f);
+  EXPECT_FALSE(some->min_p);
+  EXPECT_EQ(*some->top_k, 0);
+  EXPECT_FLOAT_EQ(*some->repetition_penalty, 1.05f);
+  EXPECT_EQ(*some->max_new_tokens, 2048);
+  const std::pair<const char*, const char*> mistakes[] = {
+      {"[]", "not a JSON object"},
+      {R"({"temperature":"hot"})", "temperature is not a number"},
+      {R"({"temperature":7})", "temperature is 7, not 0 to 2"},
+      {R"({"top_p":0})", "top_p is 0"},
+      {R"({"top_k":-2})", "top_k is -2, not -1 or more"},
+      {R"({"max_new_tokens":0})", "max_new_tokens is 0, not 1 or more"}};
+  for (const auto& [text, why] : mistakes) {
+    Write("generation_config.json", text);
+    const auto wrong = ReadGenerationConfig(path_);
+    ASSERT_FALSE(wrong.ok()) << text;
+    EXPECT_THAT(std::string(Message(wrong.status())), HasSubstr(why));
+  }
 }
 
 }  // namespace

@@ -38,14 +38,14 @@ TEST(OpenAiRequest, ReadsEveryField) {
   EXPECT_TRUE(r.stream && r.include_usage);
   EXPECT_EQ(r.stop, (std::vector<std::string>{"x", "y"}));
   EXPECT_EQ(r.seed, std::numeric_limits<uint64_t>::max());
-  EXPECT_FLOAT_EQ(r.temperature, 0.5);
-  EXPECT_FLOAT_EQ(r.top_p, 0.25);
+  EXPECT_FLOAT_EQ(*r.temperature, 0.5);
+  EXPECT_FLOAT_EQ(*r.top_p, 0.25);
   EXPECT_EQ(r.top_k, 40);
-  EXPECT_FLOAT_EQ(r.min_p, 0.1f);
+  EXPECT_FLOAT_EQ(*r.min_p, 0.1f);
   EXPECT_EQ(r.max_tokens, 9);
-  EXPECT_FLOAT_EQ(r.presence_penalty, -2);
-  EXPECT_FLOAT_EQ(r.frequency_penalty, 0.5);
-  EXPECT_FLOAT_EQ(r.repetition_penalty, 1.25);
+  EXPECT_FLOAT_EQ(*r.presence_penalty, -2);
+  EXPECT_FLOAT_EQ(*r.frequency_penalty, 0.5);
+  EXPECT_FLOAT_EQ(*r.repetition_penalty, 1.25);
 }
 
 TEST(OpenAiRequest, PenaltiesHaveOpenAisRangesAndDefaults) {
@@ -55,9 +55,9 @@ TEST(OpenAiRequest, PenaltiesHaveOpenAisRangesAndDefaults) {
   ApiRequest r;
   ASSERT_FALSE(
       parse(R"(,"presence_penalty":null,"frequency_penalty":null,"repetition_penalty":null)", r));
-  EXPECT_EQ(r.presence_penalty, 0);
-  EXPECT_EQ(r.frequency_penalty, 0);
-  EXPECT_EQ(r.repetition_penalty, 1);
+  EXPECT_FALSE(r.presence_penalty.has_value());
+  EXPECT_FALSE(r.frequency_penalty.has_value());
+  EXPECT_FALSE(r.repetition_penalty.has_value());
   ASSERT_FALSE(parse(R"(,"presence_penalty":2,"frequency_penalty":-2,"repetition_penalty":1)", r));
   for (const auto& [name, value, in_message] :
        {std::array{"presence_penalty", "2.01", "expected a number from -2 to 2"},
