@@ -257,6 +257,9 @@ Status Process::Load() {
   observe::LogInfo("loaded {} in {} ms: {}, {} KV blocks fit", options.model_path,
                    (MonotonicNow() - start) / kMillisecond, model_->info().instruction_set,
                    model_->info().num_blocks);
+  if (!model_->info().tokens && rank_ == 0) {
+    observe::LogInfo("{} has no output matrix: it gives embeddings and no tokens", served_.name);
+  }
   return OkStatus();
 }
 
@@ -280,6 +283,7 @@ engine::EngineOptions Process::EngineOptionsFor(int num_blocks) const {
   options.max_seqs = group_.max_seqs;
   options.max_step_tokens = group_.max_step_tokens;
   options.penalties = info.penalties;
+  options.tokens = info.tokens;
   options.embeddings = info.embedding_size > 0;
   options.hash_seed = info.fingerprint;
   return options;

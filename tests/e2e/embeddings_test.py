@@ -4,14 +4,17 @@ import base64
 import concurrent.futures
 import json
 import math
+import os
 import random
 import socket
 import struct
+import subprocess
+import sys
 import unittest
 
 import langchain_openai
 import openai
-from cluster import Cluster, wait_until
+from cluster import SLOW, Cluster, wait_until
 
 CLUSTER = """
 models:
@@ -166,6 +169,21 @@ class Embeddings(unittest.TestCase):
         wait_until(lambda: "embed-1" in self.cluster.log(), 10, "the request is in the log")
         (line,) = [x for x in self.cluster.log().splitlines() if "embed-1" in x]
         self.assertIn("u-17", line)
+
+    def test_what_is_served_is_what_is_described(self):
+        seed = int.from_bytes(os.urandom(4), "big")
+        run = subprocess.run(
+            [os.path.join(os.path.dirname(sys.executable), "schemathesis"), "run",
+             "--include-path", "/v1/embeddings",
+             "--checks", "not_a_server_error,status_code_conformance,content_type_conformance,"
+             "response_schema_conformance", "--phases", "coverage,fuzzing",
+             "--max-examples", "4" if SLOW > 1 else "25", "--seed", str(seed), "--no-shrink",
+             "--request-timeout", str(20 * SLOW), "--warnings", "off",
+             "--suppress-health-check", "all",
+             f"http://127.0.0.1:{self.cluster.port}/openapi.json"],
+            cwd=self.cluster.dir, capture_output=True, text=True, timeout=200 * SLOW)
+        self.assertEqual(run.returncode, 0, f"seed {seed}\n{run.stdout[-6000:]}{run.stderr}")
+        self.assertGreater(self.cluster.metric("tandem_router_responses_total", 'status="200"'), 0)
 
     def test_a_client_that_goes_away_frees_its_inputs(self):
         body = json.dumps({"model": "mean", "input": [f"{LONG}{i}" for i in range(300)]}).encode()

@@ -53,6 +53,23 @@ def make(path, name, add_end=False, generation=None):
     return path
 
 
+def without_head(path):
+    """As a model of embeddings is saved: no output matrix, names without "model."."""
+    file = path / "model.safetensors"
+    data = file.read_bytes()
+    (length,) = struct.unpack_from("<Q", data)
+    header, tensors = {}, b""
+    for name, entry in json.loads(data[8:8 + length]).items():
+        if name in ("__metadata__", "lm_head.weight"):
+            continue
+        begin, end = (8 + length + offset for offset in entry["data_offsets"])
+        entry["data_offsets"] = [len(tensors), len(tensors) + end - begin]
+        header[name.removeprefix("model.")] = entry
+        tensors += data[begin:end]
+    text = json.dumps(header).encode()
+    file.write_bytes(struct.pack("<Q", len(text)) + text + tensors)
+
+
 def golden(name):
     return json.loads((GOLDEN / name / "golden.json").read_text())
 

@@ -8,6 +8,7 @@ import tempfile
 import unittest
 
 import folders
+import openai
 from cluster import BIN, SLOW, Cluster, free_port, wait_until
 
 # One in shards with tied embeddings, float32, and families whose files differ most from Llama's.
@@ -30,6 +31,9 @@ class Folders(unittest.TestCase):
             "temperature": 0.0, "max_new_tokens": 7, "repetition_penalty": 1.3})
         models += f"  - {{{{path: {tuned}}}}}\n"
         groups += f"  - {{{{name: g-tuned, model: Tiny-1.5B-Tuned, {SETTINGS}}}}}\n"
+        folders.without_head(folders.make(cls.dir / "headless", "llama2"))
+        models += f"  - {{{{path: {cls.dir / 'headless'}}}}}\n"
+        groups += f"  - {{{{name: g-headless, model: headless, {SETTINGS}}}}}\n"
         cls.cluster = Cluster(text=f"""
 models:
 {models}groups:
@@ -42,7 +46,7 @@ links:
         cls.addClassCleanup(shutil.rmtree, cls.dir)
         cls.addClassCleanup(cls.cluster.__exit__, None, None, None)
         wait_until(
-            lambda: cls.cluster.metric("tandem_router_group_up") == len(FAMILIES) + 1, 60,
+            lambda: cls.cluster.metric("tandem_router_group_up") == len(FAMILIES) + 2, 60,
             "all groups are up",
         )
         cls.client = cls.cluster.client()
@@ -100,6 +104,14 @@ links:
             ours = [sum(w * x for w, x in zip(row, data.embedding)) for row in head]
             for a, b in zip(ours, logits):
                 self.assertAlmostEqual(a, b, delta=2e-4)
+
+    def test_a_model_without_a_head_has_embeddings(self):
+        ours, whole = (self.client.embeddings.create(model=m, input="Hi there").data[0].embedding
+                       for m in ("headless", "llama2"))
+        self.assertEqual(ours, whole)
+        with self.assertRaises(openai.BadRequestError) as caught:
+            self.client.completions.create(model="headless", prompt="Hi there")
+        self.assertIn("no output matrix", str(caught.exception))
 
     def test_texts_end_as_the_tokenizer_has_it(self):
         model = "Tiny-1.5B-Tuned"

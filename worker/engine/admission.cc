@@ -89,6 +89,9 @@ std::string Engine::Refusal(const Generate& request, const TokenFilter* filter,
   const size_t length = request.prompt.size();
   if (length == 0) return "the prompt is empty";
   const bool pooled = request.pooling != Pooling::kNone;
+  if (!pooled && !options_.tokens) {
+    return "the model has no output matrix: it gives embeddings, at /v1/embeddings, and no tokens";
+  }
   if (pooled && !options_.embeddings) {
     return "embeddings are not computed on this group's device";
   }

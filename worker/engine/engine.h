@@ -50,7 +50,8 @@ struct EngineOptions {
   // Prompts go in the order of common/prompt_order.h, but older ones before all others, by arrival.
   Nanos max_prompt_age = 60 * kSecond;
   bool penalties = true;   // the ranks compute them; else a request that has any: kError
-  bool embeddings = true;  // so do they with these
+  bool tokens = true;      // the model has an output matrix; else a request for tokens: kError
+  bool embeddings = true;  // the ranks compute them; else a request for one: kError
   int max_queued = 4096;   // sequences waiting for a slot; beyond: kError
   std::string hash_seed;   // of the block hashes: the model's fingerprint
 };

@@ -15,6 +15,10 @@ namespace tandem::model {
 // kInvalidArgument: a broken config, with the key.
 StatusOr<ModelConfig> ReadHuggingFaceConfig(const huggingface::ModelFolder& folder);
 
+// Saved as a model without a head, as models of embeddings are: tensors' names do not begin with
+// "model.", and there is no output matrix. (One whose names do, and that lacks it, is broken.)
+bool IsWithoutHead(const huggingface::ModelFolder& folder);
+
 // All tensors of the folder; they borrow from it. REQUIRES: `config` was read from `folder`.
 StatusOr<ModelTensors> ReadHuggingFaceTensors(const huggingface::ModelFolder& folder,
                                               const ModelConfig& config);

@@ -60,6 +60,7 @@ bool TakeNumber(std::string_view& rest, int& number) {
   return true;
 }
 
+// Whether `rest` began with it.
 bool Take(std::string_view& rest, std::string_view prefix) {
   if (!rest.starts_with(prefix)) return false;
   rest.remove_prefix(prefix.size());
@@ -92,11 +93,12 @@ Place LayerPlace(int layer, std::string_view rest, bool post_norms) {
 }
 
 Place PlaceOf(std::string_view name, bool post_norms) {
-  if (name == "model.embed_tokens.weight") return {"token_embd.weight"};
-  if (name == "model.norm.weight") return {"output_norm.weight"};
   if (name == "lm_head.weight") return {"output.weight"};
+  Take(name, "model.");  // which a model that was saved without its head does not have
+  if (name == "embed_tokens.weight") return {"token_embd.weight"};
+  if (name == "norm.weight") return {"output_norm.weight"};
   int layer = 0;
-  if (!Take(name, "model.layers.") || !TakeNumber(name, layer)) return {};
+  if (!Take(name, "layers.") || !TakeNumber(name, layer)) return {};
   return LayerPlace(layer, name, post_norms);
 }
 
@@ -133,6 +135,10 @@ StatusOr<kernels::WeightType> TypeOf(const Tensor& tensor, const std::string& fo
 bool IsNorm(std::string_view name) { return name.find("norm") != std::string_view::npos; }
 
 }  // namespace
+
+bool IsWithoutHead(const huggingface::ModelFolder& folder) {
+  return folder.Find("embed_tokens.weight") != nullptr && folder.Find("lm_head.weight") == nullptr;
+}
 
 StatusOr<ModelTensors> ReadHuggingFaceTensors(const huggingface::ModelFolder& folder,
                                               const ModelConfig& config) {

@@ -128,6 +128,7 @@ Status LlamaRunner::Load() {
 
   info_.architecture = config_.architecture;
   info_.vocab_size = config_.vocab;
+  info_.tokens = config_.has_head;
   info_.embedding_size = config_.hidden;
   info_.max_context = options_.max_context > 0 ? std::min(options_.max_context, config_.max_context)
                                                : config_.max_context;

@@ -23,7 +23,7 @@ class Loader {
     weights.embedding = reader_.Whole("token_embd.weight");
     for (int i = 0; i < config_.num_layers; ++i) weights.layers.push_back(Layer(i));
     weights.output_norm = reader_.Vector("output_norm.weight");
-    if (shard_.vocab.size() > 0) {
+    if (config_.has_head && shard_.vocab.size() > 0) {
       weights.output =
           Pack(reader_.Rows(config_.tied_embeddings ? "token_embd.weight" : "output.weight",
                             shard_.vocab.begin, shard_.vocab.end));

@@ -43,6 +43,7 @@ struct ModelConfig {
   int max_context = 0;
   float rms_eps = 1e-5f;
   bool tied_embeddings = false;  // the embedding table is the output matrix
+  bool has_head = true;          // false: no output matrix at all, so embeddings but no tokens
 
   bool qkv_bias = false;
   bool o_bias = false;

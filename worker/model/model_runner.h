@@ -64,6 +64,7 @@ struct ModelInfo {
   int num_blocks = 0;           // KV blocks that fit this rank; the group uses the minimum
   std::string instruction_set;  // what was chosen: "avx512_vnni", "avx2", "reference"
   bool penalties = true;        // sampling computes them
+  bool tokens = true;           // it gives tokens; false: the model has no output matrix
   int embedding_size = 0;       // floats of an embedding; 0: this device computes none
   std::string fingerprint;      // of model file and tokenizer: seeds the block hashes
 };

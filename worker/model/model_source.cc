@@ -32,6 +32,7 @@ Status ModelSource::Fill() {
     name_ = folder_->name();
     TANDEM_ASSIGN_OR_RETURN(config_, ReadHuggingFaceConfig(*folder_));
     TANDEM_ASSIGN_OR_RETURN(tensors_, ReadHuggingFaceTensors(*folder_, config_));
+    config_.has_head = config_.tied_embeddings || !IsWithoutHead(*folder_);
   }
   return CheckModelTensors(config_, tensors_, name_);
 }

@@ -57,7 +57,7 @@ void ExpectLayer(const ModelConfig& c, int layer, std::vector<Expected>& all) {
 std::vector<Expected> ExpectedTensors(const ModelConfig& c) {
   std::vector<Expected> all = {{"token_embd.weight", c.vocab, c.hidden},
                                {"output_norm.weight", 1, c.hidden}};
-  if (!c.tied_embeddings) all.push_back({"output.weight", c.vocab, c.hidden});
+  if (!c.tied_embeddings && c.has_head) all.push_back({"output.weight", c.vocab, c.hidden});
   for (int i = 0; i < c.num_layers; ++i) ExpectLayer(c, i, all);
   return all;
 }

@@ -231,6 +231,9 @@ TEST_F(EmbeddingsTest, MistakesAreNamed) {
   std::string ids = "1";
   for (int i = 1; i < 513; ++i) ids += ",1";
   ExpectRefused(fmt::format(R"("input":[[{}]])", ids), "input", "context_length_exceeded");
+  // More values than the body of a chat may have: what counts is the context.
+  for (int i = 0; i < 300'000; ++i) ids += ",1";
+  ExpectRefused(fmt::format(R"("input":[[{}]])", ids), "input", "context_length_exceeded");
   std::string inputs = "[1]";
   for (int i = 1; i < 2049; ++i) inputs += ",[1]";
   ExpectRefused(fmt::format(R"("input":[{}])", inputs), "input", "invalid_value");

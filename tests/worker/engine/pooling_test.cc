@@ -96,6 +96,18 @@ TEST(Pooling, IsRefusedWhereRanksDoNotComputeIt) {
   EXPECT_THAT(h.stream(id).error, HasSubstr("embeddings are not computed"));
 }
 
+TEST(Pooling, AModelWithoutAHeadGivesNoTokens) {
+  EngineOptions options = SmallOptions();
+  options.tokens = false;
+  Harness h(options);
+  const RequestId tokens = h.Add(Prompt(3), 1);
+  EXPECT_EQ(h.stream(tokens).error_kind, ErrorKind::kInvalid);
+  EXPECT_THAT(h.stream(tokens).error, HasSubstr("no output matrix"));
+  const RequestId embedding = h.Add(Pool(Prompt(3), Pooling::kLast));
+  h.Drain();
+  EXPECT_EQ(h.stream(embedding).finish, FinishReason::kStop);
+}
+
 TEST(Pooling, OneThatIsCancelledOrLateGivesNone) {
   Harness h(SmallOptions());
   Generate late = Pool(Prompt(40), Pooling::kMean);

@@ -32,6 +32,7 @@ int DeviceOf(const ShardOptions& options, int rank) {
 Status CheckParts(const ModelConfig& config, const std::string& file) {
   const LayerConfig& first = config.layers[0];
   const std::pair<bool, const char*> parts[] = {
+      {!config.has_head, "a model without an output matrix"},
       {config.num_experts > 0, "mixture of experts"},
       {config.post_norms, "norms after attention and feed-forward"},
       {config.activation != kernels::Activation::kSilu, "a gate of GELU"},
