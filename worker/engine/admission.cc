@@ -64,7 +64,7 @@ void Engine::Add(Generate&& request, std::unique_ptr<TokenFilter> filter, Nanos 
       pooled ? 0 : std::min(request.max_tokens, context_ - seq.num_prompt_tokens);
   seq.min_output_tokens = request.min_tokens;
   seq.biases = BiasesOf(request, seq, options_.vocab_size);
-  if (filter != nullptr) {
+  if (filter != nullptr && !pooled) {
     seq.filter = std::move(filter);
     seq.mask.resize(static_cast<size_t>(limits_.mask_words));
     if (!FillMask(seq)) {
