@@ -1,5 +1,6 @@
 // What only requests for embeddings say.
 #include <boost/json/value.hpp>
+#include <limits>
 #include <string>
 
 #include "router/http/request_fields.h"
@@ -15,6 +16,14 @@ FieldError ReadEncodingFormat(const std::string& param, const json::value& v, Ap
   if (name != "float" && name != "base64") return WrongValue(param, "'float' or 'base64'");
   out.base64 = name == "base64";
   return std::nullopt;
+}
+
+FieldError ReadTruncation(const std::string& param, const json::value& v, ApiRequest& out) {
+  int32_t& most = out.truncate_prompt_tokens;
+  FieldError error =
+      ReadInt(param, v, kTruncateToContext, std::numeric_limits<int32_t>::max(), most);
+  if (!error && most == 0) return WrongValue(param, "-1, or an integer from 1 on");
+  return error;
 }
 
 FieldError ReadTruncationSide(const std::string& param, const json::value& v, ApiRequest& out) {

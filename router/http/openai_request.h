@@ -43,6 +43,9 @@ struct ApiToolCall {
   text::JinjaValue arguments;  // a map
 };
 
+// Of truncate_prompt_tokens, kEmbeddings only: as many as the context holds.
+inline constexpr int32_t kTruncateToContext = -1;
+
 struct ApiMessage {
   std::string role;  // system | developer | user | assistant | tool
   std::string content;
@@ -116,7 +119,7 @@ struct ApiRequest {
   bool echo = false;                                  // kCompletions
   std::optional<bool> add_special_tokens;             // absent: to text that is no chat
   bool return_token_strs = false;                     // kTokenize
-  int32_t truncate_prompt_tokens = 0;                 // keep so many; 0: all
+  int32_t truncate_prompt_tokens = 0;                 // keep so many; 0: all; see below
   bool truncate_end = false;                          // the first are kept, not the last
   bool base64 = false;                                // kEmbeddings: the bytes of the floats
   bool normalize = true;                              // kEmbeddings: to length 1

@@ -52,8 +52,9 @@ void Truncate(const ApiRequest& api, size_t most, std::vector<TokenId>& tokens) 
   }
 }
 
+// `most`: tokens that an input may have; 0: any number.
 std::vector<TokenId> Tokenize(const ApiRequest& api, const std::string& text,
-                              const text::Tokenizer& tokenizer) {
+                              const text::Tokenizer& tokenizer, size_t most) {
   std::vector<TokenId> tokens = tokenizer.Encode(text);
   if (!api.add_special_tokens.value_or(!api.is_chat())) return tokens;
   const std::span<const TokenId> prefix = tokenizer.prefix_ids();
@@ -61,7 +62,6 @@ std::vector<TokenId> Tokenize(const ApiRequest& api, const std::string& text,
     // Models of embeddings are trained to be read at the token that ends a text: it stays, however
     // short the text must be.
     const std::span<const TokenId> suffix = tokenizer.suffix_ids();
-    const auto most = static_cast<size_t>(api.truncate_prompt_tokens);
     const size_t special = prefix.size() + suffix.size();
     if (most > 0) Truncate(api, most > special ? most - special : 0, tokens);
     tokens.insert(tokens.end(), suffix.begin(), suffix.end());
@@ -78,7 +78,8 @@ const char* PromptParam(const ApiRequest& api) {
   return api.is_chat() ? "messages" : "prompt";
 }
 
-PreparedPrompt PreparePrompt(const ApiRequest& api, size_t index, const ServedModel& model) {
+PreparedPrompt PreparePrompt(const ApiRequest& api, size_t index, const ServedModel& model,
+                             int max_context) {
   PreparedPrompt prompt;
   const text::Tokenizer& tokenizer = *model.tokenizer;
   const Nanos start = MonotonicNow(), cpu_start = ThreadCpuTime();
@@ -96,17 +97,18 @@ PreparedPrompt PreparePrompt(const ApiRequest& api, size_t index, const ServedMo
   }
   if (chat) prompt.reply_syntax = ReplySyntaxFor(api, *model.chat_template, *rendered);
   const Nanos rendered_at = MonotonicNow();
+  const int asked = api.truncate_prompt_tokens;
+  const auto most = static_cast<size_t>(asked == kTruncateToContext ? max_context : asked);
   if (!chat && !api.prompts[index].ids.empty()) {
     prompt.tokens = api.prompts[index].ids;
   } else {
-    prompt.tokens = Tokenize(api, chat ? *rendered : api.prompts[index].text, tokenizer);
+    prompt.tokens = Tokenize(api, chat ? *rendered : api.prompts[index].text, tokenizer, most);
   }
   prompt.error = CheckIds(api, prompt.tokens, tokenizer.vocab_size());
   if (!prompt.error) {
     prompt.error =
         MakeReplyGrammar(api, tokenizer, index == 0, prompt.reply_syntax, prompt.grammar);
   }
-  const auto most = static_cast<size_t>(api.truncate_prompt_tokens);
   if (most > 0) Truncate(api, most, prompt.tokens);
   prompt.render = rendered_at - start;
   prompt.tokenize = MonotonicNow() - rendered_at;

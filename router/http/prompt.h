@@ -31,8 +31,10 @@ struct PreparedPrompt {
 // The field that prompts come from.
 const char* PromptParam(const ApiRequest& api);
 
-// REQUIRES: index < api.num_prompts().
-PreparedPrompt PreparePrompt(const ApiRequest& api, size_t index, const ServedModel& model);
+// `max_context`: what an input for an embedding is cut to if the request says no more than "what
+// fits". REQUIRES: index < api.num_prompts().
+PreparedPrompt PreparePrompt(const ApiRequest& api, size_t index, const ServedModel& model,
+                             int max_context);
 
 // The text of a prompt that is to be echoed.
 std::string EchoOf(const ApiRequest& api, size_t index, const text::Tokenizer& tokenizer);

@@ -235,6 +235,8 @@ constexpr std::array kFields = {
           R"({"anyOf":[{"type":"null"},{"$ref":"#/components/schemas/Inputs"}]})"},
     Field{"encoding_format", kOnEmbeddings, &ReadEncodingFormat,
           R"({"enum":[null,"float","base64"]})"},
+    Field{"truncate_prompt_tokens", kOnEmbeddings, &ReadTruncation,
+          R"({"anyOf":[{"enum":[null,-1]},{"type":"integer","minimum":1,"maximum":2147483647}]})"},
     Field{"truncation_side", kOnEmbeddings, &ReadTruncationSide,
           R"({"enum":[null,"left","right"]})"},
     Field{"add_special_tokens", kOnBoth | kOnTokenize | kOnEmbeddings, &ReadAddSpecialTokens,
@@ -324,8 +326,7 @@ constexpr std::array kInts = {
     IntField{"top_k", kOnBoth, 0, kMostInt, &ApiRequest::top_k},
     IntField{"min_tokens", kOnBoth, 0, kMostInt, &ApiRequest::min_tokens},
     IntField{"top_logprobs", kOnChat, 0, 20, &ApiRequest::top_logprobs},
-    IntField{"truncate_prompt_tokens", kOnBoth | kOnEmbeddings, 1, kMostInt,
-             &ApiRequest::truncate_prompt_tokens},
+    IntField{"truncate_prompt_tokens", kOnBoth, 1, kMostInt, &ApiRequest::truncate_prompt_tokens},
     IntField{"dimensions", kOnEmbeddings, 1, kMostInt, &ApiRequest::dimensions},
 };
 

@@ -93,6 +93,7 @@ FieldError ReadStructuredOutputs(const std::string& param, const boost::json::va
 // embeddings_fields.cc
 FieldError ReadEncodingFormat(const std::string& param, const boost::json::value& v,
                               ApiRequest& out);
+FieldError ReadTruncation(const std::string& param, const boost::json::value& v, ApiRequest& out);
 FieldError ReadTruncationSide(const std::string& param, const boost::json::value& v,
                               ApiRequest& out);
 // responses_input.cc

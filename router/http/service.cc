@@ -138,15 +138,16 @@ void Service::Advance(const GenerationPtr& generation) {
   if (g.choice == route.size()) return Fail(generation, g.refusal ? *g.refusal : NoGroup(route));
   g.pool = route.at(g.choice).model;
   const ServedModel& model = PoolOf(g).model();
+  const int context = PoolOf(g).dispatcher().max_context();
   const auto prompt_index = static_cast<size_t>(g.prompt_index);
   if (g.call->api.num_text_bytes(prompt_index) <= options_.inline_text_bytes) {
-    return Prepared(generation, PreparePrompt(g.call->api, prompt_index, model));
+    return Prepared(generation, PreparePrompt(g.call->api, prompt_index, model, context));
   }
   const Nanos queued_at = MonotonicNow();
-  text_pool_.Run([this, generation, queued_at, prompt_index, &model] {
+  text_pool_.Run([this, generation, queued_at, prompt_index, context, &model] {
     const Nanos started_at = MonotonicNow();
-    auto prompt =
-        std::make_shared<PreparedPrompt>(PreparePrompt(generation->call->api, prompt_index, model));
+    auto prompt = std::make_shared<PreparedPrompt>(
+        PreparePrompt(generation->call->api, prompt_index, model, context));
     const Nanos done_at = MonotonicNow();
     post_([this, generation, prompt, waited = started_at - queued_at, done_at] {
       prompt->wait = waited + (MonotonicNow() - done_at);

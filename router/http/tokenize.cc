@@ -33,7 +33,7 @@ std::string TokensJson(const ApiRequest& api, const PreparedPrompt& prompt,
 
 std::variant<std::string, ApiError> TokenizeReply(const ApiRequest& api, const ServedModel& model,
                                                   int max_model_len) {
-  PreparedPrompt prompt = PreparePrompt(api, 0, model);
+  PreparedPrompt prompt = PreparePrompt(api, 0, model, max_model_len);
   if (prompt.error) {
     if (api.endpoint == Endpoint::kDetokenize) prompt.error->param = "tokens";
     return *std::move(prompt.error);

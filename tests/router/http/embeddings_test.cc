@@ -120,10 +120,15 @@ TEST_F(EmbeddingsTest, MessagesAreATextWithoutTheReplysBeginning) {
 
 TEST_F(EmbeddingsTest, TheEndOfALongInputIsCutOffIfAsked) {
   StartWithGroup();
+  std::string long_input = R"("truncate_prompt_tokens":-1,"input":[7)";  // the context is 512
+  for (int i = 0; i < 600; ++i) long_input += ",7";
+  long_input += ']';
   const std::vector<std::pair<const char*, std::vector<TokenId>>> cases = {
       {R"("input":[1,2,3,4],"truncate_prompt_tokens":2)", {1, 2}},
       {R"("input":[1,2,3,4],"truncate_prompt_tokens":2,"truncation_side":"left")", {3, 4}},
-      {R"("input":[1,2,3,4],"truncate_prompt_tokens":9)", {1, 2, 3, 4}}};
+      {R"("input":[1,2,3,4],"truncate_prompt_tokens":9)", {1, 2, 3, 4}},
+      {R"("input":[1,2,3,4],"truncate_prompt_tokens":-1)", {1, 2, 3, 4}},
+      {long_input.c_str(), std::vector<TokenId>(512, 7)}};
   for (const auto& [fields, prompt] : cases) {
     RawClient client(port());
     client.Send(Post(fields));

@@ -43,7 +43,7 @@ class ReplyGrammarTest : public ::testing::Test {
         fmt::format(R"({{"model":"m","messages":[{{"role":"user","content":"x"}}],{}}})", fields);
     const auto error = ParseRequest(Endpoint::kChat, body, api_);
     ASSERT_FALSE(error) << error->message;
-    prompt_ = PreparePrompt(api_, 0, {"m", "fp", tokenizer_.get(), chat_.get()});
+    prompt_ = PreparePrompt(api_, 0, {"m", "fp", tokenizer_.get(), chat_.get()}, 0);
     masks_.reset();
     if (prompt_.error || prompt_.grammar.kind == grammar::GrammarSpec::Kind::kNone) return;
     auto automaton = grammar::CompileGrammar(prompt_.grammar);

@@ -107,6 +107,41 @@ TEST_F(DispatcherTest, ExpectedBlocksEndWithTheirRequest) {
   EXPECT_EQ(d.ledger().counts().cancelled, 1);
 }
 
+TEST_F(DispatcherTest, AnEmbeddingGoesWhereItIsComputedAndEndsItsPrefill) {
+  Dispatcher d = Make();
+  d.GroupUp(Info(0), kSecond);
+  EXPECT_EQ(d.embedding_size(), 0);
+  RouteRequest request = Request(1, 1000, 1);
+  request.embeds = true;
+  EXPECT_TRUE(std::holds_alternative<Rejection>(d.Submit(request, kSecond)));
+  GroupInfo embeds = Info(1);
+  embeds.embedding_size = 64;
+  d.GroupUp(embeds, kSecond);
+  EXPECT_EQ(d.embedding_size(), 64);
+  EXPECT_EQ(std::get<Dispatch>(d.Submit(request, kSecond)).group, GroupId{1});
+  StepReport report = Step(1, 2 * kSecond);
+  report.sequences.resize(1);
+  report.sequences[0].request = 1;
+  report.sequences[0].embedding.resize(64);
+  report.sequences[0].finish = FinishReason::kStop;
+  d.OnReport(report);
+  EXPECT_EQ(d.ledger().counts().finished, 1);
+  EXPECT_EQ(d.ledger().Outstanding(GroupId{1}), GroupOutstanding{});
+  EXPECT_EQ(d.index().num_blocks(), 0) << "nothing is expected any more";
+  d.CheckInvariants();
+}
+
+TEST_F(DispatcherTest, APromptThatIsComputedWholeExpectsNothingCached) {
+  Dispatcher d = Make();
+  d.GroupUp(Info(0), kSecond);
+  ASSERT_TRUE(std::holds_alternative<Dispatch>(d.Submit(Request(1, 1000, 1), kSecond)));
+  RouteRequest whole = Request(2, 1000, 1);
+  whole.reads_cache = false;
+  EXPECT_EQ(std::get<Dispatch>(d.Submit(whole, kSecond)).cached_tokens, 0);
+  EXPECT_EQ(d.ledger().Find({2, 0})->uncached_tokens, 1000);
+  EXPECT_EQ(d.index().num_blocks(), 62) << "of the other one";
+}
+
 TEST_F(DispatcherTest, ALostGroupGivesItsAttemptsBackForARetry) {
   Dispatcher d = Make();
   d.GroupUp(Info(0), kSecond);
