@@ -87,6 +87,28 @@ TEST(Pooling, APromptMayFillTheContext) {
   h.ExpectAllStreamsAsIfAlone();
 }
 
+// The decode's blocks run out while the prompt beside it, token by token, is half computed.
+TEST(Pooling, OneThatGaveItsBlocksAwayStartsAnew) {
+  for (const Pooling pooling : {Pooling::kLast, Pooling::kMean}) {
+    EngineOptions options = SmallOptions();
+    options.num_blocks = 10;
+    options.max_context = 40;
+    options.max_seqs = options.max_step_tokens = 2;
+    Harness h(options);
+    const RequestId reply = h.Add(Prompt(4), 30);
+    ASSERT_TRUE(h.Step() && h.Step());
+    Generate request = Pool(Prompt(24, 500), pooling);
+    request.priority = -1;
+    const RequestId pooled = h.Add(std::move(request));
+    h.Drain();
+    EXPECT_EQ(h.stream(reply).timings.num_preemptions, 0);
+    EXPECT_EQ(h.stream(pooled).timings.num_preemptions, 1);
+    EXPECT_GT(h.stream(pooled).timings.num_computed_tokens, 24);
+    h.ExpectAllStreamsAsIfAlone();
+    h.ExpectEverythingFreed();
+  }
+}
+
 TEST(Pooling, IsRefusedWhereRanksDoNotComputeIt) {
   EngineOptions options = SmallOptions();
   options.embeddings = false;
