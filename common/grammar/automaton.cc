@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <map>
-#include <set>
 #include <utility>
 
 namespace tandem::grammar {
@@ -13,7 +12,8 @@ constexpr size_t kMaxNfaStates = 1 << 19;
 constexpr size_t kMaxNodes = 1 << 18;
 constexpr size_t kMaxSetSizes = 1 << 24;  // of all sets of states together: bounds the time
 constexpr int kMaxInlined = 64;           // NFA states of a rule that is laid out in place
-constexpr int kMaxDepth = 4000;           // of expressions and rules in each other
+constexpr int kMaxDepth = 4000;           // of expressions in each other
+constexpr int kMaxVisits = 1 << 22;       // of expressions, to measure them: each use counts
 
 // How many states a rule takes, and whether it may be laid out where it is used.
 struct RuleShape {
@@ -23,17 +23,18 @@ struct RuleShape {
 };
 
 Status TooLarge() {
-  return ResourceExhausted(
+  return InvalidArgument(
       "the grammar is too large: shorter repetitions (maxLength, maxItems, {{n}}) or fewer rules");
 }
 
 class Shapes {
  public:
   explicit Shapes(const Rules& rules) : rules_(rules), shapes_(rules.num_rules()) {
-    for (RuleId i = rules.num_rules() - 1; i >= 0; --i) Visit(i, 0);
+    for (RuleId i = rules.num_rules() - 1; i >= 0; --i) Visit(i);
   }
   bool inlined(RuleId rule) const { return shapes_[rule].inlined; }
   bool too_deep() const { return too_deep_; }
+  bool too_large() const { return num_visits_ > kMaxVisits; }
 
  private:
   struct Size {
@@ -41,29 +42,57 @@ class Shapes {
     bool loops = false;  // an unbounded repetition, or a rule that stays a machine of its own
   };
 
-  // A rule met again before it is done is part of a cycle and stays.
-  void Visit(RuleId rule, int depth) {
-    RuleShape& shape = shapes_[rule];
-    if (shape.seen) return;
-    shape.seen = true;
-    const Size size = Measure(rules_.body(rule), depth);
-    shapes_[rule].size = size.states;
-    shapes_[rule].inlined = !size.loops && size.states <= kMaxInlined;
-    shapes_[rule].done = true;
+  // Those that a rule uses first; one met again before it is done is part of a cycle and stays.
+  // Without recursion: chains of rules may be long.
+  void Visit(RuleId first) {
+    struct Open {
+      RuleId rule;
+      std::vector<RuleId> uses;
+    };
+    std::vector<Open> stack;
+    const auto enter = [&](RuleId rule) {
+      if (shapes_[rule].seen) return;
+      shapes_[rule].seen = true;
+      stack.push_back({rule, UsesOf(rules_.body(rule))});
+    };
+    for (enter(first); !stack.empty();) {
+      Open& top = stack.back();
+      if (!top.uses.empty()) {
+        const RuleId next = top.uses.back();
+        top.uses.pop_back();
+        enter(next);
+        continue;
+      }
+      const Size size = Measure(rules_.body(top.rule), 0);
+      RuleShape& shape = shapes_[top.rule];
+      shape.size = size.states;
+      shape.inlined = !size.loops && size.states <= kMaxInlined;
+      shape.done = true;
+      stack.pop_back();
+    }
+  }
+
+  std::vector<RuleId> UsesOf(ExprId body) {
+    std::vector<RuleId> uses;
+    std::vector<ExprId> open = {body};
+    while (!open.empty() && ++num_visits_ <= kMaxVisits) {
+      const Expr& expr = rules_.expr(open.back());
+      open.pop_back();
+      if (expr.kind == Expr::Kind::kRule) uses.push_back(expr.rule);
+      open.insert(open.end(), expr.parts.begin(), expr.parts.end());
+    }
+    return uses;
   }
 
   Size Measure(ExprId id, int depth) {
-    if (depth > kMaxDepth) {
-      too_deep_ = true;
-      return {1, true};
-    }
+    too_deep_ |= depth > kMaxDepth;
+    if (depth > kMaxDepth || ++num_visits_ > kMaxVisits) return {1, true};
     const Expr& expr = rules_.expr(id);
     Size size = {2, false};
     if (expr.kind == Expr::Kind::kRule) {
-      Visit(expr.rule, depth + 1);
       const RuleShape& shape = shapes_[expr.rule];
       if (!shape.done || !shape.inlined) return {2, true};
-      return {shape.size, false};
+      return {shape.size + 1, false};  // rules that only use one another are not in place for ever
     }
     for (const ExprId part : expr.parts) {
       const Size inner = Measure(part, depth + 1);
@@ -82,6 +111,7 @@ class Shapes {
   const Rules& rules_;
   std::vector<RuleShape> shapes_;
   bool too_deep_ = false;
+  int num_visits_ = 0;
 };
 
 // The nondeterministic machine of one rule.
@@ -136,11 +166,9 @@ class Nfa {
         }
         break;
       case Expr::Kind::kChoice:
-        for (const ExprId part : expr.parts) {
-          const int begin = New();
-          states_[from].free.push_back(begin);
-          Lay(part, begin, to);
-        }
+        // All from one state: none of them leads back to where it begins, unless a repetition
+        // around it does.
+        for (const ExprId part : expr.parts) Lay(part, from, to);
         break;
       case Expr::Kind::kRepeat:
         LayRepeat(expr, from, to);
@@ -190,6 +218,7 @@ class Maker {
   Maker(const Rules& rules, RuleId root) : rules_(rules), root_(root), shapes_(rules) {}
 
   StatusOr<Automaton> Make() {
+    if (shapes_.too_large()) return TooLarge();
     if (shapes_.too_deep()) return InvalidArgument("the grammar is nested too deeply");
     starts_.assign(rules_.num_rules(), -1);
     out_.start = StartOf(root_);
@@ -303,23 +332,34 @@ class Maker {
     return out;
   }
 
-  // Edges from which the rule cannot come to its end: a reply must never be led there.
+  // Edges from which the rule cannot come to its end: a reply must never be led there. From the
+  // ends backwards: each edge is looked at once.
   void DropDeadEnds() {
-    alive_.assign(out_.nodes.size(), false);
-    const auto lives = [&](const Node& node) {
-      return node.accepts ||
-             std::any_of(node.bytes.begin(), node.bytes.end(),
-                         [&](const Node::OnByte& edge) { return alive_[edge.to]; }) ||
-             std::any_of(node.rules.begin(), node.rules.end(), [&](const Node::OnRule& edge) {
-               return alive_[edge.start] && alive_[edge.to];
-             });
+    struct Waiting {
+      NodeId node;
+      NodeId also;  // must live too; -1: nothing else
     };
-    // Ends were made last, mostly.
-    for (bool changed = true; changed;) {
-      changed = false;
-      for (size_t i = out_.nodes.size(); i-- > 0;) {
-        if (alive_[i] || !lives(out_.nodes[i])) continue;
-        alive_[i] = changed = true;
+    std::vector<std::vector<Waiting>> waiting(out_.nodes.size());
+    std::vector<NodeId> open;
+    alive_.assign(out_.nodes.size(), false);
+    const auto revive = [&](NodeId node) {
+      if (alive_[node]) return;
+      alive_[node] = true;
+      open.push_back(node);
+    };
+    for (NodeId i = 0; i < static_cast<NodeId>(out_.nodes.size()); ++i) {
+      for (const Node::OnByte& edge : out_.nodes[i].bytes) waiting[edge.to].push_back({i, -1});
+      for (const Node::OnRule& edge : out_.nodes[i].rules) {
+        waiting[edge.to].push_back({i, edge.start});
+        waiting[edge.start].push_back({i, edge.to});
+      }
+      if (out_.nodes[i].accepts) revive(i);
+    }
+    while (!open.empty()) {
+      const NodeId at = open.back();
+      open.pop_back();
+      for (const Waiting& edge : waiting[at]) {
+        if (edge.also < 0 || alive_[edge.also]) revive(edge.node);
       }
     }
     for (Node& node : out_.nodes) {
@@ -331,76 +371,78 @@ class Maker {
   }
 
   // A rule that is entered again before a byte was read would be entered for ever.
-  Status CheckLeftRecursion() {
-    std::map<NodeId, size_t> index;
-    for (size_t i = 0; i < owners_.size(); ++i) index[starts_[owners_[i]]] = i;
-    const std::vector<bool> empty = NullableStarts(index);
+  Status CheckLeftRecursion() const {
+    const std::vector<std::vector<int>> begins = BeginsWith();
     std::vector<int> color(owners_.size(), 0);  // 1: being visited, 2: done
     for (size_t i = 0; i < owners_.size(); ++i) {
-      TANDEM_RETURN_IF_ERROR(VisitLeft(i, index, empty, color));
+      TANDEM_RETURN_IF_ERROR(VisitLeft(static_cast<int>(i), begins, color));
     }
     return OkStatus();
   }
 
-  // Which rules (by their place in owners_) match the empty string.
-  std::vector<bool> NullableStarts(const std::map<NodeId, size_t>& index) const {
-    std::vector<bool> empty(owners_.size(), false);
-    for (bool changed = true; changed;) {
-      changed = false;
-      for (size_t i = 0; i < owners_.size(); ++i) {
-        if (empty[i]) continue;
-        for (const NodeId node : WithoutReading(starts_[owners_[i]], index, empty)) {
-          if (out_.nodes[node].accepts) {
-            empty[i] = changed = true;
-            break;
-          }
+  // Which rules each rule may enter before a byte is read; rules by their place in owners_. Nodes
+  // are met that can be reached so; those behind a rule wait until it is known to match nothing.
+  std::vector<std::vector<int>> BeginsWith() const {
+    const size_t count = owners_.size();
+    std::vector<int> rule_at(out_.nodes.size(), -1);
+    std::vector<bool> seen(out_.nodes.size(), false), empty(count, false);
+    struct Place {
+      NodeId node;
+      int rule;
+    };
+    std::vector<Place> open;
+    const auto meet = [&](Place place) {
+      if (seen[place.node]) return;
+      seen[place.node] = true;
+      open.push_back(place);
+    };
+    for (size_t i = 0; i < count; ++i) {
+      rule_at[starts_[owners_[i]]] = static_cast<int>(i);
+      meet({starts_[owners_[i]], static_cast<int>(i)});
+    }
+    std::vector<std::vector<int>> begins(count);
+    std::vector<std::vector<Place>> waiting(count);
+    while (!open.empty()) {
+      const Place at = open.back();
+      open.pop_back();
+      const Node& node = out_.nodes[at.node];
+      for (const Node::OnRule& edge : node.rules) {
+        const int entered = rule_at[edge.start];
+        begins[at.rule].push_back(entered);
+        if (empty[entered]) {
+          meet({edge.to, at.rule});
+        } else {
+          waiting[entered].push_back({edge.to, at.rule});
         }
       }
+      if (!node.accepts || empty[at.rule]) continue;
+      empty[at.rule] = true;
+      for (const Place& place : waiting[at.rule]) meet(place);
     }
-    return empty;
-  }
-
-  std::set<NodeId> WithoutReading(NodeId start, const std::map<NodeId, size_t>& index,
-                                  const std::vector<bool>& empty) const {
-    std::set<NodeId> seen = {start};
-    std::vector<NodeId> open = {start};
-    while (!open.empty()) {
-      const NodeId node = open.back();
-      open.pop_back();
-      for (const Node::OnRule& edge : out_.nodes[node].rules) {
-        if (empty[index.at(edge.start)] && seen.insert(edge.to).second) open.push_back(edge.to);
-      }
-    }
-    return seen;
+    return begins;
   }
 
   // Depth-first without recursion: chains of rules may be long.
-  Status VisitLeft(size_t first, const std::map<NodeId, size_t>& index,
-                   const std::vector<bool>& empty, std::vector<int>& color) const {
+  Status VisitLeft(int first, const std::vector<std::vector<int>>& begins,
+                   std::vector<int>& color) const {
     struct Visit {
-      size_t rule;
-      std::vector<size_t> next;
+      int rule;
+      size_t next = 0;
     };
     std::vector<Visit> stack;
-    const auto enter = [&](size_t rule) {
+    const auto enter = [&](int rule) {
       color[rule] = 1;
-      stack.push_back({rule, {}});
-      for (const NodeId node : WithoutReading(starts_[owners_[rule]], index, empty)) {
-        for (const Node::OnRule& edge : out_.nodes[node].rules) {
-          stack.back().next.push_back(index.at(edge.start));
-        }
-      }
+      stack.push_back({rule});
     };
     if (color[first] == 0) enter(first);
     while (!stack.empty()) {
       Visit& top = stack.back();
-      if (top.next.empty()) {
+      if (top.next == begins[top.rule].size()) {
         color[top.rule] = 2;
         stack.pop_back();
         continue;
       }
-      const size_t next = top.next.back();
-      top.next.pop_back();
+      const int next = begins[top.rule][top.next++];
       if (color[next] == 1) {
         return InvalidArgument("rule '{}' can begin with itself (left recursion)",
                                rules_.name(owners_[next]));

@@ -47,7 +47,7 @@ struct Automaton {
 };
 
 // kInvalidArgument: a rule that can begin with itself (left recursion), with its name; a grammar
-// that matches nothing. kResourceExhausted: beyond the limits on size, which bound time as well.
+// that matches nothing; one beyond the limits on size, which bound time as well.
 StatusOr<Automaton> MakeAutomaton(const Rules& rules, RuleId root);
 
 }  // namespace tandem::grammar

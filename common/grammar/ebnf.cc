@@ -27,7 +27,8 @@ class Parser {
   StatusOr<RuleId> Parse() {
     for (SkipSpace(); !AtEnd(); SkipSpace()) TANDEM_RETURN_IF_ERROR(ParseRule());
     for (const auto& [name, use] : names_) {
-      if (!use.defined) return InvalidArgument("line {}: there is no rule '{}'", use.line, name);
+      if (!use.defined)
+        return InvalidArgument("line {}: there is no rule '{}'", Line(use.at), name);
     }
     const auto root = names_.find("root");
     if (root == names_.end()) return InvalidArgument("the grammar has no rule 'root'");
@@ -38,7 +39,7 @@ class Parser {
   struct Name {
     RuleId rule = -1;
     bool defined = false;
-    int line = 0;  // of the first use
+    size_t at = 0;  // of the first use
   };
 
   bool AtEnd() const { return at_ == text_.size(); }
@@ -48,12 +49,14 @@ class Parser {
     ++at_;
     return true;
   }
-  int Line() const {
-    return 1 + static_cast<int>(std::count(text_.begin(), text_.begin() + at_, '\n'));
+  // Counted, so for messages alone.
+  int64_t Line(size_t at) const {
+    return 1 + std::count(text_.begin(), text_.begin() + static_cast<ptrdiff_t>(at), '\n');
   }
   template <class... Args>
   Status Wrong(fmt::format_string<Args...> format, Args&&... args) const {
-    return InvalidArgument("line {}: {}", Line(), fmt::format(format, std::forward<Args>(args)...));
+    return InvalidArgument("line {}: {}", Line(at_),
+                           fmt::format(format, std::forward<Args>(args)...));
   }
 
   void SkipSpace() {
@@ -86,7 +89,7 @@ class Parser {
 
   Name& NameOf(std::string_view text) {
     const auto [it, is_new] = names_.try_emplace(std::string(text));
-    if (is_new) it->second = {rules_.AddRule(std::string(text)), false, Line()};
+    if (is_new) it->second = {rules_.AddRule(std::string(text)), false, at_};
     return it->second;
   }
 
@@ -117,6 +120,7 @@ class Parser {
   StatusOr<ExprId> Alternative(int depth) {
     std::vector<ExprId> parts;
     for (SkipSpace(); !AtEnd() && !Next('|') && !Next(')') && !AtDefinition(); SkipSpace()) {
+      TANDEM_RETURN_IF_ERROR(rules_.CheckSize());
       TANDEM_ASSIGN_OR_RETURN(const ExprId part, Element(depth));
       TANDEM_ASSIGN_OR_RETURN(const ExprId repeated, Repeated(part));
       parts.push_back(repeated);

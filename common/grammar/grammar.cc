@@ -69,7 +69,15 @@ StatusOr<RuleId> ParseSequence(std::string_view text, Rules& rules) {
   return rule;
 }
 
+StatusOr<RuleId> ParseKind(const GrammarSpec& spec, Rules& rules);
+
 StatusOr<RuleId> Parse(const GrammarSpec& spec, Rules& rules) {
+  TANDEM_ASSIGN_OR_RETURN(const RuleId root, ParseKind(spec, rules));
+  TANDEM_RETURN_IF_ERROR(rules.CheckSize());
+  return root;
+}
+
+StatusOr<RuleId> ParseKind(const GrammarSpec& spec, Rules& rules) {
   if (spec.text.size() > kMaxBytes) {
     return InvalidArgument("a grammar or schema of {} bytes; {} are allowed", spec.text.size(),
                            kMaxBytes);

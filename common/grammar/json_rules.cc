@@ -19,6 +19,9 @@ ExprId WriteEscaped(Rules& rules, std::vector<CodeRange> set) {
   constexpr std::pair<char, const char*> kShort[] = {{'"', "\\\""}, {'\\', "\\\\"}, {'\b', "\\b"},
                                                      {'\f', "\\f"}, {'\n', "\\n"},  {'\r', "\\r"},
                                                      {'\t', "\\t"}};
+  if (set.size() == 1 && set[0].first == set[0].last && set[0].first > '\\') {
+    return rules.CodePoints(std::move(set));
+  }
   const auto has = [&](uint32_t code) {
     return std::any_of(set.begin(), set.end(), [&](const CodeRange& range) {
       return range.first <= code && code <= range.last;
@@ -201,41 +204,54 @@ ExprId JsonRules::StringExcept(const std::vector<std::string_view>& names) {
   std::vector<std::vector<uint32_t>> codes;
   for (const std::string_view name : names) codes.push_back(CodePointsOf(name));
   std::sort(codes.begin(), codes.end());
-  codes.erase(std::unique(codes.begin(), codes.end()), codes.end());
-  return Quoted(ExceptFrom(codes, 0, 0, codes.size()));
-}
-
-// Texts that are none of names [begin, end), which are alike in their first `depth` characters.
-ExprId JsonRules::ExceptFrom(const std::vector<std::vector<uint32_t>>& names, size_t depth,
-                             size_t begin, size_t end) {
+  // The names as a tree: what is alike at the beginning is there once. Children come behind.
+  struct Branch {
+    size_t depth = 0;
+    bool ends = false;  // a name does, which is what must not be
+    std::vector<std::pair<uint32_t, size_t>> next = {};
+  };
+  std::vector<Branch> branches(1);
+  for (const std::vector<uint32_t>& name : codes) {
+    size_t at = 0;
+    for (const uint32_t code : name) {
+      if (branches[at].next.empty() || branches[at].next.back().first != code) {
+        branches[at].next.emplace_back(code, branches.size());
+        branches.push_back({.depth = branches[at].depth + 1});
+      }
+      at = branches[at].next.back().second;
+    }
+    branches[at].ends = true;
+  }
+  // From the last on, so without recursion. Rules in between keep expressions from nesting deeply.
+  constexpr size_t kMaxNested = 32;
   const ExprId rest = rules_.Repeat(rules_.CodePoints(kPlain), 0, kUnbounded);
-  if (begin == end) return rest;
-  std::vector<ExprId> choices;
-  if (names[begin].size() == depth) {
-    ++begin;  // it ends here, which is what must not be
-  } else {
-    choices.push_back(rules_.Nothing());
+  std::vector<ExprId> made(branches.size());
+  for (size_t i = branches.size(); i-- > 0 && rules_.CheckSize().ok();) {
+    const Branch& branch = branches[i];
+    std::vector<ExprId> choices;
+    if (!branch.ends) choices.push_back(rules_.Nothing());
+    std::vector<CodeRange> other = {{0, 0x1f}, {'"', '"'}, {'\\', '\\'}};
+    for (const auto& [code, child] : branch.next) {
+      other.push_back({code, code});
+      choices.push_back(rules_.Sequence({WriteEscaped(rules_, {{code, code}}), made[child]}));
+    }
+    other = Complement(std::move(other));
+    choices.push_back(rules_.Sequence({rules_.CodePoints(std::move(other)), rest}));
+    made[i] = rules_.Choice(std::move(choices));
+    if (branch.depth % kMaxNested == kMaxNested - 1) {
+      const RuleId rule = rules_.AddRule("name");
+      rules_.Define(rule, made[i]);
+      made[i] = rules_.Rule(rule);
+    }
   }
-  std::vector<CodeRange> taken;
-  for (size_t from = begin; from < end;) {
-    const uint32_t code = names[from][depth];
-    size_t to = from;
-    while (to < end && names[to][depth] == code) ++to;
-    taken.push_back({code, code});
-    choices.push_back(rules_.Sequence(
-        {WriteEscaped(rules_, {{code, code}}), ExceptFrom(names, depth + 1, from, to)}));
-    from = to;
-  }
-  taken.insert(taken.end(), {{0, 0x1f}, {'"', '"'}, {'\\', '\\'}});
-  choices.push_back(rules_.Sequence({rules_.CodePoints(Complement(std::move(taken))), rest}));
-  return rules_.Choice(std::move(choices));
+  return Quoted(made[0]);
 }
 
 ExprId JsonRules::Digits(int min, int max) {
   return rules_.Repeat(rules_.Byte('0', '9'), min, max);
 }
 
-ExprId JsonRules::MakeInteger() { return IntegerIn({}); }
+ExprId JsonRules::MakeInteger() { return MakeIntegerIn({}); }
 
 ExprId JsonRules::MakeNumber() {
   const ExprId minus = rules_.Optional(rules_.Literal("-"));
@@ -249,22 +265,35 @@ ExprId JsonRules::MakeNumber() {
 
 // Digit strings from `low` to `high`, which are as long as each other.
 ExprId JsonRules::SameLength(std::string_view low, std::string_view high) {
-  if (low.empty()) return rules_.Nothing();
-  const auto rest = static_cast<int>(low.size()) - 1;
+  const auto size = static_cast<int>(low.size());
   const auto digit = [&](char first, char last) {
     return rules_.Byte(static_cast<uint8_t>(first), static_cast<uint8_t>(last));
   };
+  if (size == 1) return digit(low[0], high[0]);
+  const auto all = [](std::string_view text, char c) {
+    return text.find_first_not_of(c) == std::string_view::npos;
+  };
+  if (all(low, '0') && all(high, '9')) return Digits(size, size);
+  const std::string_view low_rest = low.substr(1), high_rest = high.substr(1);
   if (low[0] == high[0]) {
-    return rules_.Sequence({digit(low[0], low[0]), SameLength(low.substr(1), high.substr(1))});
+    return rules_.Sequence({digit(low[0], low[0]), SameLength(low_rest, high_rest)});
   }
-  const std::string zeros(rest, '0'), nines(rest, '9');
-  std::vector<ExprId> choices = {
-      rules_.Sequence({digit(low[0], low[0]), SameLength(low.substr(1), nines)}),
-      rules_.Sequence({digit(high[0], high[0]), SameLength(zeros, high.substr(1))})};
-  if (low[0] + 1 < high[0]) {
-    choices.push_back(
-        rules_.Sequence({digit(static_cast<char>(low[0] + 1), static_cast<char>(high[0] - 1)),
-                         Digits(rest, rest)}));
+  // First digits behind which anything may come are taken together, so each end goes one way only:
+  // as many expressions as there are digits.
+  char first = low[0], last = high[0];
+  std::vector<ExprId> choices;
+  if (!all(low_rest, '0')) {
+    choices.push_back(rules_.Sequence(
+        {digit(first, first), SameLength(low_rest, std::string(low_rest.size(), '9'))}));
+    ++first;
+  }
+  if (!all(high_rest, '9')) {
+    choices.push_back(rules_.Sequence(
+        {digit(last, last), SameLength(std::string(high_rest.size(), '0'), high_rest)}));
+    --last;
+  }
+  if (first <= last) {
+    choices.push_back(rules_.Sequence({digit(first, last), Digits(size - 1, size - 1)}));
   }
   return rules_.Choice(std::move(choices));
 }
@@ -273,24 +302,44 @@ ExprId JsonRules::SameLength(std::string_view low, std::string_view high) {
 ExprId JsonRules::NaturalIn(int64_t min, std::optional<int64_t> max) {
   if (max && *max < min) return rules_.Never();
   const std::string low = std::to_string(min);
+  const auto low_size = static_cast<int>(low.size());
+  const std::string low_end(low.size(), '9');  // the last that is as long
   if (!max) {
-    // As long as `min` and not below it, or longer.
-    const ExprId longer =
-        rules_.Sequence({rules_.Byte('1', '9'), Digits(static_cast<int>(low.size()), kUnbounded)});
-    return rules_.Choice({SameLength(low, std::string(low.size(), '9')), longer});
+    const ExprId longer = rules_.Sequence({rules_.Byte('1', '9'), Digits(low_size, kUnbounded)});
+    return rules_.Choice({SameLength(low, low_end), longer});
   }
   const std::string high = std::to_string(*max);
-  std::vector<ExprId> choices;
-  for (size_t size = low.size(); size <= high.size(); ++size) {
-    std::string least(size, '0');
-    least[0] = '1';
-    choices.push_back(SameLength(size == low.size() ? low : least,
-                                 size == high.size() ? high : std::string(size, '9')));
+  const auto high_size = static_cast<int>(high.size());
+  if (low_size == high_size) return SameLength(low, high);
+  std::vector<ExprId> choices = {SameLength(low, low_end)};
+  if (low_size + 1 < high_size) {
+    choices.push_back(rules_.Sequence({rules_.Byte('1', '9'), Digits(low_size, high_size - 2)}));
   }
+  std::string high_begin(high.size(), '0');  // the first that is as long
+  high_begin[0] = '1';
+  choices.push_back(SameLength(high_begin, high));
   return rules_.Choice(std::move(choices));
 }
 
+namespace {
+
+std::string KeyOf(std::string_view what, const NumberRange& range) {
+  const auto bound = [](const std::optional<int64_t>& number, bool excluded) {
+    return number ? fmt::format("{}{}", excluded ? "beyond " : "", *number) : std::string("any");
+  };
+  return fmt::format("{} from {} to {}", what, bound(range.min, range.min_excluded),
+                     bound(range.max, range.max_excluded));
+}
+
+}  // namespace
+
 ExprId JsonRules::IntegerIn(const NumberRange& range) {
+  const std::string key = KeyOf("integer", range);
+  const auto it = once_.find(key);
+  return it != once_.end() ? it->second : Once(key, MakeIntegerIn(range));
+}
+
+ExprId JsonRules::MakeIntegerIn(const NumberRange& range) {
   std::optional<int64_t> min = range.min, max = range.max;
   if (min && range.min_excluded) ++*min;
   if (max && range.max_excluded) --*max;
@@ -331,6 +380,12 @@ ExprId JsonRules::FractionIn(int64_t min, bool min_excluded, std::optional<int64
 
 ExprId JsonRules::NumberIn(const NumberRange& range) {
   if (!range.min && !range.max) return Number();
+  const std::string key = KeyOf("number", range);
+  const auto it = once_.find(key);
+  return it != once_.end() ? it->second : Once(key, MakeNumberIn(range));
+}
+
+ExprId JsonRules::MakeNumberIn(const NumberRange& range) {
   std::vector<ExprId> choices;
   if (!range.max || *range.max >= 0) {
     const bool above_zero = range.min && *range.min >= 0;

@@ -41,7 +41,7 @@ class JsonRules {
   // written in one way each: escaped where JSON asks for it.
   StatusOr<ExprId> StringWithPattern(std::string_view pattern);
   StatusOr<ExprId> StringWithFormat(std::string_view format);
-  // A string of characters that need no escape, which is none of `names`.
+  // A string of characters that need no escape, which is none of `names`, of any length.
   ExprId StringExcept(const std::vector<std::string_view>& names);
 
   // Written without an exponent. Bounds within +-2^53.
@@ -49,6 +49,8 @@ class JsonRules {
   ExprId NumberIn(const NumberRange& range);
 
  private:
+  ExprId MakeIntegerIn(const NumberRange& range);
+  ExprId MakeNumberIn(const NumberRange& range);
   ExprId Shared(ExprId& cache, const char* name, ExprId (JsonRules::*make)());
   ExprId MakeSpace();
   ExprId MakeValue();
@@ -63,8 +65,6 @@ class JsonRules {
   ExprId Once(const std::string& key, ExprId body);
   ExprId ListOf(ExprId item);  // comma-separated, at least one
   StatusOr<ExprId> Pattern(std::string_view pattern, bool search);
-  ExprId ExceptFrom(const std::vector<std::vector<uint32_t>>& names, size_t depth, size_t begin,
-                    size_t end);
 
   ExprId Digits(int min, int max);
   ExprId NaturalIn(int64_t min, std::optional<int64_t> max);
@@ -72,7 +72,7 @@ class JsonRules {
   ExprId FractionIn(int64_t min, bool min_excluded, std::optional<int64_t> max, bool max_excluded);
 
   Rules& rules_;
-  std::map<std::string, ExprId> once_;
+  std::map<std::string, ExprId> once_;  // by what they match
   ExprId space_ = -1, value_ = -1, object_ = -1, array_ = -1, string_ = -1, number_ = -1,
          integer_ = -1;
 };

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,24 +25,40 @@ class Compiler {
  public:
   Compiler(const json::value& root, Rules& rules) : document_(root), rules_(rules), json_(rules) {}
 
-  StatusOr<RuleId> Compile() { return RuleAt("#", document_.root()); }
+  StatusOr<RuleId> Compile() {
+    const RuleId root = RuleAt("#", document_.root());
+    while (!pending_.empty()) {
+      const Pending next = std::move(pending_.back());
+      pending_.pop_back();
+      TANDEM_ASSIGN_OR_RETURN(const ExprId body, Schema(next.path, *next.schema));
+      rules_.Define(next.rule, body);
+    }
+    return root;
+  }
 
  private:
   using Path = const std::string&;
 
-  // A schema that is referred to is compiled once; it may refer to itself.
-  StatusOr<RuleId> RuleAt(const std::string& path, const json::value& schema) {
-    const auto known = compiled_.find(path);
-    if (known != compiled_.end()) return known->second;
-    const RuleId rule = rules_.AddRule(path);
-    compiled_[path] = rule;
-    TANDEM_ASSIGN_OR_RETURN(const ExprId body, Schema(path, schema));
-    rules_.Define(rule, body);
-    return rule;
+  struct Pending {
+    RuleId rule;
+    std::string path;
+    const json::value* schema;
+  };
+
+  // A schema that is referred to is compiled once, and later: it may refer to itself, and chains of
+  // references may be long.
+  RuleId RuleAt(const std::string& path, const json::value& schema) {
+    const auto [it, is_new] = compiled_.try_emplace(path, -1);
+    if (is_new) {
+      it->second = rules_.AddRule(path);
+      pending_.push_back({it->second, path, &schema});
+    }
+    return it->second;
   }
 
   StatusOr<ExprId> Schema(Path path, const json::value& schema) {
-    if (++num_schemas_ > kMaxSchemas) return ResourceExhausted("the schema is too large");
+    if (++num_schemas_ > kMaxSchemas) return InvalidArgument("the schema is too large");
+    TANDEM_RETURN_IF_ERROR(rules_.CheckSize());
     if (const bool* all = schema.if_bool()) return *all ? json_.Value() : rules_.Never();
     const json::object* object = schema.if_object();
     if (object == nullptr) return WrongSchema(path, "a schema is an object or a boolean");
@@ -85,40 +102,34 @@ class Compiler {
 
   StatusOr<ExprId> Reference(Path path, const json::value& value) {
     TANDEM_ASSIGN_OR_RETURN(const SchemaDocument::Target target, document_.Resolve(path, value));
-    TANDEM_ASSIGN_OR_RETURN(const RuleId rule, RuleAt(target.path, *target.schema));
-    return rules_.Rule(rule);
+    return rules_.Rule(RuleAt(target.path, *target.schema));
   }
 
   // ---- allOf and oneOf
 
   StatusOr<ExprId> AllOf(Path path, const json::array& list) {
     if (list.size() == 1) return Schema(At(path, "0"), list[0]);
-    json::object merged, properties;
-    json::array required;
-    merged["type"] = "object";
+    ObjectWords all;
+    all.closed = true;
     for (size_t i = 0; i < list.size(); ++i) {
       const std::string part = At(path, std::to_string(i));
       TANDEM_ASSIGN_OR_RETURN(const json::object* object, document_.Plain(part, list[i]));
       for (const auto& [key, value] : *object) {
         if (IsAnnotation(View(key))) continue;
         if (key == "type" && value == json::value("object")) continue;
-        if (key == "properties" && value.is_object()) {
-          for (const auto& [name, schema] : value.get_object()) {
-            if (properties.contains(name)) {
-              return SchemaNotSupported(part, "property '{}' twice in 'allOf'", View(name));
-            }
-            properties[name] = schema;
-          }
-        } else if (key == "required" && value.is_array()) {
-          required.insert(required.end(), value.get_array().begin(), value.get_array().end());
-        } else {
+        if (key != "properties" && key != "required") {
           return SchemaNotSupported(part, "'{}' in 'allOf'", View(key));
         }
       }
+      TANDEM_RETURN_IF_ERROR(AddWords(part, *object, all));
     }
-    merged["properties"] = std::move(properties);
-    merged["required"] = std::move(required);
-    return Schema(path, merged);
+    std::set<std::string_view> names;
+    for (const auto& [name, schema] : all.properties) {
+      if (!names.insert(name).second) {
+        return SchemaNotSupported(path, "property '{}' twice in 'allOf'", name);
+      }
+    }
+    return Object(path, all);
   }
 
   // ---- one type
@@ -150,7 +161,12 @@ class Compiler {
   }
 
   StatusOr<ExprId> OfType(Path path, const json::object& schema, std::string_view type) {
-    if (type == "object") return Object(path, schema);
+    if (type == "object") {
+      ObjectWords words;
+      TANDEM_RETURN_IF_ERROR(AddWords(path, schema, words));
+      words.closed = schema.contains("properties");
+      return Object(path, words);
+    }
     if (type == "array") return Array(path, schema);
     if (type == "string") return String(path, schema);
     if (type == "boolean") return json_.Boolean();
@@ -248,6 +264,7 @@ class Compiler {
       max = max == kUnbounded ? count : std::min(max, count);
     } else if (items != nullptr) {
       TANDEM_ASSIGN_OR_RETURN(item, Schema(At(path, "items"), *items));
+      item = Shared(path, item);  // the first has a place of its own
     } else {
       item = json_.Value();
     }
@@ -286,31 +303,74 @@ class Compiler {
     return rules_.Sequence(std::move(parts));
   }
 
+  // What is said of an object's members, by one schema or by several.
+  struct ObjectWords {
+    std::vector<std::pair<std::string_view, const json::value*>> properties = {};
+    std::vector<std::string_view> required = {};
+    const json::value* additional = nullptr;
+    bool closed = false;  // without `additional`: only what is named
+  };
+
+  Status AddWords(Path path, const json::object& schema, ObjectWords& words) {
+    if (const json::value* list = schema.if_contains("properties")) {
+      if (!list->is_object()) return WrongSchema(path, "'properties' is an object of schemas");
+      for (const auto& [name, value] : list->get_object()) {
+        words.properties.emplace_back(View(name), &value);
+      }
+    }
+    if (const json::value* list = schema.if_contains("required")) {
+      const json::array* names = list->if_array();
+      if (names == nullptr) return WrongSchema(path, "'required' is a list of names");
+      for (const json::value& name : *names) {
+        if (!name.is_string()) return WrongSchema(path, "'required' is a list of names");
+        words.required.push_back(View(name.get_string()));
+      }
+    }
+    words.additional = schema.if_contains("additionalProperties");
+    return OkStatus();
+  }
+
   struct Property {
-    std::string name;
     ExprId pair = -1;
     bool required = false;
   };
 
-  StatusOr<ExprId> Object(Path path, const json::object& schema) {
-    if (!schema.contains("properties") && !schema.contains("required") &&
-        !schema.contains("additionalProperties")) {
+  StatusOr<ExprId> Object(Path path, const ObjectWords& words) {
+    if (words.properties.empty() && words.required.empty() && words.additional == nullptr &&
+        !words.closed) {
       return json_.Object();
     }
-    TANDEM_ASSIGN_OR_RETURN(std::vector<Property> properties, Properties(path, schema));
-    ExprId extra = -1;
-    const json::value* additional = schema.if_contains("additionalProperties");
+    // A property without a schema of its own.
     const bool open =
-        additional == nullptr ? !schema.contains("properties") : *additional != json::value(false);
-    if (open) {
+        words.additional == nullptr ? !words.closed : *words.additional != json::value(false);
+    ExprId other = words.additional == nullptr ? json_.Value() : rules_.Never();
+    if (words.additional != nullptr && open) {
       TANDEM_ASSIGN_OR_RETURN(const ExprId value,
-                              additional == nullptr
-                                  ? StatusOr<ExprId>(json_.Value())
-                                  : Schema(At(path, "additionalProperties"), *additional));
-      std::vector<std::string_view> names;
-      for (const Property& property : properties) names.push_back(property.name);
+                              Schema(At(path, "additionalProperties"), *words.additional));
+      other = Shared(path, value);
+    }
+    const std::set<std::string_view> required(words.required.begin(), words.required.end());
+    std::vector<Property> properties;
+    std::vector<std::string_view> names;
+    const auto add = [&](std::string_view name, ExprId value) {
+      const std::string key = json::serialize(json::string_view(name.data(), name.size()));
+      properties.push_back({Pair(rules_.Literal(key), value), required.contains(name)});
+      names.push_back(name);
+    };
+    std::set<std::string_view> known;
+    for (const auto& [name, schema] : words.properties) {
+      TANDEM_ASSIGN_OR_RETURN(const ExprId value,
+                              Schema(At(At(path, "properties"), name), *schema));
+      add(name, value);
+      known.insert(name);
+    }
+    for (const std::string_view name : words.required) {
+      if (known.insert(name).second) add(name, other);
+    }
+    ExprId extra = -1;
+    if (open) {
       const ExprId key = names.empty() ? json_.String() : json_.StringExcept(names);
-      extra = Shared(path, Pair(key, value));
+      extra = Shared(path, Pair(key, other));
     }
     return rules_.Sequence({rules_.Literal("{"), json_.Space(), Members(path, properties, extra),
                             rules_.Literal("}")});
@@ -326,51 +386,10 @@ class Compiler {
     return rules_.Rule(rule);
   }
 
-  StatusOr<std::vector<Property>> Properties(Path path, const json::object& schema) {
-    std::vector<Property> out;
-    const auto add = [&](json::string_view name, ExprId value) {
-      out.push_back({std::string(View(name)),
-                     Pair(rules_.Literal(json::serialize(json::value(name))), value),
-                     Requires(schema, name)});
-    };
-    if (const json::value* list = schema.if_contains("properties")) {
-      if (!list->is_object()) return WrongSchema(path, "'properties' is an object of schemas");
-      for (const auto& [name, value] : list->get_object()) {
-        TANDEM_ASSIGN_OR_RETURN(const ExprId expr,
-                                Schema(At(At(path, "properties"), View(name)), value));
-        add(name, expr);
-      }
-    }
-    const json::value* required = schema.if_contains("required");
-    if (required == nullptr) return out;
-    if (!required->is_array()) return WrongSchema(path, "'required' is a list of names");
-    for (const json::value& name : required->get_array()) {
-      if (!name.is_string()) return WrongSchema(path, "'required' is a list of names");
-      const std::string_view text = View(name.get_string());
-      const bool known =
-          std::any_of(out.begin(), out.end(), [&](const Property& p) { return p.name == text; });
-      if (known) continue;
-      // Named here alone: what additional properties may be.
-      const json::value* additional = schema.if_contains("additionalProperties");
-      if (additional != nullptr && *additional == json::value(false)) return NeverAll(out);
-      TANDEM_ASSIGN_OR_RETURN(const ExprId value,
-                              additional == nullptr
-                                  ? StatusOr<ExprId>(json_.Value())
-                                  : Schema(At(path, "additionalProperties"), *additional));
-      add(name.get_string(), value);
-    }
-    return out;
-  }
-
-  // A property that no object can have.
-  std::vector<Property> NeverAll(std::vector<Property> out) {
-    out.push_back({"", rules_.Never(), true});
-    return out;
-  }
-
   // The members, in order: optional ones may be left out, commas stand between those that are
   // there. From the last on, as what may follow with a member before it and without one.
   ExprId Members(Path path, const std::vector<Property>& properties, ExprId extra) {
+    constexpr size_t kMaxNested = 32;
     const auto next = [&](ExprId what) {
       return rules_.Sequence({rules_.Literal(","), json_.Space(), what});
     };
@@ -387,10 +406,12 @@ class Compiler {
       }
     }
     for (size_t i = properties.size(); i-- > 0;) {
-      const Property& property = properties[i];
+      Property property = properties[i];
       const bool has_fresh = i <= num_fresh;
-      // Laid out once unless it is a rule.
-      if (!property.required || (has_fresh && i > 0)) tail = Shared(path, tail);
+      // What is used twice is a rule; a rule now and then keeps expressions from nesting deeply.
+      const bool twice = has_fresh && i > 0;
+      if (twice) property.pair = Shared(path, property.pair);
+      if (!property.required || twice || i % kMaxNested == 0) tail = Shared(path, tail);
       const ExprId rest = tail;
       tail = rules_.Sequence({next(property.pair), rest});
       if (!property.required) tail = rules_.Choice({tail, rest});
@@ -405,6 +426,7 @@ class Compiler {
   Rules& rules_;
   JsonRules json_;
   std::map<std::string, RuleId> compiled_;  // by path
+  std::vector<Pending> pending_;
   size_t num_schemas_ = 0;
 };
 

@@ -1,6 +1,7 @@
 #include "common/grammar/regex.h"
 
 #include <algorithm>
+#include <map>
 #include <optional>
 #include <utility>
 
@@ -46,8 +47,12 @@ class Parser {
   }
 
   ExprId Write(Set set) {
-    return options_.write ? options_.write(rules_, std::move(set))
-                          : rules_.CodePoints(std::move(set));
+    if (!options_.write) return rules_.CodePoints(std::move(set));
+    const auto it = written_.find(set);
+    if (it != written_.end()) return it->second;
+    const ExprId expr = options_.write(rules_, set);
+    written_[std::move(set)] = expr;
+    return expr;
   }
   ExprId Anything() { return rules_.Repeat(Write({{0, kLastCodePoint}}), 0, kUnbounded); }
 
@@ -76,6 +81,7 @@ class Parser {
         ends = true;
         break;
       }
+      TANDEM_RETURN_IF_ERROR(rules_.CheckSize());
       TANDEM_ASSIGN_OR_RETURN(const ExprId atom, Atom(depth));
       TANDEM_ASSIGN_OR_RETURN(const ExprId repeated, Repeated(atom));
       parts.push_back(repeated);
@@ -309,6 +315,7 @@ class Parser {
   const RegexOptions& options_;
   Rules& rules_;
   size_t at_ = 0;
+  std::map<Set, ExprId> written_;  // by options_.write
 };
 
 }  // namespace

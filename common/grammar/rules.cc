@@ -6,6 +6,11 @@
 namespace tandem::grammar {
 namespace {
 
+// Beyond what a machine may have anyway, and some 100 MB.
+constexpr size_t kMaxExprs = 1 << 20;
+constexpr size_t kMaxParts = 1 << 22;
+constexpr size_t kMaxNameBytes = 100;
+
 constexpr uint32_t kFirstSurrogate = 0xd800;
 constexpr uint32_t kLastSurrogate = 0xdfff;
 
@@ -43,9 +48,25 @@ std::vector<CodeRange> Joined(std::vector<CodeRange> set) {
 
 }  // namespace
 
+Rules::Rules() : exprs_(1) { bytes_.fill(-1); }
+
+Status Rules::CheckSize() const {
+  if (exprs_.size() < kMaxExprs && num_parts_ < kMaxParts) return OkStatus();
+  return InvalidArgument("the grammar is too large");
+}
+
 ExprId Rules::Add(Expr expr) {
+  if (exprs_.size() >= kMaxExprs || num_parts_ >= kMaxParts) return Nothing();
+  num_parts_ += expr.parts.size();
   exprs_.push_back(std::move(expr));
   return static_cast<ExprId>(exprs_.size()) - 1;
+}
+
+ExprId Rules::Byte(uint8_t first, uint8_t last) {
+  const auto make = [&] { return Add({.kind = Expr::Kind::kBytes, .first = first, .last = last}); };
+  if (first != last) return make();
+  if (bytes_[first] < 0) bytes_[first] = make();
+  return bytes_[first];
 }
 
 ExprId Rules::Literal(std::string_view bytes) {
@@ -76,14 +97,26 @@ ExprId Rules::Repeat(ExprId part, int min, int max) {
 }
 
 RuleId Rules::AddRule(std::string name) {
+  if (name.size() > kMaxNameBytes) {
+    size_t size = kMaxNameBytes;
+    while ((static_cast<uint8_t>(name[size]) & 0xc0) == 0x80) --size;  // not within a character
+    name.resize(size);
+    name += "...";
+  }
   names_.push_back(std::move(name));
   bodies_.push_back(Never());
   return num_rules() - 1;
 }
 
 ExprId Rules::CodePoints(std::vector<CodeRange> set) {
+  if (set.size() == 1 && set[0].first == set[0].last &&
+      (set[0].first < kFirstSurrogate || set[0].first > kLastSurrogate)) {
+    return Encoded(set[0].first);
+  }
+  const auto [it, is_new] = sets_.try_emplace(Joined(std::move(set)), -1);
+  if (!is_new) return it->second;
   std::vector<ExprId> choices;
-  for (const CodeRange& range : Joined(std::move(set))) {
+  for (const CodeRange& range : it->first) {
     if (range.first < kFirstSurrogate) {
       AddUtf8(range.first, std::min(range.last, kFirstSurrogate - 1), choices);
     }
@@ -92,7 +125,15 @@ ExprId Rules::CodePoints(std::vector<CodeRange> set) {
               choices);
     }
   }
-  return Choice(std::move(choices));
+  return it->second = Choice(std::move(choices));
+}
+
+ExprId Rules::Encoded(uint32_t code) {
+  uint8_t bytes[4];
+  const int size = Encode(code, bytes);
+  std::vector<ExprId> parts;
+  for (int i = 0; i < size; ++i) parts.push_back(Byte(bytes[i], bytes[i]));
+  return Sequence(std::move(parts));
 }
 
 // Cuts [first, last] into pieces in which every byte of the encoding has a range of its own: the

@@ -2,15 +2,18 @@
 // The front ends (regex.h, ebnf.h, json_schema.h) write it, automaton.h makes machines of it.
 //
 // Expressions are numbered, made once and used as often as one likes; one that is used twice is
-// laid out twice. Thread: one at a time.
+// laid out twice, so one that holds others from the text becomes a rule first. Thread: one at a
+// time. Memory: bounded; what is added beyond the bound is dropped, and CheckSize says so.
 #pragma once
 
+#include <array>
 #include <cstdint>
-#include <initializer_list>
-#include <span>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "common/status.h"
 
 namespace tandem::grammar {
 
@@ -21,6 +24,7 @@ using RuleId = int32_t;
 struct CodeRange {
   uint32_t first = 0;
   uint32_t last = 0;
+  auto operator<=>(const CodeRange&) const = default;
 };
 inline constexpr uint32_t kLastCodePoint = 0x10ffff;
 
@@ -45,11 +49,11 @@ struct Expr {
 
 class Rules {
  public:
-  ExprId Nothing() { return Add({}); }
+  Rules();
+
+  ExprId Nothing() { return 0; }
   ExprId Never() { return Add({.kind = Expr::Kind::kNever}); }
-  ExprId Byte(uint8_t first, uint8_t last) {
-    return Add({.kind = Expr::Kind::kBytes, .first = first, .last = last});
-  }
+  ExprId Byte(uint8_t first, uint8_t last);
   ExprId Literal(std::string_view bytes);
   // One character of the set in UTF-8. Surrogates are never in it.
   ExprId CodePoints(std::vector<CodeRange> set);
@@ -60,8 +64,11 @@ class Rules {
   ExprId Repeat(ExprId part, int min, int max);
   ExprId Rule(RuleId rule) { return Add({.kind = Expr::Kind::kRule, .rule = rule}); }
 
-  // `name` is for messages. The body comes later, so that rules can name each other; a rule that
-  // was given none matches nothing.
+  // kInvalidArgument: too large. Front ends ask before each part, which bounds their time.
+  Status CheckSize() const;
+
+  // `name` is for messages, which show its beginning. The body comes later, so that rules can name
+  // each other; a rule that was given none matches nothing.
   RuleId AddRule(std::string name);
   void Define(RuleId rule, ExprId body) { bodies_[rule] = body; }
 
@@ -75,7 +82,12 @@ class Rules {
   ExprId Add(Expr expr);
   void AddUtf8(uint32_t first, uint32_t last, std::vector<ExprId>& choices);
 
+  ExprId Encoded(uint32_t code);
+
   std::vector<Expr> exprs_;
+  size_t num_parts_ = 0;  // of all expressions
+  std::array<ExprId, 256> bytes_;
+  std::map<std::vector<CodeRange>, ExprId> sets_;  // that CodePoints has made
   std::vector<std::string> names_;
   std::vector<ExprId> bodies_;  // of rules
 };

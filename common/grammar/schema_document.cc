@@ -4,12 +4,16 @@
 #include <boost/json.hpp>
 #include <cmath>
 #include <cstdlib>
+#include <map>
+#include <unordered_map>
 #include <utility>
 
 namespace tandem::grammar {
 namespace {
 
-constexpr int kMaxReferences = 100;  // that lead to references
+constexpr int kMaxReferences = 16;      // that lead to references
+constexpr size_t kMaxCompared = 200;    // alternatives, each with each
+constexpr size_t kMaxPathBytes = 1000;  // paths are for messages
 
 using Names = std::set<std::string, std::less<>>;
 
@@ -62,55 +66,116 @@ std::string Unescaped(std::string_view text) {
   return out;
 }
 
-// Constants of a schema; empty: it has none.
-std::vector<std::string> ConstantsOf(const json::object& schema) {
-  std::vector<std::string> out;
-  if (const json::value* value = schema.if_contains("const")) return {Written(*value)};
-  if (const json::value* list = schema.if_contains("enum"); list != nullptr && list->is_array()) {
-    for (const json::value& value : list->get_array()) out.push_back(Written(value));
-  }
-  return out;
-}
+// What tells an alternative of oneOf from others. Constants are numbered, so that equal ones are
+// found without comparing all with all; lists of them are sorted.
+struct Alternative {
+  std::vector<std::string> types;
+  std::vector<int> constants;
+  std::map<std::string_view, std::vector<int>> tags;  // constants of required properties
+};
 
-bool DisjointLists(const std::vector<std::string>& a, const std::vector<std::string>& b) {
-  if (a.empty() || b.empty()) return false;
-  return std::none_of(a.begin(), a.end(), [&](const std::string& value) {
-    return std::find(b.begin(), b.end(), value) != b.end();
-  });
-}
-
-bool Disjoint(const json::object& a, const json::object& b) {
-  if (DisjointLists(ConstantsOf(a), ConstantsOf(b))) return true;
-  const auto types_a = TypesOf("", a), types_b = TypesOf("", b);
-  if (types_a.ok() && types_b.ok() && !types_a->empty() && !types_b->empty()) {
-    const auto overlap = [](const std::string& x, const std::string& y) {
-      return x == y || (x == "number" && y == "integer") || (x == "integer" && y == "number");
-    };
-    const bool common = std::any_of(types_a->begin(), types_a->end(), [&](const auto& x) {
-      return std::any_of(types_b->begin(), types_b->end(),
-                         [&](const auto& y) { return overlap(x, y); });
-    });
-    if (!common) return true;
-  }
-  const json::value* props_a = a.if_contains("properties");
-  const json::value* props_b = b.if_contains("properties");
-  if (props_a == nullptr || props_b == nullptr || !props_a->is_object() || !props_b->is_object()) {
-    return false;
-  }
-  for (const auto& [name, schema] : props_a->get_object()) {
-    const json::value* other = props_b->get_object().if_contains(name);
-    if (other == nullptr || !schema.is_object() || !other->is_object()) continue;
-    if (!Requires(a, name) || !Requires(b, name)) continue;
-    if (DisjointLists(ConstantsOf(schema.get_object()), ConstantsOf(other->get_object()))) {
-      return true;
+class Alternatives {
+ public:
+  void Add(const json::object& schema) {
+    Alternative out;
+    out.constants = ConstantsOf(schema);
+    if (auto types = TypesOf("", schema); types.ok()) out.types = *std::move(types);
+    const json::value* properties = schema.if_contains("properties");
+    const json::value* required = schema.if_contains("required");
+    if (properties != nullptr && properties->is_object() && required != nullptr &&
+        required->is_array()) {
+      for (const json::value& name : required->get_array()) {
+        const json::value* property =
+            name.is_string() ? properties->get_object().if_contains(name.get_string()) : nullptr;
+        if (property == nullptr || !property->is_object()) continue;
+        std::vector<int> constants = ConstantsOf(property->get_object());
+        if (!constants.empty()) out.tags[View(name.get_string())] = std::move(constants);
+      }
     }
+    list_.push_back(std::move(out));
   }
-  return false;
-}
+
+  // Whether one look at each shows it: all have constants, or a property with constants.
+  bool AreToldApart() const {
+    if (Differ([](const Alternative& a) { return &a.constants; })) return true;
+    const auto& tags = list_[0].tags;
+    return std::any_of(tags.begin(), tags.end(), [&](const auto& tag) {
+      return Differ([&](const Alternative& a) {
+        const auto it = a.tags.find(tag.first);
+        return it == a.tags.end() ? nullptr : &it->second;
+      });
+    });
+  }
+
+  bool Disjoint(size_t i, size_t j) const {
+    const Alternative &a = list_[i], &b = list_[j];
+    if (DisjointLists(a.constants, b.constants)) return true;
+    if (!a.types.empty() && !b.types.empty()) {
+      const auto overlap = [](const std::string& x, const std::string& y) {
+        return x == y || (x == "number" && y == "integer") || (x == "integer" && y == "number");
+      };
+      const bool common = std::any_of(a.types.begin(), a.types.end(), [&](const auto& x) {
+        return std::any_of(b.types.begin(), b.types.end(),
+                           [&](const auto& y) { return overlap(x, y); });
+      });
+      if (!common) return true;
+    }
+    return std::any_of(a.tags.begin(), a.tags.end(), [&](const auto& tag) {
+      const auto other = b.tags.find(tag.first);
+      return other != b.tags.end() && DisjointLists(tag.second, other->second);
+    });
+  }
+
+ private:
+  // Empty: the schema has none.
+  std::vector<int> ConstantsOf(const json::object& schema) {
+    std::vector<int> out;
+    const auto add = [&](const json::value& value) {
+      out.push_back(
+          numbers_.try_emplace(Written(value), static_cast<int>(numbers_.size())).first->second);
+    };
+    const json::value* list = schema.if_contains("enum");
+    if (const json::value* value = schema.if_contains("const")) {
+      add(*value);
+    } else if (list != nullptr && list->is_array()) {
+      for (const json::value& value : list->get_array()) add(value);
+    }
+    std::sort(out.begin(), out.end());
+    return out;
+  }
+
+  static bool DisjointLists(const std::vector<int>& a, const std::vector<int>& b) {
+    if (a.empty() || b.empty()) return false;
+    for (auto x = a.begin(), y = b.begin(); x != a.end() && y != b.end();) {
+      if (*x == *y) return false;
+      ++(*x < *y ? x : y);
+    }
+    return true;
+  }
+
+  template <class ListOf>
+  bool Differ(const ListOf& list_of) const {
+    std::vector<int> owner(numbers_.size(), -1);
+    for (size_t i = 0; i < list_.size(); ++i) {
+      const std::vector<int>* constants = list_of(list_[i]);
+      if (constants == nullptr || constants->empty()) return false;
+      for (const int constant : *constants) {
+        if (owner[constant] >= 0 && owner[constant] != static_cast<int>(i)) return false;
+        owner[constant] = static_cast<int>(i);
+      }
+    }
+    return true;
+  }
+
+  std::vector<Alternative> list_;
+  std::unordered_map<std::string, int> numbers_;
+};
 
 }  // namespace
 
 std::string At(const std::string& path, std::string_view key) {
+  if (path.size() + key.size() > kMaxPathBytes)
+    return path.ends_with("/...") ? path : path + "/...";
   std::string out = path;
   out.push_back('/');
   for (const char c : key) {
@@ -157,7 +222,8 @@ bool IsOfType(const json::value& value, std::string_view type) {
 bool IsAnnotation(std::string_view word) { return kAnnotations.contains(word); }
 
 Status CheckWords(const std::string& path, const json::object& schema) {
-  const Names kOthers = {"type", "const", "enum", "$ref", "anyOf", "oneOf", "allOf", "nullable"};
+  static const Names kOthers = {"type",  "const", "enum",  "$ref",
+                                "anyOf", "oneOf", "allOf", "nullable"};
   for (const auto& [key, value] : schema) {
     const std::string_view word = View(key);
     if (kAnnotations.contains(word) || kOthers.contains(word) || kObjectWords.contains(word) ||
@@ -202,13 +268,6 @@ StatusOr<std::vector<std::string>> TypesOf(const std::string& path, const json::
   return types;
 }
 
-bool Requires(const json::object& schema, json::string_view name) {
-  const json::value* list = schema.if_contains("required");
-  if (list == nullptr || !list->is_array()) return false;
-  const json::array& names = list->get_array();
-  return std::find(names.begin(), names.end(), json::value(name)) != names.end();
-}
-
 StatusOr<SchemaDocument::Target> SchemaDocument::Resolve(const std::string& path,
                                                          const json::value& value) const {
   const json::string* text = value.if_string();
@@ -237,24 +296,33 @@ StatusOr<const json::object*> SchemaDocument::Plain(const std::string& path,
     TANDEM_ASSIGN_OR_RETURN(const Target target, Resolve(path, *ref));
     at = target.schema;
   }
-  return WrongSchema(path, "'$ref' refers to itself");
+  return SchemaNotSupported(path, "'$ref' that leads to more than {} others here", kMaxReferences);
 }
 
 Status SchemaDocument::CheckDisjoint(const std::string& path, const json::array& list) const {
-  std::vector<const json::object*> plain;
+  const auto both = [&](size_t a, size_t b) {
+    return Unsupported(
+        "{}: alternatives {} and {} of 'oneOf' may both hold, which is not supported: use "
+        "'anyOf', or a required property that is another constant in each",
+        path, a, b);
+  };
+  Alternatives alternatives;
+  std::map<const json::object*, size_t> met;
   for (size_t i = 0; i < list.size(); ++i) {
     TANDEM_ASSIGN_OR_RETURN(const json::object* object,
                             Plain(At(path, std::to_string(i)), list[i]));
-    plain.push_back(object);
+    const auto [it, is_new] = met.emplace(object, i);
+    if (!is_new) return both(it->second, i);
+    alternatives.Add(*object);
   }
-  for (size_t a = 0; a < plain.size(); ++a) {
-    for (size_t b = a + 1; b < plain.size(); ++b) {
-      if (!Disjoint(*plain[a], *plain[b])) {
-        return Unsupported(
-            "{}: alternatives {} and {} of 'oneOf' may both hold, which is not supported: use "
-            "'anyOf', or a required property that is another constant in each",
-            path, a, b);
-      }
+  if (alternatives.AreToldApart()) return OkStatus();
+  if (list.size() > kMaxCompared) {
+    return SchemaNotSupported(path, "'oneOf' of more than {} that no constant tells apart",
+                              kMaxCompared);
+  }
+  for (size_t a = 0; a < list.size(); ++a) {
+    for (size_t b = a + 1; b < list.size(); ++b) {
+      if (!alternatives.Disjoint(a, b)) return both(a, b);
     }
   }
   return OkStatus();

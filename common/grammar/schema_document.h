@@ -41,8 +41,6 @@ bool IsAnnotation(std::string_view word);
 Status CheckWords(const std::string& path, const json::object& schema);
 // As 'type' says, or as the other words do; empty: any.
 StatusOr<std::vector<std::string>> TypesOf(const std::string& path, const json::object& schema);
-// Whether 'required' names it.
-bool Requires(const json::object& schema, json::string_view name);
 
 class SchemaDocument {
  public:

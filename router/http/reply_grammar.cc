@@ -140,9 +140,7 @@ void AppendTextAndCalls(std::string& out, const text::ToolFormat& format, bool m
 
 std::optional<ApiError> Refused(const Status& status, std::string param) {
   if (status.ok()) return std::nullopt;
-  ApiError error = FromStatus(status);
-  if (error.status == 400) error.param = std::move(param);
-  return error;
+  return InvalidRequest(std::move(param), std::string(Message(status)), "invalid_value");
 }
 
 std::optional<ApiError> CheckSchemas(const ApiRequest& api) {
