@@ -1,5 +1,6 @@
 #include "worker/leader.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "common/clock.h"
@@ -88,6 +89,7 @@ void Leader::Take(engine::Inbound&& arrival, Nanos now) {
 
 // Those whose grammar is there now, or whose deadline has passed.
 void Leader::TakeCompiled(Nanos now) {
+  const bool any_done = options_.grammars->AnyDone();
   const size_t before = compiling_.size();
   std::erase_if(compiling_, [&](Compiling& waiting) {
     const engine::Generate& request = waiting.request;
@@ -95,7 +97,7 @@ void Leader::TakeCompiled(Nanos now) {
       engine_.Reject(request.key, engine::FinishReason::kDeadline, "", {});
       return true;
     }
-    if (!options_.grammars->Prepare(request.grammar)) return false;
+    if (!any_done || !options_.grammars->Prepare(request.grammar)) return false;
     Admit(std::move(waiting.request), waiting.arrived);
     return true;
   });
@@ -115,13 +117,21 @@ void Leader::Admit(engine::Generate&& request, Nanos arrived) {
 void Leader::Forget(const engine::Inbound& arrival) {
   const auto* const cancel = std::get_if<engine::Cancel>(&arrival);
   const auto* const lost = std::get_if<engine::RouterLost>(&arrival);
-  std::erase_if(compiling_, [&](const Compiling& waiting) {
+  std::vector<grammar::GrammarSpec> forgotten;
+  std::erase_if(compiling_, [&](Compiling& waiting) {
     const SequenceKey& key = waiting.request.key;
-    if (lost != nullptr) return key.router == lost->router;
-    if (cancel == nullptr || !(key == cancel->key)) return false;
-    engine_.Reject(key, engine::FinishReason::kCancelled, "", {});
+    const bool is_cancelled = cancel != nullptr && key == cancel->key;
+    const bool is_lost = lost != nullptr && key.router == lost->router;
+    if (is_cancelled) engine_.Reject(key, engine::FinishReason::kCancelled, "", {});
+    if (!is_cancelled && !is_lost) return false;
+    forgotten.push_back(std::move(waiting.request.grammar));
     return true;
   });
+  for (const grammar::GrammarSpec& spec : forgotten) {
+    const bool wanted = std::any_of(compiling_.begin(), compiling_.end(),
+                                    [&](const Compiling& c) { return c.request.grammar == spec; });
+    if (!wanted) options_.grammars->Abandon(spec);
+  }
 }
 
 void Leader::CommitFinished() {
@@ -193,7 +203,7 @@ bool Leader::Drained(Nanos now) {
 
 Nanos Leader::SleepTime(Nanos now) const {
   if (num_in_flight_ > 0) return kSecond;  // the result rings
-  if (!compiling_.empty()) return kMillisecond;
+  if (!compiling_.empty() || engine_.num_masks_pending() > 0) return kMillisecond;
   const Nanos idle = last_published_ + options_.idle_interval - now;
   return std::max<Nanos>(idle, kMillisecond);
 }

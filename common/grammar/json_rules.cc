@@ -202,6 +202,7 @@ StatusOr<ExprId> JsonRules::StringWithFormat(std::string_view format) {
 
 ExprId JsonRules::StringExcept(const std::vector<std::string_view>& names) {
   std::vector<std::vector<uint32_t>> codes;
+  codes.reserve(names.size());
   for (const std::string_view name : names) codes.push_back(CodePointsOf(name));
   std::sort(codes.begin(), codes.end());
   // The names as a tree: what is alike at the beginning is there once. Children come behind.

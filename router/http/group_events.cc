@@ -157,8 +157,9 @@ bool IsAskedStop(const Generation& g, TokenId token) {
 bool EndedByToken(const Generation& g, const routing::SequenceTokens& sequence) {
   if (sequence.finish != FinishReason::kStop || sequence.tokens.empty()) return false;
   const TokenId last = sequence.tokens.back();
+  const std::span<const TokenId> ends = g.tokenizer->end_ids();  // of any kind
   return g.grammar.kind == grammar::GrammarSpec::Kind::kNone || g.tokenizer->IsControl(last) ||
-         IsAskedStop(g, last);
+         std::binary_search(ends.begin(), ends.end(), last) || IsAskedStop(g, last);
 }
 
 }  // namespace

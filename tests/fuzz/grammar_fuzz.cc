@@ -37,9 +37,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   TokenMasks masks(Vocabulary(), *std::move(automaton));
   std::vector<uint32_t> mask((Vocabulary()->size + 31) / 32);
   StateId state = masks.Start();
+  if (state == TokenMasks::kDead) return 0;  // too many stacks at once
   // The input chooses among what is allowed.
   for (size_t i = 0; i < size && i < 64; ++i) {
-    masks.Fill(state, mask);
+    if (masks.Fill(state, mask) == TokenMasks::Filled::kTooMuch) return 0;
     std::vector<int> allowed;
     for (int token = 0; token < Vocabulary()->size; ++token) {
       if (mask[token / 32] >> (token % 32) & 1) allowed.push_back(token);

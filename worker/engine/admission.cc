@@ -9,13 +9,16 @@
 namespace tandem::engine {
 namespace {
 
-// Of the client, and of the stop ids that must not come before min_tokens.
-std::vector<TokenBias> BiasesOf(Generate& request, const Sequence& seq, int vocab_size) {
+// Of the client, and of the stop ids that must not come before min_tokens. In a grammar one that
+// has text may be all that can come: it is drawn, and does not stop the reply yet.
+std::vector<TokenBias> BiasesOf(Generate& request, const Sequence& seq, const TokenFilter* filter,
+                                int vocab_size) {
   std::vector<TokenBias> biases = std::move(request.biases);
   if (request.min_tokens > 0) {
     const int32_t until = seq.num_prompt_tokens + seq.min_output_tokens;
     for (const TokenId id : seq.stop_ids) {
       if (id < 0 || id >= vocab_size) continue;  // never drawn anyway
+      if (filter != nullptr && !filter->IsControl(id)) continue;
       biases.push_back({id, -std::numeric_limits<float>::infinity(), until});
     }
   }
@@ -63,13 +66,15 @@ void Engine::Add(Generate&& request, std::unique_ptr<TokenFilter> filter, Nanos 
   seq.max_output_tokens =
       pooled ? 0 : std::min(request.max_tokens, context_ - seq.num_prompt_tokens);
   seq.min_output_tokens = request.min_tokens;
-  seq.biases = BiasesOf(request, seq, options_.vocab_size);
+  seq.biases = BiasesOf(request, seq, filter.get(), options_.vocab_size);
   if (filter != nullptr && !pooled) {
     seq.filter = std::move(filter);
     seq.mask.resize(static_cast<size_t>(limits_.mask_words));
-    if (!FillMask(seq)) {
-      return Reject(seq.key, FinishReason::kError, "the grammar allows no token to begin with",
-                    ErrorKind::kInvalid);
+    Output probe;
+    if (Continue(seq, FillMask(seq), FinishReason::kNone, probe) != FinishReason::kNone) {
+      std::string why =
+          probe.error.empty() ? "the grammar allows no token to begin with" : probe.error;
+      return Reject(seq.key, FinishReason::kError, std::move(why), ErrorKind::kInvalid);
     }
     ++num_filtered_;
   }

@@ -26,7 +26,7 @@ void Engine::PlanDecodes() {
 // The output limit is known ahead, so no overrun is ever planned past it; past a stop id one is,
 // and dropped at its commit (engine.planning.overrun).
 bool Engine::CanDecode(const Sequence& seq) const {
-  return seq.state == SeqState::kDecode && !seq.preempting &&
+  return seq.state == SeqState::kDecode && !seq.preempting && !seq.mask_pending &&
          seq.num_output_tokens() + seq.num_sampling_in_flight < seq.max_output_tokens;
 }
 

@@ -53,6 +53,7 @@ const StepPlan* Engine::Plan(Nanos now) {
   if (AwaitsToken()) return nullptr;
   BeginPlan();
   ExpireDeadlines(now);
+  if (num_masks_pending_ > 0) FillPendingMasks(now);
   PlanDecodes();
   PlanPrefills(now);
   if (building_->rows.empty()) return nullptr;

@@ -78,7 +78,8 @@ class Engine {
 
   // The next step, or null if there is nothing to compute, or a token to wait for first: then call
   // again after a Commit or a Handle. Its spans live until the call after next of Plan or PlanIdle.
-  // Null with no plan in flight means that no sequence is alive. REQUIRES: num_in_flight() < 2.
+  // Null with no plan in flight means that no sequence is alive, or that those which are wait for
+  // their masks. REQUIRES: num_in_flight() < 2.
   const StepPlan* Plan(Nanos now);
 
   // A numbered step without rows, to be committed like any other: ranks meet, nothing more.
@@ -107,6 +108,7 @@ class Engine {
   const StepTiming& last_step() const { return last_step_; }              // of the last Commit
   int num_in_flight() const { return num_in_flight_; }                    // plans, 0..2
   int num_sequences() const { return static_cast<int>(by_key_.size()); }  // that have not ended
+  int num_masks_pending() const { return num_masks_pending_; }            // see TokenFilter::Fill
   uint64_t num_preemptions() const { return num_preemptions_; }
   uint64_t num_duplicates() const { return num_duplicates_; }  // Generates dropped
 
@@ -142,7 +144,9 @@ class Engine {
 
   // retire.cc
   void ExpireDeadlines(Nanos now);
-  void End(Sequence& seq, FinishReason reason, Nanos now);  // makes its last Output
+  // Makes its last Output. `error`, `kind`: with kError.
+  void End(Sequence& seq, FinishReason reason, Nanos now, std::string error = "",
+           ErrorKind kind = ErrorKind::kInternal);
   void Finish(Sequence& seq, Output& last, FinishReason reason);
   void ReleaseIfIdle(Sequence& seq);  // frees what nothing in flight names; may destroy seq
   void GiveBack(Sequence& seq);       // slot and blocks
@@ -199,8 +203,11 @@ class Engine {
   void GiveEmbedding(Sequence& seq, std::span<const float> embedding);
   FinishReason FinishOf(const Sequence& seq) const;
   // filter.cc
-  bool FillMask(Sequence& seq) const;
+  TokenFilter::Filled FillMask(Sequence& seq);
   FinishReason Filter(Sequence& seq, FinishReason reason, Output& output);
+  static FinishReason Continue(const Sequence& seq, TokenFilter::Filled filled, FinishReason reason,
+                               Output& output);
+  void FillPendingMasks(Nanos now);
   Output& NewOutput(const SequenceKey& key);
 
   const EngineOptions options_;
@@ -230,6 +237,7 @@ class Engine {
   uint64_t num_preemptions_ = 0;
   uint64_t num_duplicates_ = 0;
   int num_filtered_ = 0;  // sequences in sequences_ that have a filter
+  int num_masks_pending_ = 0;
 };
 
 }  // namespace tandem::engine

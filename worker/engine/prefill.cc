@@ -56,7 +56,9 @@ void Engine::RankCandidates(Nanos now) {
     }
   }
   if (!free_slots_.empty()) {
-    for (Sequence* seq : waiting_) candidates_.push_back({Score(*seq, now), seq});
+    for (Sequence* seq : waiting_) {
+      if (!seq->mask_pending) candidates_.push_back({Score(*seq, now), seq});
+    }
   }
   std::make_heap(candidates_.begin(), candidates_.end(), kServedLater);
 }

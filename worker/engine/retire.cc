@@ -1,6 +1,7 @@
 // Phase 1, and every other way in which a sequence ends: exactly once (engine.invariants.one_end),
 // at once for its client, later for its memory (engine.ownership.in_flight).
 #include <algorithm>
+#include <utility>
 
 #include "common/check.h"
 #include "worker/engine/engine.h"
@@ -18,12 +19,14 @@ void Engine::ExpireDeadlines(Nanos now) {
   }
 }
 
-void Engine::End(Sequence& seq, FinishReason reason, Nanos now) {
+void Engine::End(Sequence& seq, FinishReason reason, Nanos now, std::string error, ErrorKind kind) {
   const bool busy = seq.num_in_flight > 0;
   Account(seq, busy ? BusyShare(seq, seq.num_output_tokens() > 0) : IdleShare(seq), now);
   Output& last = NewOutput(seq.key);
   last.first_index = seq.num_output_tokens();
   last.timings = seq.timings;
+  last.error = std::move(error);
+  last.error_kind = kind;
   Finish(seq, last, reason);
   ReleaseIfIdle(seq);
 }
@@ -31,6 +34,7 @@ void Engine::End(Sequence& seq, FinishReason reason, Nanos now) {
 void Engine::Finish(Sequence& seq, Output& last, FinishReason reason) {
   TANDEM_CHECK(!seq.ended()) << "sequence " << seq.id << " ends twice";
   last.finish = reason;
+  num_masks_pending_ -= static_cast<int>(std::exchange(seq.mask_pending, false));
   if (seq.state == SeqState::kWaiting) {
     waiting_.erase(std::find(waiting_.begin(), waiting_.end(), &seq));
   }

@@ -38,6 +38,7 @@ struct Sequence {
   std::vector<TokenId> forced;          // the i-th output token is forced[i], if present
   std::unique_ptr<TokenFilter> filter;  // has accepted the output of `tokens`; null: none
   std::vector<uint32_t> mask;           // of the next token; empty: no filter
+  bool mask_pending = false;            // it is not known: nothing is sampled
   Pooling pooling = Pooling::kNone;     // else it ends with its prompt, and has no output tokens
   BlockHash root;                       // parent of the first block's hash
   int num_prompt_tokens = 0;

@@ -144,6 +144,64 @@ std::vector<bool> LeavingNodes(const Automaton& automaton) {
   return leaving;
 }
 
+// `rules` of nodes are named by their first node.
+std::vector<NodeId> RulesOf(const Automaton& automaton) {
+  const std::vector<Node>& nodes = automaton.nodes;
+  std::vector<NodeId> rules(nodes.size(), -1), starts = {automaton.start};
+  for (const Node& node : nodes) {
+    for (const Node::OnRule& edge : node.rules) starts.push_back(edge.start);
+  }
+  std::vector<NodeId> open;
+  for (const NodeId start : starts) {
+    open.assign(1, start);
+    while (!open.empty()) {
+      const NodeId node = open.back();
+      open.pop_back();
+      if (rules[node] >= 0) continue;
+      rules[node] = start;
+      for (const Node::OnByte& edge : nodes[node].bytes) open.push_back(edge.to);
+      for (const Node::OnRule& edge : nodes[node].rules) open.push_back(edge.to);
+    }
+  }
+  return rules;
+}
+
+std::vector<std::bitset<256>> BytesBehind(const Automaton& automaton,
+                                          const std::vector<bool>& leaving) {
+  using Bytes = std::bitset<256>;
+  constexpr int kRounds = 50;  // rules in each other; beyond: all bytes
+  const std::vector<Node>& nodes = automaton.nodes;
+  const std::vector<NodeId> rules = RulesOf(automaton);
+  std::vector<Bytes> own(nodes.size()), behind(nodes.size()),
+      follow(nodes.size());  // by first node
+  std::vector<size_t> left;
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    for (const Node::OnByte& edge : nodes[i].bytes) {
+      for (int byte = edge.first; byte <= edge.last; ++byte) own[i].set(byte);
+    }
+    if (leaving[i] || nodes[i].accepts) left.push_back(i);
+  }
+  bool changed = true;
+  for (int round = 0; changed && round < kRounds; ++round) {
+    changed = false;
+    const auto add = [&](Bytes& to, const Bytes& more) {
+      changed |= (more & ~to).any();
+      to |= more;
+    };
+    for (const size_t i : left) {
+      for (const Node::OnRule& edge : nodes[i].rules) {
+        add(behind[i], own[edge.start] | behind[edge.start]);
+        add(follow[edge.start], own[edge.to] | behind[edge.to]);
+      }
+      if (nodes[i].accepts && rules[i] >= 0) add(behind[i], follow[rules[i]]);
+    }
+  }
+  if (changed) {
+    for (const size_t i : left) behind[i].set();
+  }
+  return behind;
+}
+
 std::vector<int32_t> NodeClasses(const std::vector<Node>& nodes, const std::vector<bool>& leaving,
                                  int depth) {
   Refinement refinement(nodes, leaving);

@@ -1,7 +1,7 @@
 #include "worker/grammar/token_masks.h"
 
 #include <algorithm>
-#include <map>
+#include <tuple>
 #include <utility>
 
 #include "common/check.h"
@@ -9,9 +9,6 @@
 
 namespace tandem::grammar {
 namespace {
-
-// Exits with more tokens behind them are walked in the vocabulary instead of copied.
-constexpr size_t kNarrowExit = 256;
 
 uint64_t Key(int32_t high, int32_t low) {
   return static_cast<uint64_t>(static_cast<uint32_t>(high)) << 32 | static_cast<uint32_t>(low);
@@ -46,8 +43,9 @@ TokenMasks::TokenMasks(std::shared_ptr<const Vocabulary> vocabulary, Automaton a
       automaton_(std::move(automaton)),
       max_states_(max_states),
       leaving_(LeavingNodes(automaton_)),
+      bytes_behind_(BytesBehind(automaton_, leaving_)),
       node_bytes_(automaton_.nodes.size()),
-      layers_{{{automaton_, leaving_, *vocabulary_, 0}, {automaton_, leaving_, *vocabulary_, 1}}} {
+      layers_{{{*this, 0}, {*this, 1}}} {
   for (size_t node = 0; node < node_bytes_.size(); ++node) {
     for (const Node::OnByte& edge : automaton_.nodes[node].bytes) {
       for (int byte = edge.first; byte <= edge.last; ++byte) node_bytes_[node].set(byte);
@@ -60,17 +58,40 @@ bool TokenMasks::Prepare(int64_t steps) {
   for (; prepared_ < automaton_.nodes.size(); ++prepared_) {
     if (walked >= steps) return true;
     if (automaton_.nodes[prepared_].bytes.empty()) continue;
-    for (Layer& layer : layers_) layer.MaskOf(static_cast<NodeId>(prepared_), walked);
+    for (Layer& layer : layers_) {
+      if (layer.Make(static_cast<NodeId>(prepared_), walked) == nullptr) return false;
+    }
   }
   return false;
 }
 
+std::vector<NodeId> TokenMasks::NodesOf(StateId state) const {
+  std::vector<NodeId> nodes;
+  for (const Config& config : states_[state].configs) {
+    if (nodes.empty() || nodes.back() != config.node) nodes.push_back(config.node);
+  }
+  return nodes;
+}
+
+void TokenMasks::PrepareNodes(std::span<const NodeId> nodes) {
+  int64_t walked = 0;
+  for (const NodeId node : nodes) {
+    for (Layer& layer : layers_) layer.Make(node, walked);
+  }
+}
+
+int64_t TokenMasks::memory() const {
+  constexpr int64_t kNodeBytes = 150, kEntryBytes = 40;
+  return static_cast<int64_t>(automaton_.nodes.size()) * kNodeBytes + layers_[0].bytes() +
+         layers_[1].bytes() + static_cast<int64_t>(kMaxEntries) * kEntryBytes;
+}
+
 StateId TokenMasks::Start() {
+  work_ = kMaxWork;
   State state;
   Close({automaton_.start, -1}, state);
-  const StateId id = Intern(std::move(state));
-  TANDEM_CHECK(id != kDead) << "a grammar that nothing matches";
-  ++states_[id].uses;
+  const StateId id = work_ < 0 ? kDead : Intern(std::move(state));
+  if (id != kDead) ++states_[id].uses;
   return id;
 }
 
@@ -81,6 +102,7 @@ void TokenMasks::Release(StateId state) {
 
 StateId TokenMasks::Advance(StateId state, TokenId token) {
   if (IsFull()) ForgetUnused();
+  work_ = kMaxWork;
   if (token < 0 || token >= vocabulary_->size || vocabulary_->bytes[token].empty()) return kDead;
   for (const char c : vocabulary_->bytes[token]) {
     state = Step(state, static_cast<uint8_t>(c));
@@ -92,113 +114,156 @@ StateId TokenMasks::Advance(StateId state, TokenId token) {
 
 bool TokenMasks::CanEnd(StateId state) const { return states_[state].can_end; }
 
-void TokenMasks::Fill(StateId state, std::span<uint32_t> mask) {
+TokenMasks::Filled TokenMasks::Fill(StateId state, std::span<uint32_t> mask, bool walk) {
   KeptMask& kept = kept_masks_[static_cast<size_t>(state) % kept_masks_.size()];
   if (kept.state != state) {
+    kept.state = kDead;
     kept.words.resize(static_cast<size_t>(vocabulary_->size + 31) / 32);
-    MakeStateMask(state, kept.words);
+    const Filled filled = MakeStateMask(state, kept.words, walk);
+    if (filled != Filled::kTokens) return filled;
+    kept.any = std::any_of(kept.words.begin(), kept.words.end(), [](uint32_t w) { return w != 0; });
     kept.state = state;
   }
   std::fill(std::copy(kept.words.begin(), kept.words.end(), mask.begin()), mask.end(), 0);
+  return kept.any ? Filled::kTokens : Filled::kNothing;
 }
 
-void TokenMasks::MakeStateMask(StateId state, std::span<uint32_t> mask) {
+TokenMasks::Filled TokenMasks::MakeStateMask(StateId state, std::span<uint32_t> mask, bool walk) {
   std::fill(mask.begin(), mask.end(), 0);
+  work_ = kMaxWork;
   // By index and by value: states are made meanwhile, and the vector may move.
   for (size_t i = 0; i < states_[state].configs.size(); ++i) {
     const Config config = states_[state].configs[i];
-    for (Layer& layer : layers_) AddNodeMask(layer, config, mask);
+    for (Layer& layer : layers_) {
+      const NodeMask* own = layer.Find(config.node);
+      if (own == nullptr) {
+        if (!walk && layer.bytes() < kMaxMaskBytes) return Filled::kPending;
+        int64_t walked = 0;
+        own = layer.Make(config.node, walked);
+      }
+      if (own == nullptr) return Filled::kTooMuch;
+      AddNodeMask(layer, *own, config.frame, mask);
+      if (work_ < 0) return Filled::kTooMuch;
+    }
   }
+  return Filled::kTokens;
 }
 
-void TokenMasks::AddNodeMask(Layer& layer, const Config& config, std::span<uint32_t> mask) {
-  int64_t walked = 0;
-  const NodeMask& own = layer.MaskOf(config.node, walked);
+void TokenMasks::AddNodeMask(const Layer& layer, const NodeMask& own, FrameId frame,
+                             std::span<uint32_t> mask) {
+  work_ -= static_cast<int64_t>(own.bits.size() / 64 + own.tokens.size() / 16);
   for (size_t word = 0; word < own.bits.size(); ++word) mask[word] |= own.bits[word];
   for (const TokenId token : own.tokens) Set(mask, token);
+  const TokenTrie& trie = layer.trie();
   for (const NodeMask::Exit& exit : own.exits) {
-    const StateId to = ExitOf({exit.node, config.frame});
-    if (to != kDead) WalkState(to, exit.rests, 0, mask);
-  }
-  for (const NodeMask::WideExit& exit : own.wide_exits) {
-    const StateId to = ExitOf({exit.node, config.frame});
-    if (to != kDead) WalkState(to, layer.trie(), exit.trie_node, mask);
+    const StateId to = ExitOf({exit.node, frame});
+    if (to == kDead) continue;
+    uint32_t begin = 0;
+    for (const NodeMask::Group& group : exit.groups) {
+      const std::span<const int32_t> children(exit.children.data() + begin, group.end - begin);
+      begin = group.end;
+      if (!states_[to].bytes[group.byte]) continue;
+      const StateId next = Step(to, group.byte);
+      if (next == kDead) continue;
+      work_ -= static_cast<int64_t>(children.size());
+      if (work_ < 0) return;
+      for (const int32_t child : children) {
+        for (const TokenId token : trie.tokens(child)) Set(mask, token);
+        if (!trie.is_leaf(child)) WalkState(next, trie, child, mask);
+      }
+    }
   }
 }
 
-TokenMasks::Layer::Layer(const Automaton& automaton, const std::vector<bool>& leaving,
-                         const Vocabulary& vocabulary, size_t part)
-    : automaton_(automaton),
-      leaving_(leaving),
-      vocabulary_size_(vocabulary.size),
-      trie_(vocabulary.parts[part].trie),
-      classes_(NodeClasses(automaton.nodes, leaving, vocabulary.parts[part].max_bytes)),
-      masks_(automaton.nodes.size()) {}
+TokenMasks::Layer::Layer(const TokenMasks& of, size_t part)
+    : of_(of),
+      trie_(of.vocabulary_->parts[part].trie),
+      classes_(
+          NodeClasses(of.automaton_.nodes, of.leaving_, of.vocabulary_->parts[part].max_bytes)),
+      masks_(of.automaton_.nodes.size()) {}
 
 TokenMasks::Layer::~Layer() {
   for (const auto& mask : masks_) delete mask.load(std::memory_order_relaxed);
 }
 
-// Where two threads make the same, one of them is kept.
-const TokenMasks::NodeMask& TokenMasks::Layer::MaskOf(NodeId node, int64_t& walked) {
-  std::atomic<const NodeMask*>& mask = masks_[static_cast<size_t>(classes_[node])];
-  const NodeMask* known = mask.load(std::memory_order_acquire);
-  if (known != nullptr) return *known;
-  std::unique_ptr<NodeMask> made = Make(node, walked);
-  if (mask.compare_exchange_strong(known, made.get(), std::memory_order_acq_rel)) {
-    return *made.release();
-  }
-  return *known;
+const TokenMasks::NodeMask* TokenMasks::Layer::Find(NodeId node) const {
+  return masks_[static_cast<size_t>(classes_[node])].load(std::memory_order_acquire);
 }
 
-std::unique_ptr<TokenMasks::NodeMask> TokenMasks::Layer::Make(NodeId node, int64_t& walked) const {
+// Where two threads make the same, one of them is kept.
+const TokenMasks::NodeMask* TokenMasks::Layer::Make(NodeId node, int64_t& walked) {
+  const NodeMask* known = Find(node);
+  if (known != nullptr) return known;
+  if (bytes() >= kMaxMaskBytes) return nullptr;
+  std::unique_ptr<NodeMask> made = Build(node, walked);
+  std::atomic<const NodeMask*>& mask = masks_[static_cast<size_t>(classes_[node])];
+  if (!mask.compare_exchange_strong(known, made.get(), std::memory_order_acq_rel)) return known;
+  size_t size = sizeof(NodeMask) + made->bits.size() * sizeof(uint32_t) +
+                made->tokens.size() * sizeof(TokenId);
+  for (const NodeMask::Exit& exit : made->exits) {
+    size += sizeof(exit) + exit.children.size() * sizeof(int32_t) + exit.groups.size() * 8;
+  }
+  bytes_.fetch_add(static_cast<int64_t>(size), std::memory_order_relaxed);
+  return made.release();
+}
+
+std::unique_ptr<TokenMasks::NodeMask> TokenMasks::Layer::Build(NodeId node, int64_t& walked) const {
   auto out = std::make_unique<NodeMask>();
-  std::vector<NarrowExit> narrow;
-  walked += Walk(node, 0, 0, *out, narrow);
+  std::vector<Behind> behind;
+  walked += Walk(node, 0, *out, behind);
   // A list of more tokens than this is longer than the bitmap.
-  const size_t words = (static_cast<size_t>(vocabulary_size_) + 31) / 32;
+  const size_t words = (static_cast<size_t>(of_.vocabulary_->size) + 31) / 32;
   if (out->tokens.size() > words) {
     out->bits.resize(words);
     for (const TokenId token : out->tokens) Set(out->bits, token);
     out->tokens = {};
   }
-  std::map<NodeId, std::vector<TokenTrie::Item>> rests;
-  for (const NarrowExit& exit : narrow) {
-    const auto [begin, end] = trie_.below(exit.trie_node);
-    for (int i = begin; i < end; ++i) {
-      rests[exit.node].push_back({trie_.bytes_of(i).substr(exit.depth), trie_.all_tokens()[i]});
-    }
-  }
-  for (auto& [to, items] : rests) out->exits.push_back({to, TokenTrie(std::move(items))});
+  AddExits(behind, *out);
   return out;
 }
 
-int64_t TokenMasks::Layer::Walk(NodeId node, int trie_node, int depth, NodeMask& out,
-                                std::vector<NarrowExit>& narrow) const {
+int64_t TokenMasks::Layer::Walk(NodeId node, int trie_node, NodeMask& out,
+                                std::vector<Behind>& behind) const {
   int64_t steps = 0;
   for (int child = trie_node + 1; child < trie_.end(trie_node); child = trie_.end(child)) {
     ++steps;
-    const NodeId to = automaton_.nodes[node].After(trie_.byte(child));
+    const NodeId to = of_.automaton_.nodes[node].After(trie_.byte(child));
     if (to < 0) continue;
     const auto own = trie_.tokens(child);
     out.tokens.insert(out.tokens.end(), own.begin(), own.end());
     if (trie_.is_leaf(child)) continue;
-    if (leaving_[to]) {
-      if (trie_.tokens_below(child).size() > kNarrowExit) {
-        out.wide_exits.push_back({to, child});
-      } else {
-        narrow.push_back({to, child, depth + 1});
+    if (of_.leaving_[to]) {
+      for (int next = child + 1; next < trie_.end(child); next = trie_.end(next)) {
+        if (of_.bytes_behind_[to][trie_.byte(next)]) behind.push_back({to, next});
       }
     }
-    steps += Walk(to, child, depth + 1, out, narrow);
+    steps += Walk(to, child, out, behind);
   }
   return steps;
+}
+
+void TokenMasks::Layer::AddExits(std::vector<Behind>& behind, NodeMask& out) const {
+  std::sort(behind.begin(), behind.end(), [this](const Behind& a, const Behind& b) {
+    return std::tuple(a.node, trie_.byte(a.child), a.child) <
+           std::tuple(b.node, trie_.byte(b.child), b.child);
+  });
+  for (const Behind& one : behind) {
+    if (out.exits.empty() || out.exits.back().node != one.node) {
+      out.exits.push_back({one.node, {}, {}});
+    }
+    NodeMask::Exit& exit = out.exits.back();
+    const uint8_t byte = trie_.byte(one.child);
+    if (exit.groups.empty() || exit.groups.back().byte != byte) exit.groups.push_back({byte, 0});
+    exit.children.push_back(one.child);
+    exit.groups.back().end = static_cast<uint32_t>(exit.children.size());
+  }
 }
 
 void TokenMasks::WalkState(StateId state, const TokenTrie& trie, int trie_node,
                            std::span<uint32_t> mask) {
   for (int child = trie_node + 1; child < trie.end(trie_node); child = trie.end(child)) {
     const uint8_t byte = trie.byte(child);
+    if (--work_ < 0) return;
     if (!states_[state].bytes[byte]) continue;
     const StateId to = Step(state, byte);
     if (to == kDead) continue;
@@ -222,6 +287,7 @@ void TokenMasks::Close(Config config, State& into) {
   while (!open_.empty() && into.configs.size() <= kMaxStacks) {
     const Config next = open_.back();
     open_.pop_back();
+    if (--work_ < 0) return;
     if (!closed_.insert(Key(next.node, next.frame)).second) continue;
     const Node& node = automaton_.nodes[next.node];
     if (!node.bytes.empty()) into.configs.push_back(next);
@@ -288,6 +354,7 @@ StateId TokenMasks::Step(StateId from, uint8_t byte) {
   for (const Config& config : states_[from].configs) {
     const NodeId to = automaton_.nodes[config.node].After(byte);
     if (to >= 0) Close({to, config.frame}, state);
+    if (--work_ < 0) return kDead;  // not for ever: another time there may be work left
   }
   const StateId id = Intern(std::move(state));
   steps_.emplace(key, id);
@@ -299,6 +366,7 @@ StateId TokenMasks::ExitOf(Config config) {
   if (const auto it = exits_.find(key); it != exits_.end()) return it->second;
   State state;
   Leave(config, state);
+  if (--work_ < 0) return kDead;
   const StateId id = Intern(std::move(state));
   exits_.emplace(key, id);
   return id;

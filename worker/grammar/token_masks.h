@@ -3,8 +3,9 @@
 // A place (State) is the set of stacks in which the grammar's machines can be after the bytes so
 // far; states are made as they are met and numbered, so that a sequence's place is one number and
 // to go back is to remember one. What a node allows without leaving its rule is found once for each
-// node by a walk over the vocabulary; what leaves the rule is kept as the bytes behind the exit and
-// tried on the stack at hand, which is a few hundred short strings instead of the vocabulary.
+// node (once for all that no token tells apart) by a walk over the vocabulary. Where tokens leave
+// the rule the walk notes what they have behind it, by its first byte and only if that may follow
+// anywhere; that is tried on the stack at hand: a few hundred places instead of the vocabulary.
 //
 // Thread: one at a time, and beside it one that calls Prepare. Memory: grows with the states met;
 // beyond a limit all but those in use are forgotten.
@@ -57,7 +58,8 @@ class TokenMasks {
   // False: there is nothing left to find.
   bool Prepare(int64_t steps);
 
-  // States are counted: each that is returned is in use until it is released.
+  // States are counted: each that is returned is in use until it is released. kDead: the grammar
+  // begins with too many stacks.
   StateId Start();
   void Release(StateId state);
 
@@ -69,13 +71,28 @@ class TokenMasks {
   bool CanEnd(StateId state) const;
 
   // Sets bit t of `mask` for every token t that may come next and clears the others. Size: at least
-  // (vocabulary + 31) / 32 words. At least one bit is set unless nothing but the end may follow.
-  void Fill(StateId state, std::span<uint32_t> mask);
+  // (vocabulary + 31) / 32 words.
+  enum class Filled : uint8_t {
+    kTokens,   // at least one
+    kNothing,  // nothing but the end may follow
+    kPending,  // a walk over the vocabulary is missing, which takes milliseconds: PrepareNodes
+    kTooMuch,  // the grammar is so ambiguous here that to find out would hold up others
+  };
+  // `walk`: makes what is missing, instead of kPending.
+  Filled Fill(StateId state, std::span<uint32_t> mask, bool walk = true);
 
-  int num_nodes() const { return static_cast<int>(automaton_.nodes.size()); }
+  // What Fill(state) needs ahead of time, and to make that: on another thread, like Prepare.
+  std::vector<NodeId> NodesOf(StateId state) const;
+  void PrepareNodes(std::span<const NodeId> nodes);
+
+  int64_t memory() const;  // bytes, about; any thread
   int num_states() const { return static_cast<int>(states_.size() - free_states_.size()); }
   // Stacks at once beyond which a state counts as kDead: the grammar is too ambiguous.
-  static constexpr size_t kMaxStacks = 4096;
+  static constexpr size_t kMaxStacks = 1024;
+  // Stacks, steps and exits that one Fill or Advance looks at: some milliseconds.
+  static constexpr int64_t kMaxWork = 100'000;
+  // Of masks of nodes: beyond it none are made, and Fill says kTooMuch.
+  static constexpr int64_t kMaxMaskBytes = 128 << 20;
   static constexpr int kMaxStates = 50'000;
   // Entries of the tables that make a step from a state quick, and stacks of all states: 20 MB.
   static constexpr size_t kMaxEntries = 500'000;
@@ -103,55 +120,59 @@ class TokenMasks {
   struct KeptMask {
     StateId state = kDead;
     std::vector<uint32_t> words;
+    bool any = false;
   };
   // What a node's rule allows from it on, and where tokens leave the rule.
   struct NodeMask {
     std::vector<uint32_t> bits;   // many tokens: a bitmap, else empty
     std::vector<TokenId> tokens;  // few
-    struct Exit {
-      NodeId node;      // where the rule is left, or another entered
-      TokenTrie rests;  // what tokens have behind it
+    // Where the rule is left, or another entered, within tokens: what they have behind it begins
+    // at these nodes of the trie, by their byte.
+    struct Group {
+      uint8_t byte;
+      uint32_t end;  // of its part of `children`, which begins where the one before ends
     };
-    struct WideExit {
+    struct Exit {
       NodeId node;
-      int trie_node;  // of the vocabulary: its subtree
+      std::vector<Group> groups;
+      std::vector<int32_t> children;
     };
     std::vector<Exit> exits;
-    std::vector<WideExit> wide_exits;
   };
   // Of a part of the vocabulary.
   class Layer {
    public:
-    Layer(const Automaton& automaton, const std::vector<bool>& leaving,
-          const Vocabulary& vocabulary, size_t part);
+    Layer(const TokenMasks& of, size_t part);
     ~Layer();
     Layer(const Layer&) = delete;
     Layer& operator=(const Layer&) = delete;
 
     const TokenTrie& trie() const { return trie_; }
-    // Any thread. Adds to `walked` the steps that it took: none, if it was made before.
-    const NodeMask& MaskOf(NodeId node, int64_t& walked);
+    // Any thread. Find: null, if it was not made. Make: null, if there is no memory for it; adds to
+    // `walked` the steps that it took: none, if it was made before.
+    const NodeMask* Find(NodeId node) const;
+    const NodeMask* Make(NodeId node, int64_t& walked);
+    int64_t bytes() const { return bytes_.load(std::memory_order_relaxed); }
 
    private:
-    struct NarrowExit {
-      NodeId node;
-      int trie_node;
-      int depth;  // bytes of it
+    struct Behind {
+      NodeId node;  // that is left
+      int32_t child;
     };
-    std::unique_ptr<NodeMask> Make(NodeId node, int64_t& walked) const;
-    int64_t Walk(NodeId node, int trie_node, int depth, NodeMask& out,
-                 std::vector<NarrowExit>& narrow) const;
+    std::unique_ptr<NodeMask> Build(NodeId node, int64_t& walked) const;
+    int64_t Walk(NodeId node, int trie_node, NodeMask& out, std::vector<Behind>& behind) const;
+    void AddExits(std::vector<Behind>& behind, NodeMask& out) const;
 
-    const Automaton& automaton_;
-    const std::vector<bool>& leaving_;
-    const int vocabulary_size_;
+    const TokenMasks& of_;
     const TokenTrie& trie_;
     const std::vector<int32_t> classes_;               // by node; see node_classes.h
     std::vector<std::atomic<const NodeMask*>> masks_;  // by class; null: not made
+    std::atomic<int64_t> bytes_{0};
   };
 
-  void MakeStateMask(StateId state, std::span<uint32_t> mask);
-  void AddNodeMask(Layer& layer, const Config& config, std::span<uint32_t> mask);
+  Filled MakeStateMask(StateId state, std::span<uint32_t> mask, bool walk);
+  void AddNodeMask(const Layer& layer, const NodeMask& own, FrameId frame,
+                   std::span<uint32_t> mask);
   void WalkState(StateId state, const TokenTrie& trie, int trie_node, std::span<uint32_t> mask);
 
   FrameId Push(NodeId to, FrameId below);
@@ -168,10 +189,11 @@ class TokenMasks {
   const std::shared_ptr<const Vocabulary> vocabulary_;
   const Automaton automaton_;
   const int max_states_;
-  const std::vector<bool> leaving_;  // by node; see node_classes.h
-  std::vector<ByteSet> node_bytes_;  // by node: that it reads
-  std::array<Layer, 2> layers_;      // of the vocabulary's parts
-  size_t prepared_ = 0;              // nodes, by Prepare
+  const std::vector<bool> leaving_;          // by node; see node_classes.h
+  const std::vector<ByteSet> bytes_behind_;  // by node; too
+  std::vector<ByteSet> node_bytes_;          // by node: that it reads
+  std::array<Layer, 2> layers_;              // of the vocabulary's parts
+  size_t prepared_ = 0;                      // nodes, by Prepare
 
   std::vector<Frame> frames_;
   absl::flat_hash_map<uint64_t, FrameId> frame_ids_;
@@ -184,6 +206,7 @@ class TokenMasks {
   absl::flat_hash_map<uint64_t, StateId> exits_;         // (node, frame)
   absl::flat_hash_set<uint64_t> closed_;                 // scratch of Close: (node, frame)
   std::vector<Config> open_;                             // scratch of Close
+  int64_t work_ = 0;                                     // left of kMaxWork; below 0: too much
 };
 
 }  // namespace tandem::grammar

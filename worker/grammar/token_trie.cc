@@ -1,7 +1,6 @@
 #include "worker/grammar/token_trie.h"
 
 #include <algorithm>
-#include <string>
 
 namespace tandem::grammar {
 
@@ -20,12 +19,10 @@ TokenTrie::TokenTrie(std::vector<Item> items) {
     for (size_t i = shared; i < item.bytes.size(); ++i) {
       path.push_back(size());
       const auto at = static_cast<int32_t>(tokens_.size());
-      nodes_.push_back({0, at, at, static_cast<uint8_t>(item.bytes[i])});
+      nodes_.push_back({0, at, 0, static_cast<uint8_t>(item.bytes[i])});
     }
     tokens_.push_back(item.token);
-    nodes_[path.back()].own_end = static_cast<int32_t>(tokens_.size());
-    bytes_ += item.bytes;
-    byte_end_.push_back(bytes_.size());
+    ++nodes_[path.back()].num_tokens;
     before = item.bytes;
   }
   for (; !path.empty(); path.pop_back()) nodes_[path.back()].end = size();

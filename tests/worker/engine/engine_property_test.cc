@@ -27,6 +27,7 @@ class World {
     // Few distinct tokens and few seeds: generated blocks must coincide too.
     for (int i = 0; i < 3; ++i) bases_.push_back(RandomTokens(Below(30)));
     ahead_ = Below(4) != 0;
+    harness_.SetSlowFilters(Below(2) != 0);
     arrivals_ = 2 + Below(30);
   }
 

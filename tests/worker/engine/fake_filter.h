@@ -1,7 +1,7 @@
 // A grammar without text: what may come follows from a seed and the tokens so far.
 #pragma once
 
-#include <charconv>
+#include <algorithm>
 #include <memory>
 #include <string>
 
@@ -12,22 +12,28 @@ namespace tandem::engine {
 
 class FakeFilter final : public TokenFilter {
  public:
-  // Replies of at most `limit` tokens. Token 0 is a control token.
-  FakeFilter(uint64_t seed, int limit, int vocab_size)
-      : state_(seed * 0x9e3779b97f4a7c15ULL + 1), limit_(limit), vocab_size_(vocab_size) {}
+  // Replies of at most `limit` tokens. Token 0 is a control token. `slow`: some masks are there
+  // only when they are asked for the second or third time.
+  FakeFilter(uint64_t seed, int limit, int vocab_size, bool slow)
+      : state_(seed * 0x9e3779b97f4a7c15ULL + 1),
+        limit_(limit),
+        vocab_size_(vocab_size),
+        slow_(slow) {}
 
   bool Accept(TokenId token) override {
     if (!Allows(token)) return false;
     state_ = state_ * 0xbf58476d1ce4e5b9ULL + static_cast<uint64_t>(token);
     ++length_;
+    pending_ = slow_ && Bits(11) % 3 == 0 ? 1 + static_cast<int>(Bits(12) % 2) : 0;
     return true;
   }
-  bool Fill(std::span<uint32_t> mask) override {
+  Filled Fill(std::span<uint32_t> mask) override {
+    if (length_ < limit_ && pending_ > 0) return --pending_, Filled::kPending;
     std::fill(mask.begin(), mask.end(), 0);
     for (TokenId token = 1; token < vocab_size_; ++token) {
       if (Allows(token)) mask[static_cast<size_t>(token) / 32] |= 1u << (token % 32);
     }
-    return length_ < limit_;
+    return length_ < limit_ ? Filled::kTokens : Filled::kNothing;
   }
   bool CanEnd() const override { return length_ == limit_ || (length_ > 0 && Bits(7) % 3 == 0); }
   bool IsControl(TokenId token) const override { return token == 0; }
@@ -43,7 +49,9 @@ class FakeFilter final : public TokenFilter {
   uint64_t state_;
   const int limit_;
   const int vocab_size_;
+  const bool slow_;
   int length_ = 0;
+  int pending_ = 0;
 };
 
 // The text of a request's grammar is "SEED LIMIT".
@@ -51,11 +59,13 @@ inline void SetFakeGrammar(Generate& request, uint64_t seed, int limit) {
   request.grammar = {grammar::GrammarSpec::Kind::kEbnf,
                      std::to_string(seed) + " " + std::to_string(limit)};
 }
-inline std::unique_ptr<TokenFilter> FakeFilterOf(const Generate& request, int vocab_size) {
+inline std::unique_ptr<TokenFilter> FakeFilterOf(const Generate& request, int vocab_size,
+                                                 bool slow = false) {
   if (request.grammar.kind == grammar::GrammarSpec::Kind::kNone) return nullptr;
   const std::string& text = request.grammar.text;
   const size_t space = text.find(' ');
-  return std::make_unique<FakeFilter>(std::stoull(text), std::stoi(text.substr(space)), vocab_size);
+  return std::make_unique<FakeFilter>(std::stoull(text), std::stoi(text.substr(space)), vocab_size,
+                                      slow);
 }
 
 }  // namespace tandem::engine

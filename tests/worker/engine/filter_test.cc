@@ -117,6 +117,70 @@ TEST(Filter, APreemptedReplyGoesOn) {
   h.ExpectEverythingFreed();
 }
 
+TEST(Filter, OthersGoOnWhileAMaskIsPending) {
+  Harness h(SmallOptions());
+  h.SetSlowFilters(true);
+  for (uint64_t seed = 0; seed < 3; ++seed) {
+    Generate request = Request(12);
+    SetFakeGrammar(request, seed, 12);
+    h.Add(std::move(request));
+  }
+  const RequestId plain = h.Add(Prompt(5, 300), 12);
+  int behind = 0;
+  while (!h.stream(plain).ended()) {
+    ASSERT_TRUE(h.Step()) << "the one without a grammar is in every step";
+    behind += h.engine().num_masks_pending() > 0;
+  }
+  EXPECT_GT(behind, 0);
+  h.Drain();
+  h.ExpectAllStreamsAsIfAlone();
+  h.ExpectEverythingFreed();
+}
+
+// Preempted between a token and its mask; cancelled there.
+TEST(Filter, WhatWaitsForAMaskCanBePreemptedAndCancelled) {
+  EngineOptions options = SmallOptions();
+  options.num_blocks = 14;
+  Harness h(options);
+  h.SetSlowFilters(true);
+  std::vector<RequestId> ids;
+  for (int i = 0; i < 4; ++i) {
+    Generate request = Request(30);
+    SetFakeGrammar(request, static_cast<uint64_t>(i), 30);
+    request.prompt = Prompt(9, 100 * i);
+    ids.push_back(h.Add(std::move(request)));
+  }
+  for (int i = 0; i < 400 && h.engine().num_sequences() > 2; ++i) {
+    h.Step();
+    if (h.engine().num_masks_pending() > 0 && i > 20 && !h.stream(ids[3]).ended()) {
+      h.Cancel(ids[3]);
+    }
+  }
+  h.Drain();
+  EXPECT_EQ(h.stream(ids[3]).finish, FinishReason::kCancelled);
+  EXPECT_GT(h.engine().num_preemptions(), 0u);
+  h.ExpectAllStreamsAsIfAlone();
+  h.ExpectEverythingFreed();
+  EXPECT_EQ(h.engine().num_masks_pending(), 0);
+}
+
+// Else the mask and what holds it back would leave nothing.
+TEST(Filter, AStopThatIsTextMayComeBeforeMinTokens) {
+  EngineOptions options = SmallOptions();
+  options.vocab_size = 2;  // token 1 is all that there is
+  Harness h(options);
+  Generate request;
+  request.prompt = {1};
+  request.max_tokens = 20;
+  request.min_tokens = 3;
+  request.stop_ids = {1};
+  SetFakeGrammar(request, 1, 10);
+  const RequestId id = h.Add(std::move(request));
+  h.Drain();
+  EXPECT_EQ(h.stream(id).finish, FinishReason::kStop);
+  EXPECT_EQ(h.stream(id).tokens.size(), 4u);
+}
+
 TEST(Filter, RejectedOnesEndOnce) {
   Engine engine(SmallOptions());
   engine.Reject({1, 9, 2, 0}, FinishReason::kCancelled, "", ErrorKind::kInternal);

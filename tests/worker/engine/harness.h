@@ -41,6 +41,8 @@ class Harness {
   void LoseRouter(Nonce router);
   void ClearCache();
 
+  void SetSlowFilters(bool slow) { slow_filters_ = slow; }  // see FakeFilter; of those to come
+
   // Null: nothing to do. The plan is run by the ranks no later than its Commit.
   const StepPlan* Plan();
   const StepPlan& PlanIdle();
@@ -102,6 +104,7 @@ class Harness {
   Cache replica_;
   uint64_t replica_event_ = 0;
   bool has_replica_ = false;
+  bool slow_filters_ = false;
   std::vector<Output> outputs_;
   std::vector<KvEvent> events_;
 };

@@ -414,5 +414,58 @@ TEST(TokenMasks, ArePreparedWhileTheyAreUsed) {
   EXPECT_FALSE(beside.Prepare(1)) << "nothing is left";
 }
 
+// A grammar that can be in ever more places at once, or whose nodes all lead out of their rules,
+// may cost a step loop milliseconds at most.
+TEST(TokenMasks, AmbiguityHasAnEnd) {
+  std::string many = "root ::= \"a\" (";
+  for (int i = 0; i < 4200; ++i) many += (i > 0 ? "|r" : "r") + std::to_string(i);
+  many += ")\n";
+  for (int i = 0; i < 4200; ++i) {
+    const std::string n = std::to_string(i);
+    many += "r" + n + " ::= \"b\" r" + n + " \"c\" | \"d" + n + "\"\n";
+  }
+  std::mt19937_64 random(3);
+  const auto vocabulary = MakeVocabulary(RandomTokens(random, "abcd012 "));
+  for (const std::string& text :
+       {many, std::string("root ::= s\ns ::= [^0] s \"b\" | [^0] s s | [^0]"),
+        std::string("root ::= s\ns ::= [^0] s1 \"b\" | [^0] s2 \"c\" | [^0]\n"
+                    "s1 ::= s | \"1\" s \"1\"\ns2 ::= s | \"2\" s \"2\""),
+        std::string("root ::= ([^0] t?){300}\nt ::= \"0\" t \"1\" | \"2\"")}) {
+    StatusOr<Automaton> automaton = CompileGrammar({Kind::kEbnf, text});
+    ASSERT_TRUE(automaton.ok()) << automaton.status();
+    TokenMasks masks(vocabulary, *std::move(automaton));
+    StateId state = masks.Start();
+    std::vector<uint32_t> mask((vocabulary->bytes.size() + 31) / 32);
+    for (int length = 0; length < 200 && state != TokenMasks::kDead; ++length) {
+      const TokenMasks::Filled filled = masks.Fill(state, mask);
+      if (filled != TokenMasks::Filled::kTokens) break;
+      std::vector<TokenId> allowed;
+      for (TokenId token = 0; token < vocabulary->size; ++token) {
+        if ((mask[token / 32] >> (token % 32) & 1) != 0) allowed.push_back(token);
+      }
+      ASSERT_FALSE(allowed.empty());
+      state = masks.Advance(state, allowed[random() % allowed.size()]);
+    }
+    EXPECT_LT(masks.num_states(), 2 * TokenMasks::kMaxStates);
+  }
+}
+
+TEST(TokenMasks, WalksAreMadeByWhoeverIsAsked) {
+  const auto vocabulary = MakeVocabulary({"a", "ab", "b", ""});
+  StatusOr<Automaton> automaton = CompileGrammar({Kind::kRegex, "a+b"});
+  ASSERT_TRUE(automaton.ok());
+  TokenMasks masks(vocabulary, *std::move(automaton));
+  const StateId start = masks.Start();
+  std::vector<uint32_t> mask(1);
+  EXPECT_EQ(masks.Fill(start, mask, /*walk=*/false), TokenMasks::Filled::kPending);
+  masks.PrepareNodes(masks.NodesOf(start));
+  EXPECT_EQ(masks.Fill(start, mask, /*walk=*/false), TokenMasks::Filled::kTokens);
+  EXPECT_EQ(mask[0], 3u);
+  const StateId end = masks.Advance(start, 1);
+  ASSERT_NE(end, TokenMasks::kDead);
+  EXPECT_EQ(masks.Fill(end, mask), TokenMasks::Filled::kNothing);
+  EXPECT_TRUE(masks.CanEnd(end));
+}
+
 }  // namespace
 }  // namespace tandem::grammar
