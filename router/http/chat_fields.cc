@@ -87,10 +87,11 @@ FieldError ReadFunction(const std::string& param, const json::value& v, json::ob
   return std::nullopt;
 }
 
-FieldError ReadTool(const std::string& param, const json::value& v, std::string& tool_name,
-                    ApiTool& out) {
+// Chats have the function in a member; responses have its members beside the type.
+FieldError ReadTool(const std::string& param, const json::value& v, bool flat,
+                    std::string& tool_name, ApiTool& out) {
   if (!v.is_object()) return WrongType(param, "an object", v);
-  json::object shown = {{"type", "function"}}, function;
+  json::object shown = {{"type", "function"}}, function, rest;
   bool has_type = false;
   for (const auto& [key, value] : v.get_object()) {
     const std::string name = fmt::format("{}.{}", param, View(key));
@@ -98,6 +99,8 @@ FieldError ReadTool(const std::string& param, const json::value& v, std::string&
     if (View(key) == "type") {
       has_type = true;
       if (value != "function") error = NotSupported(name, "only tools of type 'function' are");
+    } else if (flat) {
+      rest.emplace(key, value);
     } else if (View(key) == "function") {
       error = ReadFunction(name, value, function, out);
     } else {
@@ -106,6 +109,9 @@ FieldError ReadTool(const std::string& param, const json::value& v, std::string&
     if (error) return error;
   }
   if (!has_type) return MissingField(param + ".type");
+  if (flat) {
+    if (FieldError error = ReadFunction(param, std::move(rest), function, out)) return error;
+  }
   if (function.empty()) return MissingField(param + ".function");
   tool_name = std::string(function.at("name").get_string());
   shown.emplace("function", std::move(function));
@@ -153,15 +159,18 @@ FieldError ReadTemplateKwargs(const std::string& param, const json::value& v, Ap
 FieldError ReadTools(const std::string& param, const json::value& v, ApiRequest& out) {
   if (!v.is_array()) return WrongType(param, "an array", v);
   const json::array& tools = v.get_array();
+  const bool flat = out.endpoint == Endpoint::kResponses;
+  if (flat) out.tools_json = json::serialize(v);
   if (tools.size() > kMaxTools)
     return WrongValue(param, fmt::format("at most {} tools", kMaxTools));
   for (size_t i = 0; i < tools.size(); ++i) {
     std::string name;
     FieldError error =
-        ReadTool(fmt::format("{}[{}]", param, i), tools[i], name, out.tools.emplace_back());
+        ReadTool(fmt::format("{}[{}]", param, i), tools[i], flat, name, out.tools.emplace_back());
     if (error) return error;
     if (std::find(out.tool_names.begin(), out.tool_names.end(), name) != out.tool_names.end()) {
-      return WrongValue(fmt::format("{}[{}].function.name", param, i), "each name once");
+      return WrongValue(fmt::format("{}[{}]{}.name", param, i, flat ? "" : ".function"),
+                        "each name once");
     }
     out.tool_names.push_back(std::move(name));
   }
@@ -169,6 +178,8 @@ FieldError ReadTools(const std::string& param, const json::value& v, ApiRequest&
 }
 
 FieldError ReadToolChoice(const std::string& param, const json::value& v, ApiRequest& out) {
+  const bool flat = out.endpoint == Endpoint::kResponses;
+  if (flat) out.tool_choice_json = json::serialize(v);
   if (v == "none") return out.tool_choice = ToolChoice::kNone, std::nullopt;
   if (v == "auto") return out.tool_choice = ToolChoice::kAuto, std::nullopt;
   if (v == "required") return out.tool_choice = ToolChoice::kRequired, std::nullopt;
@@ -182,7 +193,9 @@ FieldError ReadToolChoice(const std::string& param, const json::value& v, ApiReq
     if (View(key) == "type") {
       has_type = true;
       if (value != "function") error = NotSupported(name, "only 'function' is");
-    } else if (View(key) == "function") {
+    } else if (flat && View(key) == "name") {
+      error = ReadToolName(name, value, out.called_tool);
+    } else if (!flat && View(key) == "function") {
       error = ReadNameAlone(name, value, out.called_tool);
     } else {
       error = UnknownField(name);
@@ -190,7 +203,7 @@ FieldError ReadToolChoice(const std::string& param, const json::value& v, ApiReq
     if (error) return error;
   }
   if (!has_type) return MissingField(param + ".type");
-  if (out.called_tool.empty()) return MissingField(param + ".function");
+  if (out.called_tool.empty()) return MissingField(param + (flat ? ".name" : ".function"));
   out.tool_choice = ToolChoice::kNamed;
   return std::nullopt;
 }
@@ -202,6 +215,22 @@ FieldError ReadReasoningEffort(const std::string& param, const json::value& v, A
     if (out.reasoning_effort == effort) return std::nullopt;
   }
   return WrongValue(param, "one of 'none', 'minimal', 'low', 'medium', 'high', 'xhigh', 'max'");
+}
+
+FieldError ReadReasoning(const std::string& param, const json::value& v, ApiRequest& out) {
+  if (!v.is_object()) return WrongType(param, "an object", v);
+  for (const auto& [key, value] : v.get_object()) {
+    const std::string name = fmt::format("{}.{}", param, View(key));
+    if (value.is_null()) continue;
+    if (View(key) == "effort") {
+      if (FieldError error = ReadReasoningEffort(name, value, out)) return error;
+    } else if (View(key) == "summary" || View(key) == "generate_summary") {
+      return NotSupported(name, "what the model thought is given as it is");
+    } else {
+      return UnknownField(name);
+    }
+  }
+  return std::nullopt;
 }
 
 }  // namespace tandem::http

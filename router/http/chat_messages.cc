@@ -11,9 +11,10 @@
 #include "router/http/template_value.h"
 
 namespace tandem::http {
-namespace {
 
 namespace json = boost::json;
+
+namespace {
 
 std::string_view View(json::string_view s) { return {s.data(), s.size()}; }
 
@@ -62,7 +63,8 @@ FieldError ReadRole(const std::string& param, const json::value& v, std::string&
   return WrongValue(param, "one of 'system', 'developer', 'user', 'assistant', 'tool'");
 }
 
-// The JSON text that OpenAI has, or the object that it says; no text at all is an empty object.
+}  // namespace
+
 FieldError ReadArguments(const std::string& param, const json::value& v, text::JinjaValue& out) {
   json::value parsed;
   const json::value* object = &v;
@@ -81,6 +83,8 @@ FieldError ReadArguments(const std::string& param, const json::value& v, text::J
   out = ToTemplateValue(*object);
   return std::nullopt;
 }
+
+namespace {
 
 FieldError ReadCalledFunction(const std::string& param, const json::value& v, ApiToolCall& out) {
   if (!v.is_object()) return WrongType(param, "an object", v);

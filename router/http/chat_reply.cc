@@ -10,8 +10,19 @@
 namespace tandem::http {
 namespace {
 
-// Ids differ between the calls of all replies, so that an answer to one is never taken for
-// another's.
+// "id":...,"type":"function","function":{"name":...,"arguments":...}
+void AppendCall(std::string& out, const Generation& g, int index, std::string_view name,
+                std::string_view arguments) {
+  fmt::format_to(std::back_inserter(out), R"("id":"{}","type":"function","function":{{"name":)",
+                 CallId(g, index));
+  AppendJsonString(out, name);
+  out += ",\"arguments\":";
+  AppendJsonString(out, arguments);
+  out += '}';
+}
+
+}  // namespace
+
 std::string CallId(const Generation& g, int index) {
   const BlockHash hash =
       HashBytes(fmt::format("{}/{}/{}/{}", g.call->request_id, g.id, g.account.received, index));
@@ -25,19 +36,6 @@ std::string CallId(const Generation& g, int index) {
   }
   return id;
 }
-
-// "id":...,"type":"function","function":{"name":...,"arguments":...}
-void AppendCall(std::string& out, const Generation& g, int index, std::string_view name,
-                std::string_view arguments) {
-  fmt::format_to(std::back_inserter(out), R"("id":"{}","type":"function","function":{{"name":)",
-                 CallId(g, index));
-  AppendJsonString(out, name);
-  out += ",\"arguments\":";
-  AppendJsonString(out, arguments);
-  out += '}';
-}
-
-}  // namespace
 
 ChatMessage::ChatMessage(const Generation& generation, std::string_view text)
     : generation_(generation) {

@@ -42,6 +42,10 @@ class ChatMessage final : public text::ReplyHandler {
 // there, ends with "tool_calls".
 std::string_view ChatFinishReason(const Generation& generation, int num_calls);
 
+// Ids differ between the calls of all replies, so that an answer to one is never taken for
+// another's.
+std::string CallId(const Generation& generation, int index);
+
 // The members of a delta: "reasoning_content":..., or "tool_calls":[{...}] that begins a call or
 // goes on with its arguments.
 void AppendReasoningDelta(std::string& out, std::string_view text);

@@ -51,7 +51,13 @@ FieldError CheckTools(ApiRequest& out) {
   if (!out.tool_choice) out.tool_choice = out.tools.empty() ? ToolChoice::kNone : ToolChoice::kAuto;
   const ToolChoice choice = *out.tool_choice;
   if (choice == ToolChoice::kNone) return std::nullopt;
-  if (out.tools.empty()) return Contradiction("tool_choice", "'tool_choice' needs 'tools'.");
+  if (out.tools.empty()) {
+    if (choice == ToolChoice::kAuto && out.endpoint == Endpoint::kResponses) {
+      out.tool_choice = ToolChoice::kNone;  // what that endpoint says without any
+      return std::nullopt;
+    }
+    return Contradiction("tool_choice", "'tool_choice' needs 'tools'.");
+  }
   const auto& names = out.tool_names;
   if (choice == ToolChoice::kNamed &&
       std::find(names.begin(), names.end(), out.called_tool) == names.end()) {

@@ -81,10 +81,11 @@ struct ApiRequest {
   text::JinjaValue documents;  // a list of maps of strings; undefined: none
   text::JinjaValue::Map template_kwargs;
   std::vector<ApiTool> tools;
-  std::vector<std::string> tool_names;    // of tools, in their order
-  std::optional<ToolChoice> tool_choice;  // as parsed: there is one
-  std::string called_tool;                // kNamed: of tool_names
-  bool parallel_tool_calls = true;        // false: one call at most
+  std::vector<std::string> tool_names;       // of tools, in their order
+  std::optional<ToolChoice> tool_choice;     // as parsed: there is one
+  std::string tools_json, tool_choice_json;  // kResponses: as sent; empty: not
+  std::string called_tool;                   // kNamed: of tool_names
+  bool parallel_tool_calls = true;           // false: one call at most
   bool include_reasoning = true;
   std::string reasoning_effort;    // empty: not said
   std::vector<ApiPrompt> prompts;  // kCompletions, kEmbeddings: at least one; kDetokenize: one

@@ -75,6 +75,9 @@ std::string SchemaOf(const RefusedField& field);
 
 // chat_messages.cc
 FieldError ReadMessages(const std::string& param, const boost::json::value& v, ApiRequest& out);
+// Of a call: the JSON text that OpenAI has, or the object that it says; no text is an empty object.
+FieldError ReadArguments(const std::string& param, const boost::json::value& v,
+                         text::JinjaValue& out);
 // chat_fields.cc
 FieldError ReadDocuments(const std::string& param, const boost::json::value& v, ApiRequest& out);
 FieldError ReadTemplateKwargs(const std::string& param, const boost::json::value& v,
@@ -90,6 +93,7 @@ FieldError ReadTextFormat(const std::string& param, const boost::json::value& v,
 FieldError ReadGuided(const std::string& param, const boost::json::value& v, ApiRequest& out);
 FieldError ReadStructuredOutputs(const std::string& param, const boost::json::value& v,
                                  ApiRequest& out);
+FieldError ReadReasoning(const std::string& param, const boost::json::value& v, ApiRequest& out);
 // embeddings_fields.cc
 FieldError ReadEncodingFormat(const std::string& param, const boost::json::value& v,
                               ApiRequest& out);

@@ -11,12 +11,6 @@ namespace {
 
 constexpr std::string_view kInProgress = "in_progress";
 
-void AppendPart(std::string& out, std::string_view text) {
-  out += "{\"type\":\"output_text\",\"text\":";
-  AppendJsonString(out, text);
-  out += ",\"annotations\":[],\"logprobs\":[]}";
-}
-
 void AppendUsage(std::string& out, const Usage& usage) {
   fmt::format_to(std::back_inserter(out),
                  "{{\"input_tokens\":{},\"input_tokens_details\":{{\"cached_tokens\":{}}},"
@@ -44,33 +38,7 @@ void AppendNullable(std::string& out, std::string_view name, std::string_view te
 }  // namespace
 
 ResponsesFormat::ResponsesFormat(const ApiCall& call, int64_t created)
-    : call_(call), created_(created) {}
-
-template <class F>
-void ResponsesFormat::AppendEvent(std::string& out, std::string_view type, F&& members) {
-  fmt::format_to(std::back_inserter(out),
-                 "event: {}\ndata: {{\"type\":\"{}\",\"sequence_number\":{}", type, type,
-                 next_number_++);
-  members();
-  out += "}\n\n";
-}
-
-// The message that the reply is. `text` null: its content has not begun.
-void ResponsesFormat::AppendItem(std::string& out, std::string_view status,
-                                 std::string_view text) const {
-  fmt::format_to(std::back_inserter(out),
-                 "{{\"type\":\"message\",\"id\":\"msg_{}\",\"status\":\"{}\",\"role\":"
-                 "\"assistant\",\"content\":[",
-                 call_.request_id, status);
-  if (status != kInProgress) AppendPart(out, text);
-  out += "]}";
-}
-
-void ResponsesFormat::AppendItemPlace(std::string& out) const {
-  fmt::format_to(std::back_inserter(out),
-                 ",\"item_id\":\"msg_{}\",\"output_index\":0,\"content_index\":0",
-                 call_.request_id);
-}
+    : call_(call), created_(created), items_(call) {}
 
 // What was asked for, and what there is not.
 void ResponsesFormat::AppendSettings(std::string& out) const {
@@ -86,16 +54,21 @@ void ResponsesFormat::AppendSettings(std::string& out) const {
   AppendNullable(out, "user", api.user);
   out +=
       ",\"service_tier\":\"default\",\"store\":false,\"background\":false,"
-      "\"previous_response_id\":null,\"parallel_tool_calls\":true,\"tool_choice\":\"auto\","
-      "\"tools\":[],\"text\":{\"format\":";
+      "\"previous_response_id\":null,\"parallel_tool_calls\":";
+  out += api.parallel_tool_calls ? "true" : "false";
+  out += ",\"tool_choice\":";
+  out += api.tool_choice_json.empty() ? "\"auto\"" : api.tool_choice_json;
+  out += ",\"tools\":";
+  out += api.tools_json.empty() ? "[]" : api.tools_json;
+  out += ",\"text\":{\"format\":";
   out += api.text_format.empty() ? R"({"type":"text"})" : api.text_format;
-  out +=
-      "},\"truncation\":\"disabled\","
-      "\"reasoning\":{\"effort\":null,\"summary\":null},\"error\":null";
+  out += "},\"truncation\":\"disabled\",\"error\":null,\"reasoning\":{\"summary\":null";
+  AppendNullable(out, "effort", api.reasoning_effort);
+  out += '}';
 }
 
 void ResponsesFormat::AppendResponse(std::string& out, std::string_view status,
-                                     std::string_view text, const Usage* usage,
+                                     const ResponseItems& items, const Usage* usage,
                                      std::string_view timing) const {
   fmt::format_to(std::back_inserter(out),
                  "{{\"id\":\"resp_{}\",\"object\":\"response\",\"created_at\":{},\"status\":\"{}\"",
@@ -103,7 +76,7 @@ void ResponsesFormat::AppendResponse(std::string& out, std::string_view status,
   out += ",\"model\":";
   AppendJsonString(out, call_.served_model());
   out += ",\"output\":[";
-  if (usage != nullptr) AppendItem(out, status, text);
+  out += items.output();
   out += "],\"incomplete_details\":";
   out += status == "incomplete" ? "{\"reason\":\"max_output_tokens\"}" : "null";
   AppendSettings(out);
@@ -121,33 +94,24 @@ void ResponsesFormat::AppendResponse(std::string& out, std::string_view status,
 }
 
 void ResponsesFormat::Begin(std::string& out, std::span<const Choice> /*one*/) {
-  const auto response = [&] {
-    out += ",\"response\":";
-    AppendResponse(out, kInProgress, {}, nullptr, {});
-  };
-  AppendEvent(out, "response.created", response);
-  AppendEvent(out, "response.in_progress", response);
-  AppendEvent(out, "response.output_item.added", [&] {
-    out += ",\"output_index\":0,\"item\":";
-    AppendItem(out, kInProgress, {});
-  });
-  AppendEvent(out, "response.content_part.added", [&] {
-    AppendItemPlace(out);
-    out += ",\"part\":";
-    AppendPart(out, {});
-  });
+  for (const char* event : {"response.created", "response.in_progress"}) {
+    items_.AppendEvent(out, event, [&] {
+      out += ",\"response\":";
+      AppendResponse(out, kInProgress, items_, nullptr, {});
+    });
+  }
 }
 
-void ResponsesFormat::AppendDelta(std::string& out, Choice& /*one*/, const Delta& delta,
+void ResponsesFormat::AppendDelta(std::string& out, Choice& choice, const Delta& delta,
                                   const Usage& /*at the end*/) {
-  if (delta.text.empty()) return;
-  text_ += delta.text;
-  AppendEvent(out, "response.output_text.delta", [&] {
-    AppendItemPlace(out);
-    out += ",\"delta\":";
-    AppendJsonString(out, delta.text);
-    out += ",\"logprobs\":[]";
-  });
+  items_.StreamTo(&out);
+  const auto& syntax = choice.generation->reply_syntax;
+  if (syntax && !choice.parser) choice.parser.emplace(*syntax);
+  if (choice.parser) {
+    choice.parser->Push(delta.text, items_);
+  } else if (!delta.text.empty()) {
+    items_.OnContent(delta.text);
+  }
 }
 
 void ResponsesFormat::EndChoice(std::string& /*out*/, Choice& /*one*/) {}
@@ -155,29 +119,18 @@ void ResponsesFormat::EndChoice(std::string& /*out*/, Choice& /*one*/) {}
 void ResponsesFormat::End(std::string& out, Choice& last, const Usage& usage,
                           std::string_view timing) {
   const std::string_view status = StatusOf(*last.generation);
-  AppendEvent(out, "response.output_text.done", [&] {
-    AppendItemPlace(out);
-    out += ",\"text\":";
-    AppendJsonString(out, text_);
-    out += ",\"logprobs\":[]";
-  });
-  AppendEvent(out, "response.content_part.done", [&] {
-    AppendItemPlace(out);
-    out += ",\"part\":";
-    AppendPart(out, text_);
-  });
-  AppendEvent(out, "response.output_item.done", [&] {
-    out += ",\"output_index\":0,\"item\":";
-    AppendItem(out, status, text_);
-  });
-  AppendEvent(out, status == "completed" ? "response.completed" : "response.incomplete", [&] {
-    out += ",\"response\":";
-    AppendResponse(out, status, text_, &usage, timing);
-  });
+  items_.StreamTo(&out);
+  if (last.parser) last.parser->Finish(items_);
+  items_.Finish(status);
+  items_.AppendEvent(out, status == "completed" ? "response.completed" : "response.incomplete",
+                     [&] {
+                       out += ",\"response\":";
+                       AppendResponse(out, status, items_, &usage, timing);
+                     });
 }
 
 void ResponsesFormat::Fail(std::string& out, const ApiError& error) {
-  AppendEvent(out, "error", [&] {
+  items_.AppendEvent(out, "error", [&] {
     AppendNullable(out, "code", error.code);
     out += ",\"message\":";
     AppendJsonString(out, error.message);
@@ -187,9 +140,19 @@ void ResponsesFormat::Fail(std::string& out, const ApiError& error) {
 
 std::string ResponsesFormat::Body(std::span<const Choice> choices, const Usage& usage,
                                   std::string_view timing) {
-  std::string out;
   const Choice& one = choices.front();
-  AppendResponse(out, StatusOf(*one.generation), one.text, &usage, timing);
+  const std::string_view status = StatusOf(*one.generation);
+  ResponseItems items(call_);
+  if (one.generation->reply_syntax) {
+    text::ReplyParser parser(*one.generation->reply_syntax);
+    parser.Push(one.text, items);
+    parser.Finish(items);
+  } else if (!one.text.empty()) {
+    items.OnContent(one.text);
+  }
+  items.Finish(status);
+  std::string out;
+  AppendResponse(out, status, items, &usage, timing);
   return out;
 }
 

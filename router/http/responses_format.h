@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "router/http/reply_format.h"
+#include "router/http/response_items.h"
 
 namespace tandem::http {
 
@@ -26,20 +27,14 @@ class ResponsesFormat final : public ReplyFormat {
                    std::string_view timing) override;
 
  private:
-  // Calls `members()` to append what the event has beside its type and number.
-  template <class F>
-  void AppendEvent(std::string& out, std::string_view type, F&& members);
-  void AppendItem(std::string& out, std::string_view status, std::string_view text) const;
-  void AppendItemPlace(std::string& out) const;
   // `usage` null: in progress.
-  void AppendResponse(std::string& out, std::string_view status, std::string_view text,
+  void AppendResponse(std::string& out, std::string_view status, const ResponseItems& items,
                       const Usage* usage, std::string_view timing) const;
   void AppendSettings(std::string& out) const;
 
   const ApiCall& call_;
   const int64_t created_;
-  int next_number_ = 0;
-  std::string text_;  // of a stream, so far: the last events say it again
+  ResponseItems items_;  // of a stream, so far
 };
 
 }  // namespace tandem::http

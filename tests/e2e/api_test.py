@@ -388,7 +388,7 @@ class Api(unittest.TestCase):
                       {"tools": [{"type": "web_search"}]}):
             with self.assertRaises(openai.BadRequestError) as caught:
                 self.client.responses.create(input="Hi", **options, **field)
-            self.assertEqual(caught.exception.param, next(iter(field)))
+            self.assertTrue(caught.exception.param.startswith(next(iter(field))))
 
     def test_request_id_passes(self):
         _, _, headers = self.cluster.post(

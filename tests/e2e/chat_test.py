@@ -240,6 +240,27 @@ class Chats(unittest.TestCase):
         else:
             self.assertIsInstance(reply.message.parsed, Answer)
 
+    def test_responses(self):
+        tool = {"type": "function", **ADD["function"], "strict": True}
+        options = dict(model=NAME, tools=[tool], temperature=0, max_output_tokens=120)
+        choice = {"type": "function", "name": "add"}
+        turn = [{"role": "user", "content": "What is 2 and 3?"}]
+        whole = self.client.responses.create(input=turn, tool_choice=choice, **options)
+        (call,) = whole.output
+        self.assertEqual((call.type, call.name, whole.status), ("function_call", "add", "completed"))
+        check_call("add", call.arguments)
+        with self.client.responses.stream(input=turn, tool_choice=choice, **options) as stream:
+            events = list(stream)
+        self.assertEqual(events[-1].type, "response.completed")
+        (same,) = events[-1].response.output
+        self.assertEqual((same.name, same.arguments), (call.name, call.arguments))
+        deltas = [e.delta for e in events if e.type == "response.function_call_arguments.delta"]
+        self.assertEqual("".join(deltas), call.arguments)
+        turn += [item.model_dump() for item in whole.output]
+        turn += [{"type": "function_call_output", "call_id": call.call_id, "output": "5"}]
+        answer = self.client.responses.create(input=turn, tool_choice="none", **options)
+        self.assertTrue(answer.output_text)
+
     def test_langchain(self):
         model = langchain_openai.ChatOpenAI(base_url=self.base_url, api_key="none", model=NAME,
                                             temperature=0, max_tokens=160)

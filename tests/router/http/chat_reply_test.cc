@@ -281,5 +281,54 @@ TEST_F(ChatReplyTest, TokensComeWithTheirPieces) {
   EXPECT_EQ(seen, all);
 }
 
+TEST_F(ChatReplyTest, ResponsesHaveAnItemOfEach) {
+  StartWith(kThinks, kShowsTools, kHermes);
+  constexpr std::string_view kText =
+      "<think>Hm.</think>So:\n<tool_call>{\"name\":\"f\",\"arguments\":{\"a\":1}}</tool_call>";
+  const auto answer = [&](RawClient& client, bool stream) {
+    client.Send(RawClient::Post(
+        "/v1/responses",
+        fmt::format(
+            R"({{"model":"tiny","input":"Hi","tools":[{{"type":"function","name":"f"}}],"stream":{}}})",
+            stream)));
+    const FakeGroups::Sent sent = groups_->WaitSent();
+    const std::vector<TokenId> tokens = Tokens(kText);
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      groups_->Answer(sent, {tokens[i]}, static_cast<int>(i));
+    }
+    groups_->Answer(sent, {end_id()}, static_cast<int>(tokens.size()), FinishReason::kStop);
+  };
+  RawClient client(port());
+  answer(client, false);
+  const json::value whole = json::parse(client.Read().body);
+  const json::array& output = whole.at("output").as_array();
+  ASSERT_EQ(output.size(), 3u);
+  EXPECT_EQ(output[0].at("type"), "reasoning");
+  EXPECT_EQ(output[0].at_pointer("/content/0/text"), "Hm.");
+  EXPECT_EQ(output[1].at_pointer("/content/0/text"), "So:");
+  EXPECT_EQ(output[2].at("type"), "function_call");
+  EXPECT_EQ(output[2].at("name"), "f");
+  EXPECT_EQ(output[2].at("arguments"), R"({"a":1})");
+  EXPECT_THAT(std::string(output[2].at("call_id").as_string()), MatchesRegex("call_[0-9a-f]{24}"));
+  EXPECT_EQ(whole.at_pointer("/tools/0/name"), "f");
+
+  answer(client, true);
+  const std::string events = client.ReadUntil("\r\n0\r\n\r\n");
+  size_t at = 0;
+  for (const char* event :
+       {"event: response.in_progress\n", "event: response.output_item.added\n",
+        R"("type":"reasoning")", "event: response.reasoning_text.delta\n",
+        "event: response.reasoning_text.done\n", R"("text":"Hm.")",
+        "event: response.output_item.done\n", "event: response.output_item.added\n",
+        R"("output_index":1)", "event: response.output_text.delta\n",
+        "event: response.output_text.done\n", "event: response.output_item.done\n",
+        R"("type":"function_call")", "event: response.function_call_arguments.delta\n",
+        "event: response.function_call_arguments.done\n", R"("arguments":"{\"a\":1}")",
+        "event: response.output_item.done\n", "event: response.completed\n"}) {
+    at = events.find(event, at);
+    ASSERT_NE(at, std::string::npos) << event << " in " << events;
+  }
+}
+
 }  // namespace
 }  // namespace tandem::http

@@ -227,13 +227,68 @@ TEST(OpenAiRequest, ResponsesAreChatsToo) {
        {std::pair{"[]", "input"},
         {R"([{"role":"user"}])", "input[0].content"},
         {R"([{"content":""}])", "input[0].role"},
-        {R"([{"type":"reasoning"}])", "input[0].type"},
+        {R"([{"type":"item_reference"}])", "input[0].type"},
+        {R"([{"type":"reasoning"}])", "input"},
+        {R"([{"type":"reasoning","summary":[{"type":"summary_text"}]}])", "input[0].summary"},
+        {R"([{"type":"function_call","call_id":"c","name":"f"}])", "input[0].arguments"},
+        {R"([{"type":"function_call","call_id":"c","name":"f","arguments":"x"}])",
+         "input[0].arguments"},
+        {R"([{"type":"function_call_output","output":"x"}])", "input[0].call_id"},
+        {R"([{"role":"user","content":"x","tool_calls":[]}])", "input[0].tool_calls"},
         {R"([{"role":"user","content":[{"type":"input_image"}]}])", "input[0].content[0].type"}}) {
     const auto bad =
         ParseRequest(Endpoint::kResponses, BodyWith(Endpoint::kResponses, "input", input), r);
     ASSERT_TRUE(bad) << input;
     EXPECT_EQ(bad->param, param);
   }
+}
+
+TEST(OpenAiRequest, WhatAResponseDidIsOneMessage) {
+  ApiRequest r;
+  const auto error = ParseRequest(Endpoint::kResponses, R"({"model":"m","input":[
+      {"role":"user","content":"q"},
+      {"type":"reasoning","id":"rs_1","summary":[],"content":[{"type":"reasoning_text","text":"t"}]},
+      {"type":"message","role":"assistant","content":[{"type":"output_text","text":"a"}]},
+      {"type":"function_call","id":"fc_1","call_id":"c1","name":"f","arguments":"{\"x\":1}"},
+      {"type":"function_call","call_id":"c2","name":"g","arguments":"","status":"completed"},
+      {"type":"function_call_output","call_id":"c1","output":"o"},
+      {"type":"reasoning","summary":[],"content":[{"type":"reasoning_text","text":"u"}]},
+      {"type":"function_call","call_id":"c3","name":"f","arguments":"{}"}],
+      "tools":[{"type":"function","name":"f","strict":false,"parameters":{"properties":{}}}],
+      "tool_choice":{"type":"function","name":"f"},"parallel_tool_calls":false,
+      "reasoning":{"effort":"low","summary":null}})",
+                                  r);
+  ASSERT_FALSE(error) << error->message;
+  ASSERT_EQ(r.messages.size(), 4u);
+  EXPECT_EQ(r.messages[1].content, "a");
+  EXPECT_EQ(r.messages[1].reasoning, "t");
+  ASSERT_EQ(r.messages[1].tool_calls.size(), 2u);
+  EXPECT_EQ(r.messages[1].tool_calls[1].name, "g");
+  EXPECT_EQ(r.messages[2].role, "tool");
+  EXPECT_EQ(r.messages[2].tool_call_id, "c1");
+  EXPECT_EQ(r.messages[3].reasoning, "u");
+  EXPECT_EQ(r.messages[3].tool_calls[0].id, "c3");
+  EXPECT_EQ(r.tools[0].json,
+            R"({"type":"function","function":{"name":"f","parameters":{"properties":{}}}})");
+  EXPECT_EQ(r.tool_choice, ToolChoice::kNamed);
+  EXPECT_FALSE(r.parallel_tool_calls);
+  EXPECT_EQ(r.reasoning_effort, "low");
+  for (const auto& [name, value, param] :
+       {std::tuple{"tools", R"([{"type":"function"}])", "tools[0].name"},
+        {"tools", R"([{"type":"web_search"}])", "tools[0].type"},
+        {"tools", R"([{"type":"function","function":{"name":"f"}}])", "tools[0].function"},
+        {"tool_choice", R"({"type":"function"})", "tool_choice.name"},
+        {"tool_choice", R"("required")", "tool_choice"},
+        {"reasoning", R"({"effort":"much"})", "reasoning.effort"},
+        {"reasoning", R"({"summary":"auto"})", "reasoning.summary"}}) {
+    const auto bad =
+        ParseRequest(Endpoint::kResponses, BodyWith(Endpoint::kResponses, name, value), r);
+    ASSERT_TRUE(bad) << name << value;
+    EXPECT_EQ(bad->param, param);
+  }
+  EXPECT_FALSE(ParseRequest(Endpoint::kResponses,
+                            BodyWith(Endpoint::kResponses, "tool_choice", "\"auto\""), r));
+  EXPECT_EQ(r.tool_choice, ToolChoice::kNone);
 }
 
 TEST(OpenApi, IsJsonAndHasEveryField) {
