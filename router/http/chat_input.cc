@@ -137,7 +137,7 @@ text::ChatInput ChatInputOf(const ApiRequest& api, const text::ChatTemplate& cha
 std::optional<text::ReplyParser::Options> ReplySyntaxFor(const ApiRequest& api,
                                                          const text::ChatTemplate& chat,
                                                          std::string_view prompt) {
-  if (api.endpoint == Endpoint::kTokenize) return std::nullopt;
+  if (api.endpoint != Endpoint::kChat && api.endpoint != Endpoint::kResponses) return std::nullopt;
   text::ReplyParser::Options options = {.reasoning = chat.syntax().reasoning,
                                         .names = api.tool_names,
                                         .one_call = !api.parallel_tool_calls};
