@@ -12,7 +12,7 @@ namespace {
 size_t WidthOf(std::span<const PlanRow> rows, std::span<const float> embeddings) {
   const auto count = static_cast<size_t>(std::count_if(
       rows.begin(), rows.end(), [](const PlanRow& row) { return (row.flags & kRowEmbed) != 0; }));
-  TANDEM_CHECK(!embeddings.empty() && embeddings.size() % count == 0)
+  TANDEM_CHECK(count > 0 && !embeddings.empty() && embeddings.size() % count == 0)
       << embeddings.size() << " floats for " << count << " embeddings";
   return embeddings.size() / count;
 }
