@@ -160,44 +160,75 @@ ExprId JsonRules::Once(const std::string& key, ExprId body) {
   return once_[key] = rules_.Rule(rule);
 }
 
-StatusOr<ExprId> JsonRules::Pattern(std::string_view pattern, bool search) {
-  const std::string key = fmt::format("string {} {}", search ? "with" : "that is", pattern);
+StatusOr<ExprId> JsonRules::Pattern(std::string_view pattern, bool search, LengthRange length) {
+  const std::string key = fmt::format("string of {} to {} {} {}", length.min, length.max,
+                                      search ? "with" : "that is", pattern);
   const auto it = once_.find(key);
   if (it != once_.end()) return it->second;
-  TANDEM_ASSIGN_OR_RETURN(const ExprId text,
-                          ParseRegex(pattern, {.search = search, .write = WriteEscaped}, rules_));
+  TANDEM_ASSIGN_OR_RETURN(const ExprId text, ParseRegex(pattern,
+                                                        {.search = search,
+                                                         .min_length = length.min,
+                                                         .max_length = length.max,
+                                                         .write = WriteEscaped},
+                                                        rules_));
   return Once(key, Quoted(text));
 }
 
-StatusOr<ExprId> JsonRules::StringWithPattern(std::string_view pattern) {
-  return Pattern(pattern, /*search=*/true);
+StatusOr<ExprId> JsonRules::StringWithPattern(std::string_view pattern, LengthRange length) {
+  return Pattern(pattern, /*search=*/true, length);
 }
 
-StatusOr<ExprId> JsonRules::StringWithFormat(std::string_view format) {
+StatusOr<ExprId> JsonRules::StringWithFormat(std::string_view format, LengthRange length) {
+  if (format == "binary" || format == "password") return StringOfLength(length.min, length.max);
+  if (format == "uri") {
+    // A scheme of up to 20 characters, which a bound leaves room for; then what RFC 3986 allows.
+    constexpr int kScheme = 20;
+    std::string rest = "([\\w!#$&'()*+,./:;=?@~-]|%[0-9A-F]{2})+";
+    if (length.max != kUnbounded || length.min > 3) {
+      const int least = std::max(length.min - 2, 1), most = length.max - kScheme - 1;
+      if (length.max != kUnbounded && most < least) return Unsupported("a 'uri' of that length");
+      rest = fmt::format("[\\w!#$&'()*+,./:;=?@~-]{{{},{}}}", least,
+                         length.max == kUnbounded ? "" : std::to_string(most));
+    }
+    return Pattern(fmt::format("[A-Za-z][A-Za-z0-9+.-]{{0,{}}}:{}", kScheme - 1, rest), false, {});
+  }
   // 29 February is left out: whether it exists depends on the year.
-  static constexpr std::string_view kDate =
+  static const std::string kDate =
       "\\d{4}-((0[13578]|1[02])-(0[1-9]|[12]\\d|3[01])|(0[469]|11)-(0[1-9]|[12]\\d|30)|"
       "02-(0[1-9]|1\\d|2[0-8]))";
-  static constexpr std::string_view kTime =
+  static const std::string kTime =
       "([01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(\\.\\d{1,9})?(Z|[+-]([01]\\d|2[0-3]):[0-5]\\d)";
-  if (format == "date") return Pattern(kDate, false);
-  if (format == "time") return Pattern(kTime, false);
-  if (format == "date-time") return Pattern(fmt::format("{}T{}", kDate, kTime), false);
-  if (format == "uuid") {
-    return Pattern("[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}", false);
-  }
-  if (format == "ipv4") {
-    return Pattern(
-        "((25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)\\.){3}(25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)",
-        false);
-  }
-  if (format == "email") {
-    return Pattern(
-        "[A-Za-z0-9_+-]+(\\.[A-Za-z0-9_+-]+)*@[A-Za-z0-9]+(-[A-Za-z0-9]+)*"
-        "(\\.[A-Za-z0-9]+(-[A-Za-z0-9]+)*)+",
-        false);
-  }
-  return Unsupported("format '{}' (date, time, date-time, uuid, ipv4 and email are)", format);
+  static const std::string kDays =
+      "(\\d{1,9}Y(\\d{1,9}M(\\d{1,9}D)?)?|\\d{1,9}M(\\d{1,9}D)?|\\d{1,9}D)";
+  static const std::string kHours =
+      "T(\\d{1,9}H(\\d{1,9}M(\\d{1,9}S)?)?|\\d{1,9}M(\\d{1,9}S)?|\\d{1,9}S)";
+  static const std::string kByte = "(25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)";
+  static const std::string kHex = "[0-9a-fA-F]{1,4}";
+  // Labels are shorter than they may be, so that all of them together are not too long.
+  static const std::string kLabel = "[A-Za-z0-9]([A-Za-z0-9-]{0,28}[A-Za-z0-9])?";
+  static const std::map<std::string_view, std::string> kFormats = {
+      {"date", kDate},
+      {"time", kTime},
+      {"date-time", fmt::format("{}T{}", kDate, kTime)},
+      {"duration", fmt::format("P({0}({1})?|{1}|\\d{{1,9}}W)", kDays, kHours)},
+      {"uuid", "[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"},
+      {"ipv4", fmt::format("({0}\\.){{3}}{0}", kByte)},
+      {"ipv6", fmt::format("({0}:){{7}}{0}|({0}:){{1,7}}:|({0}:){{1,6}}:{0}|"
+                           "({0}:){{1,5}}(:{0}){{1,2}}|({0}:){{1,4}}(:{0}){{1,3}}|"
+                           "({0}:){{1,3}}(:{0}){{1,4}}|({0}:){{1,2}}(:{0}){{1,5}}|"
+                           "{0}:(:{0}){{1,6}}|:(:{0}){{1,7}}|::",
+                           kHex)},
+      {"hostname", fmt::format("{0}(\\.{0}){{0,7}}", kLabel)},
+      {"email",
+       "[A-Za-z0-9_+-]+(\\.[A-Za-z0-9_+-]+)*@[A-Za-z0-9]+(-[A-Za-z0-9]+)*"
+       "(\\.[A-Za-z0-9]+(-[A-Za-z0-9]+)*)+"},
+  };
+  const auto known = kFormats.find(format);
+  if (known != kFormats.end()) return Pattern(known->second, false, length);
+  return Unsupported(
+      "format '{}' (date, time, date-time, duration, uuid, ipv4, ipv6, hostname, "
+      "email, uri, binary and password are)",
+      format);
 }
 
 ExprId JsonRules::StringExcept(const std::vector<std::string_view>& names) {

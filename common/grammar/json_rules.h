@@ -21,6 +21,11 @@ struct NumberRange {
   bool min_excluded = false, max_excluded = false;
 };
 
+// Of a string, in characters.
+struct LengthRange {
+  int min = 0, max = kUnbounded;
+};
+
 class JsonRules {
  public:
   explicit JsonRules(Rules& rules) : rules_(rules) {}
@@ -39,8 +44,8 @@ class JsonRules {
   ExprId StringOfLength(int min, int max);
   // A string whose text `pattern` finds (ECMAScript's search), or that has a format. Characters are
   // written in one way each: escaped where JSON asks for it.
-  StatusOr<ExprId> StringWithPattern(std::string_view pattern);
-  StatusOr<ExprId> StringWithFormat(std::string_view format);
+  StatusOr<ExprId> StringWithPattern(std::string_view pattern, LengthRange length);
+  StatusOr<ExprId> StringWithFormat(std::string_view format, LengthRange length);
   // A string of characters that need no escape, which is none of `names`, of any length.
   ExprId StringExcept(const std::vector<std::string_view>& names);
 
@@ -64,7 +69,7 @@ class JsonRules {
   // A rule of its own for each `key`, so that what is said twice is laid out once.
   ExprId Once(const std::string& key, ExprId body);
   ExprId ListOf(ExprId item);  // comma-separated, at least one
-  StatusOr<ExprId> Pattern(std::string_view pattern, bool search);
+  StatusOr<ExprId> Pattern(std::string_view pattern, bool search, LengthRange length);
 
   ExprId Digits(int min, int max);
   ExprId NaturalIn(int64_t min, std::optional<int64_t> max);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <boost/json.hpp>
-#include <cmath>
 #include <map>
 #include <optional>
 #include <set>
@@ -16,10 +15,8 @@
 namespace tandem::grammar {
 namespace {
 
-constexpr int kMaxDepth = 100;            // of the document
-constexpr int64_t kMaxBound = 1LL << 53;  // of numbers: exact in a double
-constexpr int kMaxCount = 100000;         // of minItems, maxLength, ...: refused later, or earlier
-constexpr size_t kMaxSchemas = 20000;     // that are compiled: $ref may multiply them
+constexpr int kMaxDepth = 100;         // of the document
+constexpr size_t kMaxSchemas = 20000;  // that are compiled: $ref may multiply them
 
 class Compiler {
  public:
@@ -38,6 +35,7 @@ class Compiler {
 
  private:
   using Path = const std::string&;
+  using Types = std::vector<std::string>;
 
   struct Pending {
     RuleId rule;
@@ -56,18 +54,28 @@ class Compiler {
     return it->second;
   }
 
-  StatusOr<ExprId> Schema(Path path, const json::value& schema) {
+  // `outer`: the types that what is around it allows; null: all.
+  StatusOr<ExprId> Schema(Path path, const json::value& schema, const Types* outer = nullptr) {
     if (++num_schemas_ > kMaxSchemas) return InvalidArgument("the schema is too large");
     TANDEM_RETURN_IF_ERROR(rules_.CheckSize());
-    if (const bool* all = schema.if_bool()) return *all ? json_.Value() : rules_.Never();
-    const json::object* object = schema.if_object();
+    static const json::object kAny;
+    const bool* all = schema.if_bool();
+    if (all != nullptr && !*all) return rules_.Never();
+    if (all != nullptr && outer == nullptr) return json_.Value();
+    const json::object* object = all != nullptr ? &kAny : schema.if_object();
     if (object == nullptr) return WrongSchema(path, "a schema is an object or a boolean");
     TANDEM_RETURN_IF_ERROR(CheckWords(path, *object));
+    TANDEM_ASSIGN_OR_RETURN(Types types, TypesOf(path, *object));
+    if (outer != nullptr) types = object->contains("type") ? Within(types, *outer) : *outer;
+    if (outer != nullptr && types.empty()) return rules_.Never();
     for (const char* word : {"$ref", "anyOf", "oneOf", "allOf"}) {
-      if (object->contains(word)) return Combined(path, *object, word);
+      if (!object->contains(word)) continue;
+      const bool typed = outer != nullptr || object->contains("type");
+      return Combined(path, *object, word, typed ? &types : nullptr);
     }
-    if (object->contains("const") || object->contains("enum")) return Constants(path, *object);
-    TANDEM_ASSIGN_OR_RETURN(const std::vector<std::string> types, TypesOf(path, *object));
+    if (object->contains("const") || object->contains("enum")) {
+      return Constants(path, *object, types);
+    }
     if (types.empty()) return json_.Value();
     std::vector<ExprId> choices;
     for (const std::string& type : types) {
@@ -77,38 +85,57 @@ class Compiler {
     return rules_.Choice(std::move(choices));
   }
 
-  // A keyword that stands for the whole schema, beside annotations and what is merged into objects.
-  StatusOr<ExprId> Combined(Path path, const json::object& schema, std::string_view word) {
+  // A keyword that stands for the whole schema, but for annotations and what narrows or widens the
+  // types.
+  StatusOr<ExprId> Combined(Path path, const json::object& schema, std::string_view word,
+                            const Types* types) {
     for (const auto& [key, value] : schema) {
-      if (View(key) == word || IsAnnotation(View(key))) continue;
+      if (View(key) == word || key == "type" || key == "nullable" || IsAnnotation(View(key))) {
+        continue;
+      }
       return SchemaNotSupported(path, "'{}' beside '{}'", View(key), word);
     }
     const json::value& value = schema.at({word.data(), word.size()});
-    if (word == "$ref") return Reference(path, value);
+    StatusOr<ExprId> expr = word == "$ref" ? Reference(path, value, types)
+                                           : OfSeveral(At(path, word), value, word, types);
+    if (!expr.ok() || !IsNullable(schema)) return expr;
+    return rules_.Choice({*expr, rules_.Literal("null")});
+  }
+
+  StatusOr<ExprId> OfSeveral(Path path, const json::value& value, std::string_view word,
+                             const Types* types) {
     const json::array* list = value.if_array();
     if (list == nullptr || list->empty())
       return WrongSchema(path, "'{}' is a list of schemas", word);
-    const std::string below = At(path, word);
-    if (word == "allOf") return AllOf(below, *list);
-    if (word == "oneOf") TANDEM_RETURN_IF_ERROR(document_.CheckDisjoint(below, *list));
+    if (word == "allOf") return AllOf(path, *list, types);
+    if (word == "oneOf") TANDEM_RETURN_IF_ERROR(document_.CheckDisjoint(path, *list));
     std::vector<ExprId> choices;
     for (size_t i = 0; i < list->size(); ++i) {
       TANDEM_ASSIGN_OR_RETURN(const ExprId choice,
-                              Schema(At(below, std::to_string(i)), (*list)[i]));
+                              Schema(At(path, std::to_string(i)), (*list)[i], types));
       choices.push_back(choice);
     }
     return rules_.Choice(std::move(choices));
   }
 
-  StatusOr<ExprId> Reference(Path path, const json::value& value) {
+  StatusOr<ExprId> Reference(Path path, const json::value& value, const Types* types) {
     TANDEM_ASSIGN_OR_RETURN(const SchemaDocument::Target target, document_.Resolve(path, value));
+    if (types != nullptr) {
+      // It is compiled once, so not with types that hold in this place.
+      TANDEM_ASSIGN_OR_RETURN(const json::object* object, document_.Plain(path, *target.schema));
+      TANDEM_ASSIGN_OR_RETURN(const Types own, TypesOf(path, *object));
+      if (!object->contains("type") || Within(own, *types) != own) {
+        return SchemaNotSupported(path, "'type' around a '$ref' to what may be of another type");
+      }
+    }
     return rules_.Rule(RuleAt(target.path, *target.schema));
   }
 
   // ---- allOf and oneOf
 
-  StatusOr<ExprId> AllOf(Path path, const json::array& list) {
-    if (list.size() == 1) return Schema(At(path, "0"), list[0]);
+  StatusOr<ExprId> AllOf(Path path, const json::array& list, const Types* types) {
+    if (list.size() == 1) return Schema(At(path, "0"), list[0], types);
+    if (types != nullptr && Within({"object"}, *types).empty()) return rules_.Never();
     ObjectWords all;
     all.closed = true;
     for (size_t i = 0; i < list.size(); ++i) {
@@ -134,24 +161,28 @@ class Compiler {
 
   // ---- one type
 
-  StatusOr<ExprId> Constants(Path path, const json::object& schema) {
+  // `types`: of which they may be; empty: any.
+  StatusOr<ExprId> Constants(Path path, const json::object& schema, const Types& types) {
     for (const auto& [key, value] : schema) {
-      if (key != "const" && key != "enum" && key != "type" && !IsAnnotation(View(key))) {
+      if (key != "const" && key != "enum" && key != "type" && key != "nullable" &&
+          !IsAnnotation(View(key))) {
         return SchemaNotSupported(path, "'{}' beside 'enum' or 'const'", View(key));
       }
     }
     std::vector<const json::value*> values;
-    if (const json::value* one = schema.if_contains("const")) {
-      values.push_back(one);
-      if (schema.contains("enum")) return SchemaNotSupported(path, "'enum' beside 'const'");
-    } else {
-      const json::array* list = schema.at("enum").if_array();
+    const json::value* one = schema.if_contains("const");
+    if (const json::value* all = schema.if_contains("enum")) {
+      const json::array* list = all->if_array();
       if (list == nullptr) return WrongSchema(path, "'enum' is a list of values");
-      for (const json::value& value : *list) values.push_back(&value);
+      for (const json::value& value : *list) {
+        if (one == nullptr || value == *one) values.push_back(&value);
+      }
+    } else {
+      values.push_back(one);
     }
-    TANDEM_ASSIGN_OR_RETURN(const std::vector<std::string> types, TypesOf(path, schema));
     std::vector<ExprId> choices;
     for (const json::value* value : values) {
+      TANDEM_RETURN_IF_ERROR(CheckConstant(path, *value));
       const bool fits = types.empty() || std::any_of(types.begin(), types.end(), [&](auto& type) {
                           return IsOfType(*value, type);
                         });
@@ -171,72 +202,27 @@ class Compiler {
     if (type == "string") return String(path, schema);
     if (type == "boolean") return json_.Boolean();
     if (type == "null") return rules_.Literal("null");
-    TANDEM_ASSIGN_OR_RETURN(const NumberRange range, Range(path, schema));
+    TANDEM_ASSIGN_OR_RETURN(const NumberRange range, RangeOf(path, schema));
     return type == "integer" && !range.min && !range.max ? json_.Integer()
            : type == "integer"                           ? json_.IntegerIn(range)
                                                          : json_.NumberIn(range);
   }
 
-  StatusOr<std::optional<int64_t>> Whole(Path path, const json::object& schema, const char* word) {
-    const json::value* value = schema.if_contains(word);
-    if (value == nullptr) return std::optional<int64_t>();
-    if (!value->is_number()) return WrongSchema(path, "'{}' is a number", word);
-    const double number = value->to_number<double>();
-    if (std::floor(number) != number || std::abs(number) > static_cast<double>(kMaxBound)) {
-      return SchemaNotSupported(path, "'{}' that is no whole number within 2^53", word);
-    }
-    return std::optional(static_cast<int64_t>(number));
-  }
-
-  StatusOr<NumberRange> Range(Path path, const json::object& schema) {
-    NumberRange range;
-    TANDEM_ASSIGN_OR_RETURN(range.min, Whole(path, schema, "minimum"));
-    TANDEM_ASSIGN_OR_RETURN(range.max, Whole(path, schema, "maximum"));
-    for (const bool low : {true, false}) {
-      const char* word = low ? "exclusiveMinimum" : "exclusiveMaximum";
-      std::optional<int64_t>& bound = low ? range.min : range.max;
-      bool& excluded = low ? range.min_excluded : range.max_excluded;
-      const json::value* value = schema.if_contains(word);
-      if (value == nullptr) continue;
-      if (value->is_bool()) {  // draft 4
-        excluded = value->get_bool();
-        continue;
-      }
-      TANDEM_ASSIGN_OR_RETURN(const std::optional<int64_t> own, Whole(path, schema, word));
-      const bool tighter = !bound || (low ? *own >= *bound : *own <= *bound);
-      if (tighter) {
-        bound = own;
-        excluded = true;
-      }
-    }
-    return range;
-  }
-
-  // A count; absent: `otherwise`.
-  StatusOr<int> Count(Path path, const json::object& schema, const char* word, int otherwise) {
-    TANDEM_ASSIGN_OR_RETURN(const std::optional<int64_t> count, Whole(path, schema, word));
-    if (!count) return otherwise;
-    if (*count < 0) return WrongSchema(path, "'{}' is below 0", word);
-    if (*count > kMaxCount) return SchemaNotSupported(path, "'{}' above {}", word, kMaxCount);
-    return static_cast<int>(*count);
-  }
-
   StatusOr<ExprId> String(Path path, const json::object& schema) {
-    TANDEM_ASSIGN_OR_RETURN(const int min, Count(path, schema, "minLength", 0));
-    TANDEM_ASSIGN_OR_RETURN(const int max, Count(path, schema, "maxLength", kUnbounded));
+    TANDEM_ASSIGN_OR_RETURN(const int min, CountOf(path, schema, "minLength", 0));
+    TANDEM_ASSIGN_OR_RETURN(const int max, CountOf(path, schema, "maxLength", kUnbounded));
     if (max != kUnbounded && max < min)
       return WrongSchema(path, "'maxLength' is below 'minLength'");
     const json::value* pattern = schema.if_contains("pattern");
     const json::value* format = schema.if_contains("format");
     if (pattern == nullptr && format == nullptr) return json_.StringOfLength(min, max);
-    if ((pattern != nullptr && format != nullptr) || min > 0 || max != kUnbounded) {
-      return SchemaNotSupported(path, "'pattern' or 'format' beside another bound of a string");
-    }
+    // A format beside a pattern is an annotation, as JSON Schema has it: who sends both means the
+    // same with both.
     const json::value& text = pattern != nullptr ? *pattern : *format;
     if (!text.is_string()) return WrongSchema(path, "'pattern' and 'format' are strings");
     const std::string_view view = View(text.get_string());
-    const StatusOr<ExprId> expr =
-        pattern != nullptr ? json_.StringWithPattern(view) : json_.StringWithFormat(view);
+    const StatusOr<ExprId> expr = pattern != nullptr ? json_.StringWithPattern(view, {min, max})
+                                                     : json_.StringWithFormat(view, {min, max});
     if (expr.ok()) return *expr;
     return expr.status().code() == StatusCode::kUnimplemented
                ? Unsupported("{}: {}", path, Message(expr.status()))
@@ -244,10 +230,21 @@ class Compiler {
   }
 
   StatusOr<ExprId> Array(Path path, const json::object& schema) {
-    TANDEM_ASSIGN_OR_RETURN(const int min, Count(path, schema, "minItems", 0));
-    TANDEM_ASSIGN_OR_RETURN(int max, Count(path, schema, "maxItems", kUnbounded));
+    TANDEM_ASSIGN_OR_RETURN(const int min, CountOf(path, schema, "minItems", 0));
+    TANDEM_ASSIGN_OR_RETURN(int max, CountOf(path, schema, "maxItems", kUnbounded));
     std::vector<ExprId> first;
-    if (const json::value* prefix = schema.if_contains("prefixItems")) {
+    const json::value* items = schema.if_contains("items");
+    const json::value* prefix = schema.if_contains("prefixItems");
+    const char* word = "items";
+    if (items != nullptr && items->is_array()) {
+      // Older drafts: `items` is what prefixItems is now. More items only if that is said.
+      static const json::value kNone = false;
+      if (prefix != nullptr) return WrongSchema(path, "a list as 'items' beside 'prefixItems'");
+      prefix = std::exchange(items, schema.if_contains("additionalItems"));
+      if (items == nullptr) items = &kNone;
+      word = "additionalItems";
+    }
+    if (prefix != nullptr) {
       if (!prefix->is_array()) return WrongSchema(path, "'prefixItems' is a list of schemas");
       for (size_t i = 0; i < prefix->get_array().size(); ++i) {
         TANDEM_ASSIGN_OR_RETURN(
@@ -256,14 +253,12 @@ class Compiler {
         first.push_back(item);
       }
     }
-    const json::value* items = schema.if_contains("items");
-    if (items != nullptr && items->is_array()) return SchemaNotSupported(path, "a list as 'items'");
     const int count = static_cast<int>(first.size());
     ExprId item = -1;
     if (items != nullptr && *items == json::value(false)) {
       max = max == kUnbounded ? count : std::min(max, count);
     } else if (items != nullptr) {
-      TANDEM_ASSIGN_OR_RETURN(item, Schema(At(path, "items"), *items));
+      TANDEM_ASSIGN_OR_RETURN(item, Schema(At(path, word), *items));
       item = Shared(path, item);  // the first has a place of its own
     } else {
       item = json_.Value();
@@ -308,7 +303,8 @@ class Compiler {
     std::vector<std::pair<std::string_view, const json::value*>> properties = {};
     std::vector<std::string_view> required = {};
     const json::value* additional = nullptr;
-    bool closed = false;  // without `additional`: only what is named
+    const json::value* names = nullptr;  // 'propertyNames'
+    bool closed = false;                 // without `additional`: only what is named
   };
 
   Status AddWords(Path path, const json::object& schema, ObjectWords& words) {
@@ -327,6 +323,7 @@ class Compiler {
       }
     }
     words.additional = schema.if_contains("additionalProperties");
+    words.names = schema.if_contains("propertyNames");
     return OkStatus();
   }
 
@@ -337,11 +334,11 @@ class Compiler {
 
   StatusOr<ExprId> Object(Path path, const ObjectWords& words) {
     if (words.properties.empty() && words.required.empty() && words.additional == nullptr &&
-        !words.closed) {
+        words.names == nullptr && !words.closed) {
       return json_.Object();
     }
     // A property without a schema of its own.
-    const bool open =
+    bool open =
         words.additional == nullptr ? !words.closed : *words.additional != json::value(false);
     ExprId other = words.additional == nullptr ? json_.Value() : rules_.Never();
     if (words.additional != nullptr && open) {
@@ -364,16 +361,66 @@ class Compiler {
       add(name, value);
       known.insert(name);
     }
+    ExprId key = -1;
+    if (words.names != nullptr) {
+      TANDEM_ASSIGN_OR_RETURN(const NameWords allowed, PropertyNames(path, words));
+      key = allowed.key;
+      if (allowed.listed) {
+        open = false;  // they are named now
+        for (const std::string_view name : allowed.list) {
+          if (known.insert(name).second) add(name, other);
+        }
+        other = rules_.Never();  // required, and not of the list
+      }
+    }
     for (const std::string_view name : words.required) {
       if (known.insert(name).second) add(name, other);
     }
     ExprId extra = -1;
     if (open) {
-      const ExprId key = names.empty() ? json_.String() : json_.StringExcept(names);
+      if (key < 0) key = names.empty() ? json_.String() : json_.StringExcept(names);
       extra = Shared(path, Pair(key, other));
     }
     return rules_.Sequence({rules_.Literal("{"), json_.Space(), Members(path, properties, extra),
                             rules_.Literal("}")});
+  }
+
+  // What 'propertyNames' says: a list of names, what they match, or nothing.
+  struct NameWords {
+    bool listed = false;
+    std::vector<std::string_view> list = {};
+    ExprId key = -1;
+  };
+
+  StatusOr<NameWords> PropertyNames(Path path, const ObjectWords& words) {
+    NameWords out;
+    if (*words.names == json::value(true)) return out;
+    const std::string below = At(path, "propertyNames");
+    TANDEM_ASSIGN_OR_RETURN(const json::object* schema, document_.Plain(below, *words.names));
+    const json::value* const list = schema->if_contains("enum");
+    out.listed = list != nullptr;
+    bool narrows = false;
+    for (const auto& [key, value] : *schema) {
+      if (IsAnnotation(View(key)) || (key == "type" && value == json::value("string"))) continue;
+      narrows = true;
+      const bool known = out.listed ? key == "enum"
+                                    : key == "pattern" || key == "format" || key == "minLength" ||
+                                          key == "maxLength";
+      if (!known) return SchemaNotSupported(below, "'{}'", View(key));
+    }
+    if (!narrows) return out;
+    if (!words.properties.empty() || (!out.listed && !words.required.empty())) {
+      return SchemaNotSupported(path, "'propertyNames' beside properties that are named");
+    }
+    if (!out.listed) {
+      TANDEM_ASSIGN_OR_RETURN(out.key, String(below, *schema));
+      return out;
+    }
+    if (!list->is_array()) return WrongSchema(below, "'enum' is a list of values");
+    for (const json::value& name : list->get_array()) {
+      if (name.is_string()) out.list.push_back(View(name.get_string()));
+    }
+    return out;
   }
 
   ExprId Pair(ExprId key, ExprId value) {

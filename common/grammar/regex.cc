@@ -26,12 +26,22 @@ class Parser {
       : text_(text), options_(options), rules_(rules) {}
 
   StatusOr<ExprId> Parse() {
-    TANDEM_ASSIGN_OR_RETURN(const ExprId all, Alternatives(0));
+    TANDEM_ASSIGN_OR_RETURN(const Piece all, Alternatives(0));
     if (!AtEnd()) return Wrong("unmatched )");
-    return all;
+    return all.expr;
   }
 
  private:
+  // A part, and how many characters it matches.
+  struct Piece {
+    ExprId expr = -1;
+    int64_t min = 0, max = 0;  // max kUnbounded: any number
+    // A repetition of what has one length: of `unit`, `low` to `high` times; -1: it is none.
+    ExprId unit = -1;
+    int64_t unit_length = 0;
+    int low = 0, high = 0;
+  };
+
   bool AtEnd() const { return at_ == text_.size(); }
   bool Next(char c) const { return !AtEnd() && text_[at_] == c; }
   bool Take(char c) {
@@ -54,20 +64,96 @@ class Parser {
     written_[std::move(set)] = expr;
     return expr;
   }
-  ExprId Anything() { return rules_.Repeat(Write({{0, kLastCodePoint}}), 0, kUnbounded); }
+  Piece OneOf(Set set) { return {.expr = Write(std::move(set)), .min = 1, .max = 1}; }
+  Piece Anything() { return Repeat(OneOf({{0, kLastCodePoint}}), 0, kUnbounded); }
 
-  StatusOr<ExprId> Alternatives(int depth) {
-    if (depth > kMaxDepth) return Wrong("groups nested too deeply");
-    std::vector<ExprId> choices;
-    do {
-      TANDEM_ASSIGN_OR_RETURN(const ExprId choice, Alternative(depth));
-      choices.push_back(choice);
-    } while (Take('|'));
-    return rules_.Choice(std::move(choices));
+  Piece Repeat(const Piece& part, int low, int high) {
+    // Far beyond what can be laid out, and far from what overflows.
+    const auto times = [](int64_t length, int count) {
+      return std::min<int64_t>(length * count, int64_t{1} << 40);
+    };
+    Piece out = {.expr = rules_.Repeat(part.expr, low, high), .min = times(part.min, low)};
+    const bool bounded = (part.max != kUnbounded && high != kUnbounded) || part.max == 0;
+    out.max = part.max == 0 ? 0 : bounded ? times(part.max, high) : kUnbounded;
+    if (part.min == part.max && part.max > 0) {
+      out.unit = part.expr;
+      out.unit_length = part.max;
+      out.low = low;
+      out.high = high;
+    }
+    return out;
   }
 
-  StatusOr<ExprId> Alternative(int depth) {
+  // As one part, of which the lengths add up.
+  Piece Joined(const std::vector<Piece>& pieces) {
+    if (pieces.size() == 1) return pieces[0];
+    Piece out;
     std::vector<ExprId> parts;
+    for (const Piece& piece : pieces) {
+      parts.push_back(piece.expr);
+      out.min = std::min<int64_t>(out.min + piece.min, int64_t{1} << 40);
+      out.max = out.max == kUnbounded || piece.max == kUnbounded
+                    ? kUnbounded
+                    : std::min<int64_t>(out.max + piece.max, int64_t{1} << 40);
+    }
+    out.expr = rules_.Sequence(std::move(parts));
+    return out;
+  }
+
+  // An alternative of the outermost level, within the bounds of the whole.
+  StatusOr<Piece> Fitted(std::vector<Piece> pieces) {
+    const int64_t min = options_.min_length, max = options_.max_length;
+    const Piece all = Joined(pieces);
+    const bool short_enough = max == kUnbounded || (all.max != kUnbounded && all.max <= max);
+    if (all.min >= min && short_enough) return all;
+    const Piece never = {.expr = rules_.Never()};
+    if ((all.max != kUnbounded && all.max < min) || (max != kUnbounded && all.min > max)) {
+      return never;
+    }
+    Piece* varies = nullptr;
+    int64_t fixed = 0;
+    for (Piece& piece : pieces) {
+      if (piece.min == piece.max) {
+        fixed += piece.min;
+      } else if (varies == nullptr && piece.unit >= 0) {
+        varies = &piece;
+      } else {
+        return Unsupported(
+            "regular expression: a bound of its length, where more than one repetition between ^ "
+            "and $ varies in length, is not supported");
+      }
+    }
+    const int64_t unit = varies->unit_length;
+    const int64_t low = std::max<int64_t>(varies->low, (min - fixed + unit - 1) / unit);
+    int64_t high = varies->high;
+    if (max != kUnbounded) {
+      const int64_t most = (max - fixed) / unit;
+      high = high == kUnbounded ? most : std::min(high, most);
+    }
+    if (high != kUnbounded && high < low) return never;
+    *varies = {.expr = rules_.Repeat(varies->unit, static_cast<int>(low), static_cast<int>(high))};
+    return Joined(pieces);
+  }
+
+  StatusOr<Piece> Alternatives(int depth) {
+    if (depth > kMaxDepth) return Wrong("groups nested too deeply");
+    TANDEM_ASSIGN_OR_RETURN(Piece all, Alternative(depth));
+    if (!Next('|')) return all;
+    std::vector<ExprId> choices = {all.expr};
+    while (Take('|')) {
+      TANDEM_ASSIGN_OR_RETURN(const Piece choice, Alternative(depth));
+      choices.push_back(choice.expr);
+      all.min = std::min(all.min, choice.min);
+      all.max = all.max == kUnbounded || choice.max == kUnbounded ? kUnbounded
+                                                                  : std::max(all.max, choice.max);
+    }
+    all.expr = rules_.Choice(std::move(choices));
+    all.unit = -1;
+    return all;
+  }
+
+  StatusOr<Piece> Alternative(int depth) {
+    std::vector<Piece> parts;
     const bool begins = Next('^');
     if (begins && depth > 0) return NotSupported("^ within a group");
     if (begins) ++at_;
@@ -82,48 +168,51 @@ class Parser {
         break;
       }
       TANDEM_RETURN_IF_ERROR(rules_.CheckSize());
-      TANDEM_ASSIGN_OR_RETURN(const ExprId atom, Atom(depth));
-      TANDEM_ASSIGN_OR_RETURN(const ExprId repeated, Repeated(atom));
+      TANDEM_ASSIGN_OR_RETURN(const Piece atom, Atom(depth));
+      TANDEM_ASSIGN_OR_RETURN(const Piece repeated, Repeated(atom));
       parts.push_back(repeated);
     }
     if (depth == 0 && options_.search && !ends) parts.push_back(Anything());
-    return rules_.Sequence(std::move(parts));
+    if (depth == 0) return Fitted(std::move(parts));
+    return Joined(parts);
   }
 
-  StatusOr<ExprId> Atom(int depth) {
+  StatusOr<Piece> Atom(int depth) {
     const char c = text_[at_];
     if (c == '(') return Group(depth);
     if (c == '[') {
       TANDEM_ASSIGN_OR_RETURN(Set set, Class());
-      return Write(std::move(set));
+      return OneOf(std::move(set));
     }
-    if (c == '*' || c == '+' || c == '?') return Wrong("nothing to repeat");
+    if (c == '*' || c == '+' || c == '?' || (c == '{' && (IsCount() || IsCountWithoutLow()))) {
+      return Wrong("nothing to repeat");
+    }
     if (c == '^') return NotSupported("^ behind the beginning");
     if (c == '.') {
       ++at_;
-      return Write(Complement(kLineEnds));
+      return OneOf(Complement(kLineEnds));
     }
     if (c == '\\') {
       ++at_;
       TANDEM_ASSIGN_OR_RETURN(Set set, Escape(/*in_class=*/false));
-      return Write(std::move(set));
+      return OneOf(std::move(set));
     }
     TANDEM_ASSIGN_OR_RETURN(const uint32_t code, Character());
-    return Write({{code, code}});
+    return OneOf({{code, code}});
   }
 
-  StatusOr<ExprId> Group(int depth) {
+  StatusOr<Piece> Group(int depth) {
     ++at_;
     if (Next('?')) {
       if (text_.substr(at_, 2) != "?:") return NotSupported("(?");
       at_ += 2;
     }
-    TANDEM_ASSIGN_OR_RETURN(const ExprId inner, Alternatives(depth + 1));
+    TANDEM_ASSIGN_OR_RETURN(const Piece inner, Alternatives(depth + 1));
     if (!Take(')')) return Wrong("missing )");
     return inner;
   }
 
-  StatusOr<ExprId> Repeated(ExprId atom) {
+  StatusOr<Piece> Repeated(const Piece& atom) {
     int min = 1, max = 1;
     if (Take('*')) {
       min = 0, max = kUnbounded;
@@ -133,12 +222,22 @@ class Parser {
       min = 0;
     } else if (Next('{') && IsCount()) {
       TANDEM_RETURN_IF_ERROR(Count(min, max));
+    } else if (IsCountWithoutLow()) {
+      return NotSupported("{,n} (for {0,n})");
     } else {
       return atom;
     }
     Take('?');  // lazy: the same strings
     if (Next('*') || Next('+') || Next('?')) return NotSupported("a repetition of a repetition");
-    return rules_.Repeat(atom, min, max);
+    if (Next('{') && IsCount()) return Wrong("nothing to repeat");
+    return Repeat(atom, min, max);
+  }
+
+  // Whether a {,n} stands here: from 0 to n in Python, these characters in ECMAScript.
+  bool IsCountWithoutLow() const {
+    if (text_.substr(at_, 2) != "{,") return false;
+    const size_t end = text_.find_first_not_of("0123456789", at_ + 2);
+    return end != std::string_view::npos && text_[end] == '}';
   }
 
   // Whether a { begins a count and not a literal.
@@ -176,8 +275,16 @@ class Parser {
     ++at_;
     const bool negated = Take('^');
     Set set;
+    // Python takes a ] here for a character, ECMAScript for the end.
+    if (Next(']')) return Wrong("an empty class (the character ] is written \\])");
     while (!Next(']')) {
       if (AtEnd()) return Wrong("missing ]");
+      if (text_.substr(at_, 2) == "[:") {
+        const size_t end = text_.find(":]", at_ + 2);
+        if (end != std::string_view::npos && end - at_ < 12) {
+          return NotSupported(text_.substr(at_, end + 2 - at_));
+        }
+      }
       TANDEM_ASSIGN_OR_RETURN(Set low, ClassAtom());
       if (!Next('-') || text_.substr(at_, 2) == "-]" || at_ + 1 == text_.size()) {
         set.insert(set.end(), low.begin(), low.end());

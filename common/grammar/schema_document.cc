@@ -11,19 +11,22 @@
 namespace tandem::grammar {
 namespace {
 
-constexpr int kMaxReferences = 16;      // that lead to references
-constexpr size_t kMaxCompared = 200;    // alternatives, each with each
-constexpr size_t kMaxPathBytes = 1000;  // paths are for messages
+constexpr int kMaxReferences = 16;        // that lead to references
+constexpr size_t kMaxCompared = 200;      // alternatives, each with each
+constexpr int64_t kMaxBound = 1LL << 53;  // of numbers: exact in a double
+constexpr int kMaxCount = 100000;         // of minItems, maxLength, ...: refused later, or earlier
+constexpr size_t kMaxPathBytes = 1000;    // paths are for messages
 
 using Names = std::set<std::string, std::less<>>;
 
-const Names kAnnotations = {"title",       "description", "default",          "examples",
-                            "deprecated",  "readOnly",    "writeOnly",        "$schema",
-                            "$id",         "id",          "$comment",         "$defs",
-                            "definitions", "$anchor",     "contentMediaType", "contentEncoding",
-                            "strict"};
-const Names kObjectWords = {"properties", "required", "additionalProperties"};
-const Names kArrayWords = {"items", "prefixItems", "minItems", "maxItems"};
+const Names kAnnotations = {
+    "title",           "description", "default",       "examples", "deprecated",
+    "readOnly",        "writeOnly",   "$schema",       "$id",      "id",
+    "$comment",        "$defs",       "definitions",   "$anchor",  "contentMediaType",
+    "contentEncoding", "strict",      "discriminator", "example",  "xml",
+    "externalDocs"};
+const Names kObjectWords = {"properties", "required", "additionalProperties", "propertyNames"};
+const Names kArrayWords = {"items", "additionalItems", "prefixItems", "minItems", "maxItems"};
 const Names kStringWords = {"minLength", "maxLength", "pattern", "format"};
 const Names kNumberWords = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"};
 const Names kTypes = {"object", "array", "string", "number", "integer", "boolean", "null"};
@@ -64,6 +67,18 @@ std::string Unescaped(std::string_view text) {
     out += text[i];
   }
   return out;
+}
+
+StatusOr<std::optional<int64_t>> Whole(const std::string& path, const json::object& schema,
+                                       const char* word) {
+  const json::value* value = schema.if_contains(word);
+  if (value == nullptr) return std::optional<int64_t>();
+  if (!value->is_number()) return WrongSchema(path, "'{}' is a number", word);
+  const double number = value->to_number<double>();
+  if (std::floor(number) != number || std::abs(number) > static_cast<double>(kMaxBound)) {
+    return SchemaNotSupported(path, "'{}' that is no whole number within 2^53", word);
+  }
+  return std::optional(static_cast<int64_t>(number));
 }
 
 // What tells an alternative of oneOf from others. Constants are numbered, so that equal ones are
@@ -219,14 +234,49 @@ bool IsOfType(const json::value& value, std::string_view type) {
   return own == type || (own == "integer" && type == "number");
 }
 
-bool IsAnnotation(std::string_view word) { return kAnnotations.contains(word); }
+Status CheckConstant(const std::string& path, const json::value& value) {
+  if (const auto* list = value.if_array()) {
+    for (const json::value& item : *list) TANDEM_RETURN_IF_ERROR(CheckConstant(path, item));
+  } else if (const auto* object = value.if_object()) {
+    for (const auto& [key, item] : *object) TANDEM_RETURN_IF_ERROR(CheckConstant(path, item));
+  } else if (const auto* number = value.if_double()) {
+    // A double: what was written is lost, or was never a number that one can hold.
+    if (!(std::abs(*number) < 0x1p63)) return SchemaNotSupported(path, "a constant beyond 2^63");
+  }
+  return OkStatus();
+}
+
+bool IsAnnotation(std::string_view word) {
+  return kAnnotations.contains(word) || word.starts_with("x-");
+}
+
+bool IsNullable(const json::object& schema) {
+  const json::value* nullable = schema.if_contains("nullable");
+  return nullable != nullptr && *nullable == json::value(true);
+}
+
+std::vector<std::string> Within(const std::vector<std::string>& types,
+                                const std::vector<std::string>& outer) {
+  const auto has = [&](const char* name) {
+    return std::find(outer.begin(), outer.end(), name) != outer.end();
+  };
+  std::vector<std::string> out;
+  for (const std::string& type : types) {
+    if (has(type.c_str()) || (type == "integer" && has("number"))) {
+      out.push_back(type);
+    } else if (type == "number" && has("integer")) {
+      out.emplace_back("integer");
+    }
+  }
+  return out;
+}
 
 Status CheckWords(const std::string& path, const json::object& schema) {
   static const Names kOthers = {"type",  "const", "enum",  "$ref",
                                 "anyOf", "oneOf", "allOf", "nullable"};
   for (const auto& [key, value] : schema) {
     const std::string_view word = View(key);
-    if (kAnnotations.contains(word) || kOthers.contains(word) || kObjectWords.contains(word) ||
+    if (IsAnnotation(word) || kOthers.contains(word) || kObjectWords.contains(word) ||
         kArrayWords.contains(word) || kStringWords.contains(word) || kNumberWords.contains(word)) {
       continue;
     }
@@ -261,11 +311,41 @@ StatusOr<std::vector<std::string>> TypesOf(const std::string& path, const json::
       if (has) types.emplace_back(name);
     }
   }
-  if (const json::value* nullable = schema.if_contains("nullable");
-      nullable != nullptr && *nullable == json::value(true) && !types.empty()) {
-    types.emplace_back("null");
-  }
+  if (IsNullable(schema) && !types.empty()) types.emplace_back("null");
   return types;
+}
+
+StatusOr<NumberRange> RangeOf(const std::string& path, const json::object& schema) {
+  NumberRange range;
+  TANDEM_ASSIGN_OR_RETURN(range.min, Whole(path, schema, "minimum"));
+  TANDEM_ASSIGN_OR_RETURN(range.max, Whole(path, schema, "maximum"));
+  for (const bool low : {true, false}) {
+    const char* word = low ? "exclusiveMinimum" : "exclusiveMaximum";
+    std::optional<int64_t>& bound = low ? range.min : range.max;
+    bool& excluded = low ? range.min_excluded : range.max_excluded;
+    const json::value* value = schema.if_contains(word);
+    if (value == nullptr) continue;
+    if (value->is_bool()) {  // draft 4
+      excluded = value->get_bool();
+      continue;
+    }
+    TANDEM_ASSIGN_OR_RETURN(const std::optional<int64_t> own, Whole(path, schema, word));
+    const bool tighter = !bound || (low ? *own >= *bound : *own <= *bound);
+    if (tighter) {
+      bound = own;
+      excluded = true;
+    }
+  }
+  return range;
+}
+
+StatusOr<int> CountOf(const std::string& path, const json::object& schema, const char* word,
+                      int otherwise) {
+  TANDEM_ASSIGN_OR_RETURN(const std::optional<int64_t> count, Whole(path, schema, word));
+  if (!count) return otherwise;
+  if (*count < 0) return WrongSchema(path, "'{}' is below 0", word);
+  if (*count > kMaxCount) return SchemaNotSupported(path, "'{}' above {}", word, kMaxCount);
+  return static_cast<int>(*count);
 }
 
 StatusOr<SchemaDocument::Target> SchemaDocument::Resolve(const std::string& path,

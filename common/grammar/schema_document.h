@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "common/grammar/json_rules.h"
 #include "common/status.h"
 
 namespace tandem::grammar {
@@ -35,12 +36,24 @@ std::string At(const std::string& path, std::string_view key);
 // A value as it is written where only this one will do.
 std::string Written(const json::value& value);
 bool IsOfType(const json::value& value, std::string_view type);
+// kUnimplemented: a number in it that is not held as it was written.
+Status CheckConstant(const std::string& path, const json::value& value);
 
 bool IsAnnotation(std::string_view word);
+// OpenAPI 3.0's word: null is an instance too.
+bool IsNullable(const json::object& schema);
 // kUnimplemented: a word that has a meaning and is not supported.
 Status CheckWords(const std::string& path, const json::object& schema);
 // As 'type' says, or as the other words do; empty: any.
 StatusOr<std::vector<std::string>> TypesOf(const std::string& path, const json::object& schema);
+// Those of `types` that are of `outer` too; integers are numbers.
+std::vector<std::string> Within(const std::vector<std::string>& types,
+                                const std::vector<std::string>& outer);
+// 'minimum' and the like.
+StatusOr<NumberRange> RangeOf(const std::string& path, const json::object& schema);
+// A count as 'minItems' says; absent: `otherwise`.
+StatusOr<int> CountOf(const std::string& path, const json::object& schema, const char* word,
+                      int otherwise);
 
 class SchemaDocument {
  public:

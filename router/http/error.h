@@ -31,8 +31,9 @@ ApiError ServerError(int status, std::string code, std::string message);   // 5x
 // A Status of another room. kInvalidArgument is the client's mistake; the rest are ours.
 ApiError FromStatus(const Status& status);
 
-// A sequence that its group ended with FinishReason::kError.
-ApiError FromGroup(routing::ErrorKind kind, const std::string& why);
+// A sequence that its group ended with FinishReason::kError. `form`: the field that said what form
+// its text has, which is what a group may find invalid then; empty: none did.
+ApiError FromGroup(routing::ErrorKind kind, const std::string& why, const std::string& form);
 
 // {"error":{"message":...,"type":...,"param":...,"code":...}}
 std::string ErrorJson(const ApiError& error);

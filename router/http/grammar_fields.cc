@@ -138,6 +138,7 @@ FieldError ReadGuided(const std::string& param, const json::value& v, ApiRequest
 
 FieldError ReadStructuredOutputs(const std::string& param, const json::value& v, ApiRequest& out) {
   if (!v.is_object()) return WrongType(param, "an object", v);
+  bool is_set = false;
   for (const auto& [key, value] : v.get_object()) {
     const std::string name = fmt::format("{}.{}", param, View(key));
     if (value.is_null()) continue;
@@ -153,13 +154,20 @@ FieldError ReadStructuredOutputs(const std::string& param, const json::value& v,
       error = ReadEbnf(name, value, out);
     } else if (View(key) == "json_object") {
       error = ReadBool(name, value, flag);
-      if (!error && flag) error = Set(name, Kind::kJsonObject, "", out);
+      if (!error && !flag) continue;
+      if (!error) error = Set(name, Kind::kJsonObject, "", out);
     } else {
       error = NotSupported(name, "there are 'json', 'regex', 'choice', 'grammar', 'json_object'");
     }
     if (error) return error;
+    is_set = true;
   }
-  return std::nullopt;
+  if (is_set) return std::nullopt;
+  return InvalidRequest(param,
+                        fmt::format("'{}' says no form: it has one of the members 'json', 'regex', "
+                                    "'choice', 'grammar', and 'json_object': true.",
+                                    param),
+                        "invalid_value");
 }
 
 }  // namespace tandem::http

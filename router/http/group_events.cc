@@ -226,9 +226,14 @@ void Service::FailedAtGroup(const GenerationPtr& generation,
     error.code = "deadline";
     return Fail(generation, error);
   }
+  std::string form;
+  if (generation->grammar.kind != grammar::GrammarSpec::Kind::kNone) {
+    const std::string& param = generation->call->api.grammar_param;
+    form = param.empty() ? "tools" : param;
+  }
   Fail(generation,
        sequence.finish == FinishReason::kError
-           ? FromGroup(sequence.error_kind, why)
+           ? FromGroup(sequence.error_kind, why, form)
            : ServerError(503, "generation_failed", "the request could not be finished: " + why));
 }
 

@@ -335,6 +335,33 @@ TEST_F(ServerTest, AGroupsErrorsHaveTheStatusOfWhoseFaultTheyAre) {
   }
 }
 
+TEST_F(ServerTest, WhatAGroupFindsWrongWithAFormNamesTheField) {
+  StartWithGroup();
+  RawClient client(port());
+  client.Send(ChatPost("Hi", R"(,"guided_regex":"a{3}")"));
+  groups_->Refuse(groups_->WaitSent(), routing::ErrorKind::kInvalid, "the grammar is too large");
+  RawResponse response = client.Read();
+  EXPECT_EQ(response.status, 400);
+  EXPECT_EQ(response.body,
+            R"({"error":{"message":"the grammar is too large","type":"invalid_request_error",)"
+            R"("param":"guided_regex","code":"invalid_value"}})");
+  client.Send(ChatPost("Hi", R"(,"guided_regex":"a(")"));
+  response = client.Read();
+  EXPECT_EQ(response.status, 400);
+  EXPECT_THAT(response.body, HasSubstr(R"("param":"guided_regex","code":"invalid_value")"));
+  client.Send(ChatPost("Hi", R"(,"guided_regex":"a{3}")"));
+  groups_->Refuse(groups_->WaitSent(), routing::ErrorKind::kBusy, "full");
+  EXPECT_THAT(client.Read().body, HasSubstr(R"("param":null)"));
+  for (const char* none : {"{}", R"({"json_object":false})", R"({"json":null,"regex":null})"}) {
+    client.Send(ChatPost("Hi", fmt::format(R"(,"structured_outputs":{})", none)));
+    response = client.Read();
+    EXPECT_EQ(response.status, 400) << none;
+    EXPECT_THAT(response.body, HasSubstr(R"("param":"structured_outputs")")) << none;
+  }
+  client.Send(ChatPost("Hi", R"(,"structured_outputs":{"json_object":false,"regex":"b"})"));
+  EXPECT_EQ(groups_->WaitSent().request.grammar.text, "b");
+}
+
 TEST_F(ServerTest, MetricsTellWhatHappened) {
   StartWithGroup();
   RawClient client(port());
