@@ -96,6 +96,12 @@ TEST(GrammarLimits, NestingDoesNotMultiply) {
             "");
 }
 
+TEST(GrammarLimits, LongStrings) {
+  EXPECT_EQ(ErrorOf(Kind::kJsonSchema, R"({"type":"string","maxLength":7000})"), "");
+  EXPECT_NE(ErrorOf(Kind::kJsonSchema, R"({"type":"string","maxLength":9000})").find("too large"),
+            std::string::npos);
+}
+
 TEST(GrammarLimits, IntegerBounds) {
   const auto property = [](int i) {
     return fmt::format(
