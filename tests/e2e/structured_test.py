@@ -2,6 +2,8 @@
 not give it by itself."""
 import concurrent.futures
 import json
+import threading
+import time
 import unittest
 
 import openai
@@ -197,6 +199,91 @@ class Structured(unittest.TestCase):
             "nothing is left of them",
         )
         check_city(self.chat("A city?", response_format=FORMAT).message.content)
+
+
+def patterns(count):
+    return {"anyOf": [{"type": "string", "pattern": f"^[^z]*x{{{i + 1}}}$"} for i in range(count)]}
+
+
+WIDE = {"type": "integer", "minimum": -(2**53) + 1, "maximum": 2**53 - 1}  # zod's z.int()
+REFERENCES = {f"d{i}": {"$ref": f"#/$defs/d{i + 1}"} for i in range(9000)}
+HOSTILE = {
+    "alternatives": {"guided_json": {"anyOf": [
+        {"type": "string", "pattern": f"^a{{{i}}}*$"} for i in range(4200)]}},
+    "patterns": {"guided_json": patterns(100)},
+    "patterns in a list": {"guided_json": {"type": "array", "items": patterns(100)}},
+    "references": {"guided_json": json.dumps(
+        {"$ref": "#/$defs/d0", "$defs": {**REFERENCES, "d9000": {"type": "string"}}})},
+    "a long name": {"guided_json": json.dumps({
+        "type": "object", "required": ["a" * 30000], "additionalProperties": {"type": "integer"}})},
+    "integers": {"guided_json": {
+        "type": "object", "properties": {f"p{i}": WIDE for i in range(60)},
+        "required": [f"p{i}" for i in range(60)]}},
+    "constants": {"guided_json": {"oneOf": [{"const": f"v{i}"} for i in range(12000)]}},
+    "places within places": {"guided_grammar":
+                             'root ::= s\ns ::= [^0] s1 "b" | [^0] s2 "c" | [^0]\n'
+                             's1 ::= s | "1" s "1"\ns2 ::= s | "2" s "2"'},
+    "two behind each other": {"guided_grammar": 'root ::= s\ns ::= [^0] s "b" | [^0] s s | [^0]'},
+    "exits everywhere": {"guided_grammar": 'root ::= ([^0] t?){3000}\nt ::= "0" t "1" | "2"'},
+    "rules": {"guided_grammar": 'root ::= "a" (%s)\n%s' % (
+        "|".join(f"r{i}" for i in range(4200)),
+        "\n".join(f'r{i} ::= "b" r{i} "c" | "d{i}"' for i in range(4200)))},
+    "infinite": {"guided_json": '{"const": 1e400}'},
+}
+
+
+class Hostile(unittest.TestCase):
+    """What is meant to take down a router or a group, or to hold up the others on it: a reply or an
+    error that is the client's, and a stream beside it goes on."""
+
+    def test_others_go_on(self):
+        with Cluster(tp=1) as cluster:
+            pids = {name: cluster.pids(name) for name in ("tandem-router", "tandem-worker")}
+            stop, gaps, failed = threading.Event(), [], []
+
+            def stream():
+                client = cluster.client()
+                while not stop.is_set():
+                    last = time.monotonic()
+                    try:
+                        for _ in client.completions.create(
+                            model=NAME, prompt="Once", max_tokens=300, stream=True, temperature=0,
+                            extra_body={"ignore_eos": True},
+                        ):
+                            gaps.append(time.monotonic() - last)
+                            last = time.monotonic()
+                            if stop.is_set():
+                                return
+                    except Exception as error:
+                        failed.append(error)
+                        return
+
+            beside = threading.Thread(target=stream)
+            beside.start()
+            for name, body in HOSTILE.items():
+                with self.subTest(name):
+                    status, reply, _ = cluster.post("/v1/completions", {
+                        "model": NAME, "prompt": "Say:", "max_tokens": 30, "temperature": 1,
+                        "seed": 1, **body})
+                    self.assertIn(status, (200, 400), reply)
+                    if status == 400:
+                        self.assertEqual(reply["error"]["type"], "invalid_request_error")
+            stop.set()
+            beside.join(60)
+            self.assertEqual(failed, [])
+            print(f"{len(gaps)} gaps, the longest {max(gaps):.3f} s", flush=True)
+            self.assertEqual(pids, {name: cluster.pids(name) for name in pids})
+
+    def test_fields_of_lines(self):
+        """A rule that may be left behind every letter."""
+        with Cluster(tp=1) as cluster:
+            reply = cluster.client().completions.create(
+                model=NAME, prompt="a,b\n", max_tokens=60, temperature=1, seed=3, extra_body={
+                    "guided_grammar": 'root ::= line{2,3}\nline ::= value ("," value){1,3} "\\n"\n'
+                                      'value ::= [^,\\n]{1,30}'})
+            if reply.choices[0].finish_reason == "stop":
+                for line in reply.choices[0].text.rstrip("\n").split("\n"):
+                    self.assertRegex(line, "^[^,\n]{1,30}(,[^,\n]{1,30}){1,3}$")
 
 
 if __name__ == "__main__":
