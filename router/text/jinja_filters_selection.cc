@@ -38,8 +38,8 @@ StatusOr<Value> MapAttribute(JinjaEnv& env, const Value::List& items, const Argu
   Value::List out;
   for (const Value& item : items) {
     TANDEM_ASSIGN_OR_RETURN(Value value, AttributeAt(env, item, arguments[kAttribute]));
-    out.push_back(value.is_undefined() && !arguments[kDefault].is_none() ? arguments[kDefault]
-                                                                         : std::move(value));
+    if (value.is_undefined() && !arguments[kDefault].is_none()) value = arguments[kDefault];
+    out.push_back(std::move(value));
   }
   return Value(std::make_shared<JinjaIterator>(std::move(out)));
 }
