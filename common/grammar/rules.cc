@@ -132,6 +132,7 @@ ExprId Rules::Encoded(uint32_t code) {
   uint8_t bytes[4];
   const int size = Encode(code, bytes);
   std::vector<ExprId> parts;
+  parts.reserve(static_cast<size_t>(size));
   for (int i = 0; i < size; ++i) parts.push_back(Byte(bytes[i], bytes[i]));
   return Sequence(std::move(parts));
 }
@@ -167,6 +168,7 @@ void Rules::AddUtf8(uint32_t first, uint32_t last, std::vector<ExprId>& choices)
   const int size = Encode(first, low);
   Encode(last, high);
   std::vector<ExprId> bytes;
+  bytes.reserve(static_cast<size_t>(size));
   for (int i = 0; i < size; ++i) bytes.push_back(Byte(low[i], high[i]));
   choices.push_back(Sequence(std::move(bytes)));
 }
