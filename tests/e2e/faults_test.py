@@ -82,10 +82,26 @@ class Faults(unittest.TestCase):
                 with self.subTest(ranks=ranks):
                     self.lose_ranks(cluster, ranks, signal.SIGSTOP, 5 + 0.5)
 
+    def stop_rank_while_loading(self, cluster):
+        """Stops rank 1 of a starting cluster once it has joined, and returns its pid.
+
+        A small model is loaded in less time than it takes to see in a log that the rank has
+        joined, so until then the rank runs only for moments."""
+        pid = cluster.rank_pid(1)
+        os.kill(pid, signal.SIGSTOP)
+
+        def joined():
+            os.kill(pid, signal.SIGCONT)
+            time.sleep(0.001)
+            os.kill(pid, signal.SIGSTOP)
+            return " joined" in cluster.log()
+
+        wait_until(joined, 30, "the rank has joined")
+        return pid
+
     def test_rank_stopped_while_loading(self):
-        with Cluster(group="min_watchdog: 1s", started_when=" joined") as cluster:
-            stopped = cluster.rank_pid(1)
-            os.kill(stopped, signal.SIGSTOP)
+        with Cluster(group="min_watchdog: 1s", started_when="started worker g0/1") as cluster:
+            stopped = self.stop_rank_while_loading(cluster)
             wait_until(
                 lambda: stopped not in cluster.pids("tandem-worker"), 15, "the worker is killed"
             )
@@ -93,13 +109,15 @@ class Faults(unittest.TestCase):
             cluster.wait_ready()
 
     def test_told_to_stop_while_loading(self):
-        with Cluster(started_when=" joined") as cluster:
+        with Cluster(started_when="started worker g0/1") as cluster:
+            stopped = self.stop_rank_while_loading(cluster)
             cluster.up.send_signal(signal.SIGTERM)
+            told = "told to stop before the group was complete"
             # Less than what the supervisor leaves to workers before it kills them.
+            wait_until(lambda: told in cluster.log(), 4, "the leader has heard of it")
+            os.kill(stopped, signal.SIGCONT)
             self.assertEqual(cluster.up.wait(4 * SLOW), 0)
-            log = cluster.log()
-            self.assertNotIn("is complete", log)
-            self.assertIn("told to stop before the group was complete", log)
+            self.assertNotIn("is complete", cluster.log())
 
     def test_stopped_group_of_one_comes_back(self):
         with Cluster(tp=1, group="min_watchdog: 2s") as cluster:
