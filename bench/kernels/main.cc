@@ -2,7 +2,7 @@
 // this machine reached a moment before (first lines of the output). Matrix products are checked
 // against the reference before they are timed.
 //   of_read   bytes of weights (or KV) a second / DRAM read
-//   of_peak   int8 (or float32) operations a second / peak
+//   of_peak   int8 (bfloat16, float32) operations a second / peak
 // The weights of one case are many copies, 64 MB together, used in turn: as in a decode step they
 // come from DRAM, not from a cache.
 #include <benchmark/benchmark.h>
@@ -14,6 +14,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "bench/kernels/machine_limits.h"
@@ -61,6 +62,7 @@ std::vector<uint8_t> RandomMatrix(WeightType type, int64_t rows, int64_t cols) {
     for (int b = 0; b < BlockBytes(type); ++b) data[i + b] = static_cast<uint8_t>(random());
     const uint16_t scale = 0x2400 | (random() & 0x81ff);
     std::memcpy(&data[i], &scale, 2);
+    if (type == WeightType::kBf16) data[i + 1] = static_cast<uint8_t>(0x3c | (random() & 0x80));
     if (type == WeightType::kQ4_1) std::memcpy(&data[i + 2], &scale, 2);
   }
   return data;
@@ -135,9 +137,13 @@ void MatMulBench(benchmark::State& state, MatMulCase c) {
   }
   const bool int8 = c.activations == ActivationType::kInt8 && BlockElements(c.type) > 1;
   const double times = static_cast<double>(state.iterations());
-  const double peak = int8 ? g_machine.limits.int8_gop_per_s : g_machine.limits.f32_gflop_per_s;
+  const MachineLimits& limits = g_machine.limits;
+  const bool bf16 = c.type == WeightType::kBf16 && limits.bf16_gflop_per_s > 0;
+  const double peak = int8   ? limits.int8_gop_per_s
+                      : bf16 ? limits.bf16_gflop_per_s
+                             : limits.f32_gflop_per_s;
   state.counters["of_read"] = benchmark::Counter(
-      times * static_cast<double>(copies[0]->bytes()) / (g_machine.limits.read_gb_per_s * 1e9),
+      times * static_cast<double>(copies[0]->bytes()) / (limits.read_gb_per_s * 1e9),
       benchmark::Counter::kIsRate);
   state.counters["of_peak"] =
       benchmark::Counter(times * 2 * static_cast<double>(rows * c.n * c.k) / (peak * 1e9),
@@ -222,6 +228,7 @@ void RegisterMatMuls() {
       {"gate_up_q8_0", WeightType::kQ8_0, 2 * kFfn, kHidden, true, kInt8},
       {"gate_up_q4_1_f32", WeightType::kQ4_1, 2 * kFfn, kHidden, true, kF32},
       {"gate_up_f16", WeightType::kF16, 2 * kFfn, kHidden, true, kF32},
+      {"gate_up_bf16", WeightType::kBf16, 2 * kFfn, kHidden, true, kF32},
       {"gate_up_f32", WeightType::kF32, 2 * kFfn, kHidden, true, kF32},
   };
   for (const MatMulCase& c : cases) {
@@ -251,31 +258,76 @@ void RegisterOthers() {
                                SamplingParams{.temperature = 1, .top_p = 0.95f});
 }
 
+struct Arguments {
+  bool avx2 = false;    // even where AVX-512 is there
+  bool limits = false;  // only what the machine can do, as JSON
+  int threads = 1;      // of the limits; kernels are timed on one
+};
+
+// Takes ours out of the command line; the others are for the benchmark library.
+Arguments TakeArguments(int& argc, char** argv) {
+  constexpr std::string_view kThreads = "--threads=";
+  Arguments args;
+  int kept = 1;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view arg = argv[i];
+    if (arg == "--avx2") {
+      args.avx2 = true;
+    } else if (arg == "--limits") {
+      args.limits = true;
+    } else if (arg.starts_with(kThreads)) {
+      args.threads = std::atoi(argv[i] + kThreads.size());
+    } else {
+      argv[kept++] = argv[i];
+    }
+  }
+  argc = kept;
+  return args;
+}
+
+void PrintLimits(const MachineLimits& limits, bool avx512, const Arguments& args) {
+  const char* set = avx512 ? "AVX-512 VNNI" : "AVX2";
+  if (args.limits) {
+    fmt::print(
+        "{{\"instruction_set\": \"{}\", \"threads\": {}, \"read_gb_per_s\": {:.2f}, "
+        "\"int8_gop_per_s\": {:.1f}, \"f32_gflop_per_s\": {:.1f}, \"bf16_gflop_per_s\": {}}}\n",
+        set, args.threads, limits.read_gb_per_s, limits.int8_gop_per_s, limits.f32_gflop_per_s,
+        limits.bf16_gflop_per_s > 0 ? fmt::format("{:.1f}", limits.bf16_gflop_per_s) : "null");
+    return;
+  }
+  fmt::print("{}, one thread: read {:.1f} GB/s, int8 {:.0f} GOP/s, float32 {:.0f} GFLOP/s", set,
+             limits.read_gb_per_s, limits.int8_gop_per_s, limits.f32_gflop_per_s);
+  if (limits.bf16_gflop_per_s > 0) {
+    fmt::print(", bfloat16 {:.0f} GFLOP/s", limits.bf16_gflop_per_s);
+  }
+  fmt::print("\n");
+}
+
 }  // namespace
 }  // namespace tandem::bench
 
-// --avx2 as the first argument: that instruction set even where AVX-512 is there.
+// Beside the flags of the benchmark library:
+//   --avx2               that instruction set even where AVX-512 is there
+//   --limits             only the machine's limits, as JSON; --threads=N: of N threads together
 int main(int argc, char** argv) {
   using tandem::kernels::InstructionSet;
   auto& machine = tandem::bench::g_machine;
-  bool avx512 = tandem::kernels::CpuHasAvx512();
-  if (argc > 1 && std::string(argv[1]) == "--avx2") {
-    avx512 = false;
-    argv[1] = argv[0];
-    ++argv;
-    --argc;
-  }
+  const tandem::bench::Arguments args = tandem::bench::TakeArguments(argc, argv);
+  const bool avx512 = tandem::kernels::CpuHasAvx512() && !args.avx2;
   if (!avx512 && !tandem::kernels::CpuHasAvx2()) {
     fmt::print(stderr, "this CPU has neither AVX-512 VNNI nor AVX2\n");
     return 2;
   }
-  machine.set = avx512 ? InstructionSet::kAvx512 : InstructionSet::kAvx2;
-  machine.limits = tandem::bench::MeasureLimits(avx512);
-  fmt::print("{}, one thread: read {:.1f} GB/s, int8 {:.0f} GOP/s, float32 {:.0f} GFLOP/s\n",
-             avx512 ? "AVX-512 VNNI" : "AVX2", machine.limits.read_gb_per_s,
-             machine.limits.int8_gop_per_s, machine.limits.f32_gflop_per_s);
+  if (args.threads < 1 || args.threads > 1024 || (args.threads > 1 && !args.limits)) {
+    fmt::print(stderr, "--threads=N: 1 to 1024, with --limits\n");
+    return 2;
+  }
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
+  machine.set = avx512 ? InstructionSet::kAvx512 : InstructionSet::kAvx2;
+  machine.limits = tandem::bench::MeasureLimits(avx512, args.threads);
+  tandem::bench::PrintLimits(machine.limits, avx512, args);
+  if (args.limits) return 0;
   tandem::bench::RegisterMatMuls();
   tandem::bench::RegisterOthers();
   benchmark::RunSpecifiedBenchmarks();
