@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the Debian 12 packages that Tandem needs; quick when they are there.
 #   deploy/install-deps.sh           to build and run
-#   deploy/install-deps.sh --test    and what deploy/test.sh uses: clang, its tools and libFuzzer
+#   deploy/install-deps.sh --test    and what deploy/test.sh uses: clang, its tools and libFuzzer, valgrind
 # As root, or with sudo.
 set -euo pipefail
 
@@ -13,7 +13,7 @@ build=(
   libcli11-dev libyaml-cpp-dev prometheus-cpp-dev zlib1g-dev libgloo-dev
   libgtest-dev libgmock-dev libbenchmark-dev
 )
-test=(clang clang-tidy clang-format libclang-rt-14-dev iproute2)
+test=(clang clang-tidy clang-format libclang-rt-14-dev iproute2 valgrind)
 
 die() { echo "install-deps.sh: $*" >&2; exit 1; }
 

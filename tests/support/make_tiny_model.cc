@@ -30,8 +30,8 @@ const std::map<std::string_view, TensorType TinyModelOptions::*> kTypes = {
 };
 
 bool SetType(const std::string& name, TensorType* type) {
-  for (const TensorType known : {TensorType::kF32, TensorType::kF16, TensorType::kQ4_0,
-                                 TensorType::kQ4_1, TensorType::kQ8_0}) {
+  for (const TensorType known : {TensorType::kF32, TensorType::kF16, TensorType::kBf16,
+                                 TensorType::kQ4_0, TensorType::kQ4_1, TensorType::kQ8_0}) {
     if (name == tandem::gguf::TypeName(known)) return *type = known, true;
   }
   return false;

@@ -1,6 +1,7 @@
 #include "tests/support/tiny_model.h"
 
 #include <array>
+#include <bit>
 #include <cmath>
 #include <fstream>
 #include <random>
@@ -304,6 +305,10 @@ std::vector<std::byte> Quantize(TensorType type, std::span<const float> values, 
     for (const float v : values) Put(out, exact ? RoundToBf16(v) : v);
   } else if (type == TensorType::kF16) {
     for (const float v : values) Put(out, ToHalf(exact ? RoundToBf16(v) : v));
+  } else if (type == TensorType::kBf16) {
+    for (const float v : values) {
+      Put(out, static_cast<uint16_t>(std::bit_cast<uint32_t>(RoundToBf16(v)) >> 16));
+    }
   } else {
     TANDEM_CHECK(gguf::IsSupported(type) && values.size() % 32 == 0) << values.size();
     for (size_t i = 0; i < values.size(); i += 32)
@@ -321,6 +326,8 @@ std::vector<float> Dequantize(TensorType type, std::span<const std::byte> data) 
       out[i] = Take<float>(from);
     } else if (type == TensorType::kF16) {
       out[i] = FromHalf(Take<uint16_t>(from));
+    } else if (type == TensorType::kBf16) {
+      out[i] = std::bit_cast<float>(uint32_t{Take<uint16_t>(from)} << 16);
     } else {
       DequantizeBlock(type, from, out.data() + i);
     }
