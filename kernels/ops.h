@@ -21,12 +21,15 @@
 
 namespace tandem::kernels {
 
-enum class InstructionSet : uint8_t { kAuto, kAvx512, kAvx2, kReference };
+// kAvx512: F, BW, DQ, VL and VNNI; kAvx512Bf16: products of bf16 too. kAvx2: with FMA and F16C.
+enum class InstructionSet : uint8_t { kAuto, kAvx512Bf16, kAvx512, kAvxVnni, kAvx2, kReference };
 
-// What a matrix product does to its input. kInt8: rounded per row and block of 32 to int8, for
-// quantized weights only (F32 and F16 weights always multiply float32). kF32: weights are
-// dequantized instead; slower, exact to float32.
-enum class ActivationType : uint8_t { kInt8, kF32 };
+// What a matrix product does to its input.
+//   kInt8  rounded per row and block of 32 to int8 for quantized weights, to bf16 for BF16 ones
+//   kBf16  rounded to bf16 for both, quantized weights being dequantized to bf16 at load
+//   kF32   not rounded, and quantized weights dequantized; slower, exact to float32
+// F32 and F16 weights multiply float32 in any case.
+enum class ActivationType : uint8_t { kInt8, kBf16, kF32 };
 
 struct OpsOptions {
   int threads = 1;
@@ -120,7 +123,7 @@ class Ops {
  public:
   virtual ~Ops() = default;
 
-  virtual const char* name() const = 0;  // "reference", "avx2", "avx512_vnni"
+  virtual const char* name() const = 0;  // "reference", or as the cluster file names the set
 
   // ---- At load. May allocate.
 

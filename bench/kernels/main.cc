@@ -31,7 +31,7 @@ constexpr int kHeads = 9, kKvHeads = 3, kHeadDim = 64;
 
 struct Machine {
   MachineLimits limits;
-  InstructionSet set;
+  InstructionSet set = InstructionSet::kAuto;
 };
 Machine g_machine;  // set once in main, before any benchmark runs
 
@@ -138,7 +138,8 @@ void MatMulBench(benchmark::State& state, MatMulCase c) {
   const bool int8 = c.activations == ActivationType::kInt8 && BlockElements(c.type) > 1;
   const double times = static_cast<double>(state.iterations());
   const MachineLimits& limits = g_machine.limits;
-  const bool bf16 = c.type == WeightType::kBf16 && limits.bf16_gflop_per_s > 0;
+  const bool bf16 = c.type == WeightType::kBf16 && c.activations != ActivationType::kF32 &&
+                    limits.bf16_gflop_per_s > 0;
   const double peak = int8   ? limits.int8_gop_per_s
                       : bf16 ? limits.bf16_gflop_per_s
                              : limits.f32_gflop_per_s;
@@ -228,12 +229,14 @@ void RegisterMatMuls() {
       {"gate_up_q8_0", WeightType::kQ8_0, 2 * kFfn, kHidden, true, kInt8},
       {"gate_up_q4_1_f32", WeightType::kQ4_1, 2 * kFfn, kHidden, true, kF32},
       {"gate_up_f16", WeightType::kF16, 2 * kFfn, kHidden, true, kF32},
-      {"gate_up_bf16", WeightType::kBf16, 2 * kFfn, kHidden, true, kF32},
+      {"qkv_bf16", WeightType::kBf16, kQkv, kHidden, false, kInt8},
+      {"gate_up_bf16", WeightType::kBf16, 2 * kFfn, kHidden, true, kInt8},
+      {"down_bf16", WeightType::kBf16, kHidden, kFfn, false, kInt8},
       {"gate_up_f32", WeightType::kF32, 2 * kFfn, kHidden, true, kF32},
   };
   for (const MatMulCase& c : cases) {
     auto* bench = benchmark::RegisterBenchmark(c.name, MatMulBench, c);
-    for (int rows : {1, 4, 16, 128, 512}) bench->Arg(rows);
+    for (int rows : {1, 4, 8, 16, 128, 512}) bench->Arg(rows);
   }
   const MatMulCase logits{"logits_q8_0", WeightType::kQ8_0, kVocab, kHidden, false, kInt8};
   auto* bench = benchmark::RegisterBenchmark(logits.name, MatMulBench, logits);
@@ -259,20 +262,20 @@ void RegisterOthers() {
 }
 
 struct Arguments {
-  bool avx2 = false;    // even where AVX-512 is there
+  std::string instruction_set = "auto";
   bool limits = false;  // only what the machine can do, as JSON
   int threads = 1;      // of the limits; kernels are timed on one
 };
 
 // Takes ours out of the command line; the others are for the benchmark library.
 Arguments TakeArguments(int& argc, char** argv) {
-  constexpr std::string_view kThreads = "--threads=";
+  constexpr std::string_view kThreads = "--threads=", kSet = "--instruction-set=";
   Arguments args;
   int kept = 1;
   for (int i = 1; i < argc; ++i) {
     const std::string_view arg = argv[i];
-    if (arg == "--avx2") {
-      args.avx2 = true;
+    if (arg.starts_with(kSet)) {
+      args.instruction_set = arg.substr(kSet.size());
     } else if (arg == "--limits") {
       args.limits = true;
     } else if (arg.starts_with(kThreads)) {
@@ -285,8 +288,7 @@ Arguments TakeArguments(int& argc, char** argv) {
   return args;
 }
 
-void PrintLimits(const MachineLimits& limits, bool avx512, const Arguments& args) {
-  const char* set = avx512 ? "AVX-512 VNNI" : "AVX2";
+void PrintLimits(const MachineLimits& limits, const std::string& set, const Arguments& args) {
   if (args.limits) {
     fmt::print(
         "{{\"instruction_set\": \"{}\", \"threads\": {}, \"read_gb_per_s\": {:.2f}, "
@@ -307,26 +309,28 @@ void PrintLimits(const MachineLimits& limits, bool avx512, const Arguments& args
 }  // namespace tandem::bench
 
 // Beside the flags of the benchmark library:
-//   --avx2               that instruction set even where AVX-512 is there
+//   --instruction-set=S  as in the cluster file; default: the best there is
 //   --limits             only the machine's limits, as JSON; --threads=N: of N threads together
 int main(int argc, char** argv) {
-  using tandem::kernels::InstructionSet;
   auto& machine = tandem::bench::g_machine;
   const tandem::bench::Arguments args = tandem::bench::TakeArguments(argc, argv);
-  const bool avx512 = tandem::kernels::CpuHasAvx512() && !args.avx2;
-  if (!avx512 && !tandem::kernels::CpuHasAvx2()) {
-    fmt::print(stderr, "this CPU has neither AVX-512 VNNI nor AVX2\n");
+  const auto set = tandem::kernels::ParseInstructionSet(args.instruction_set);
+  if (!set.ok()) {
+    fmt::print(stderr, "{}\n", tandem::Message(set.status()));
     return 2;
   }
+  machine.set = *set;
+  // Ends the program where this CPU lacks it.
+  const std::string name =
+      tandem::bench::MakeBenchOps(*set, tandem::kernels::ActivationType::kInt8)->name();
   if (args.threads < 1 || args.threads > 1024 || (args.threads > 1 && !args.limits)) {
     fmt::print(stderr, "--threads=N: 1 to 1024, with --limits\n");
     return 2;
   }
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
-  machine.set = avx512 ? InstructionSet::kAvx512 : InstructionSet::kAvx2;
-  machine.limits = tandem::bench::MeasureLimits(avx512, args.threads);
-  tandem::bench::PrintLimits(machine.limits, avx512, args);
+  machine.limits = tandem::bench::MeasureLimits(name.starts_with("avx512"), args.threads);
+  tandem::bench::PrintLimits(machine.limits, name, args);
   if (args.limits) return 0;
   tandem::bench::RegisterMatMuls();
   tandem::bench::RegisterOthers();

@@ -12,7 +12,9 @@ constexpr std::string_view kNotOfGpus[] = {"threads", "instruction_set", "kv_cac
 constexpr std::string_view kOnlyOfGpus[] = {"devices", "cuda_graphs", "peer_memory"};
 constexpr int kStepTokens = 2048;  // fewer leave a GPU idle
 
-bool IsOfGpus(const std::string& dtype) { return dtype == "bf16" || dtype == "f16"; }
+bool CanActivate(bool gpu, const std::string& dtype) {
+  return dtype == "bf16" || gpu == (dtype == "f16");
+}
 
 }  // namespace
 
@@ -58,10 +60,10 @@ void Reader::SetIntegers(const Key& key, const YamlNode& node, const std::string
 void Reader::CheckGpus(const YamlNode& node, const Group& group, const std::string& path) {
   const bool gpu = group.device == kGpu;
   const YamlNode* dtype = FindValue(node, "activation_dtype");
-  if (dtype != nullptr && gpu != IsOfGpus(group.activation_dtype)) {
-    Add(dtype->at,
-        fmt::format("'{}.activation_dtype' is {} with 'device: {}'; {}", path,
-                    group.activation_dtype, group.device, gpu ? "bf16 or f16" : "int8 or f32"));
+  if (dtype != nullptr && !CanActivate(gpu, group.activation_dtype)) {
+    Add(dtype->at, fmt::format("'{}.activation_dtype' is {} with 'device: {}'; {}", path,
+                               group.activation_dtype, group.device,
+                               gpu ? "bf16 or f16" : "int8, bf16 or f32"));
   }
   if (!gpu) {
     RefuseKeys(node, path, kOnlyOfGpus, "is for 'device: cuda'; take it out");

@@ -173,13 +173,15 @@ std::vector<Key> GroupShapeKeys() {
        .type = KeyType::kChoice,
        .field = [](T t) -> Field { return &t.group.instruction_set; },
        .help = "Kernels of the CPU; `auto`: the best this machine runs",
-       .choices = {"auto", "avx512", "avx2", "reference"}},
+       .choices = {"auto", "avx512_bf16", "avx512", "avx_vnni", "avx2", "reference"}},
       {.section = "groups",
        .name = "activation_dtype",
        .type = KeyType::kChoice,
        .field = [](T t) -> Field { return &t.group.activation_dtype; },
-       .help = "What weights are multiplied with: `int8` (quantized weights only) or `f32`, exact "
-               "and slow, on a CPU; `bf16`, the default there, or `f16` with `device: cuda`",
+       .help =
+           "What weights are multiplied with. On a CPU: `int8` (for quantized weights; BF16 ones "
+           "multiply bf16), `bf16` (quantized weights become BF16 at load, at two bytes each) "
+           "or `f32`, exact and slow. With `device: cuda`: `bf16`, the default there, or `f16`",
        .choices = {"int8", "f32", "bf16", "f16"}},
       {.section = "groups",
        .name = "kv_cache_dtype",

@@ -1,13 +1,12 @@
 #include "kernels/cpu/cpu_ops.h"
 
-#include <cpuid.h>
-
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
 #include "common/check.h"
 #include "kernels/cpu/aligned_buffer.h"
+#include "kernels/cpu/instruction_sets.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/packed_weight.h"
 #include "kernels/cpu/paged_kv_cache.h"
@@ -20,12 +19,6 @@ namespace tandem::kernels {
 namespace cpu {
 namespace {
 
-// __builtin_cpu_supports of clang 14 does not know "f16c": bit 29 of ECX of leaf 1.
-bool HasF16c() {
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c >> 29 & 1) != 0;
-}
-
 // Below this many rows, work that is linear in rows stays on the caller's thread: waking the others
 // costs about as much.
 constexpr int64_t kRowsWorthThreads = 16;
@@ -37,9 +30,8 @@ Range Part(int64_t count, int index, int parts) {
   return {count * index / parts, count * (index + 1) / parts};
 }
 
-bool IsFloat(PanelFormat format) {
-  return format == PanelFormat::kF16 || format == PanelFormat::kBf16 || format == PanelFormat::kF32;
-}
+// What rows of activations become before they are multiplied.
+enum class Rounding : uint8_t { kNone, kInt8, kBf16, kBf16Floats };
 
 // What happens to a product.
 enum class Epilogue : uint8_t { kStore, kSilu, kGelu };
@@ -68,17 +60,18 @@ struct CpuRopeTable : RopeTable {
 
 class CpuOps : public Ops {
  public:
-  CpuOps(const OpsOptions& options, const char* name, const KernelTable& kernels)
+  CpuOps(const OpsOptions& options, const Variant& variant)
       : options_(options),
-        name_(name),
-        kernels_(kernels),
+        name_(variant.name),
+        kernels_(variant.kernels()),
+        panels_{options.activations, kernels_.matmul_bf16 != nullptr},
         pool_(std::max(1, options.threads)),
-        quantized_stride_(QuantizedStride(options.max_cols)),
-        quantized_(static_cast<size_t>(quantized_stride_) * options.max_tokens),
+        rounded_stride_(RoundedStride(options.max_cols, panels_.bf16_pairs)),
+        rounded_(static_cast<size_t>(rounded_stride_) * options.max_tokens),
         matmul_scratch_(pool_.size() * MatMulScratchBytes()),
         attention_scratch_(pool_.size() * AttentionScratchBytes()),
         sampler_(options.max_vocab) {
-    TANDEM_CHECK(quantized_.data() && matmul_scratch_.data() && attention_scratch_.data())
+    TANDEM_CHECK(rounded_.data() && matmul_scratch_.data() && attention_scratch_.data())
         << "no memory for the scratch of " << options.max_tokens << " tokens";
   }
 
@@ -88,13 +81,13 @@ class CpuOps : public Ops {
     CheckSlices(slices);
     TANDEM_CHECK(slices[0].cols() <= options_.max_cols)
         << slices[0].cols() << " " << options_.max_cols;
-    return std::make_unique<PackedWeight>(slices, options_.activations);
+    return std::make_unique<PackedWeight>(slices, panels_);
   }
 
   std::unique_ptr<Weight> PackGateUp(const MatrixSlice& gate, const MatrixSlice& up) override {
     CheckGateUp(gate, up);
     TANDEM_CHECK(gate.cols() <= options_.max_cols) << gate.cols() << " " << options_.max_cols;
-    return std::make_unique<PackedWeight>(gate, up, options_.activations);
+    return std::make_unique<PackedWeight>(gate, up, panels_);
   }
 
   std::unique_ptr<RopeTable> MakeRopeTable(const RopeSpec& spec) override {
@@ -209,9 +202,12 @@ class CpuOps : public Ops {
   }
 
  private:
-  static int64_t QuantizedStride(int64_t cols) {
+  // Of the widest kind of row that this CPU rounds to.
+  static int64_t RoundedStride(int64_t cols, bool bf16_pairs) {
+    const int64_t int8 = (cols + 63) / 64 * 2 * static_cast<int64_t>(sizeof(QuantizedBlock));
+    const int64_t bf16 = (cols + 31) / 32 * 32 * (bf16_pairs ? 2 : 4);
+    const int64_t bytes = std::max(int8, bf16);
     // Rows a multiple of 4,096 bytes apart would share L1 sets.
-    const int64_t bytes = (cols + 63) / 64 * 2 * static_cast<int64_t>(sizeof(QuantizedBlock));
     return bytes + (bytes % 1024 == 0 ? 64 : 0);
   }
   int64_t MatMulScratchBytes() const {
@@ -229,20 +225,13 @@ class CpuOps : public Ops {
                 std::span<const float> bias, Epilogue epilogue) {
     const bool gate_up = epilogue != Epilogue::kStore;
     TANDEM_CHECK(weight.gate_up() == gate_up) << "a weight of the other kind";
-    const auto is_int8 = [&](const PackedWeight::Segment& s) {
-      return options_.activations == ActivationType::kInt8 && !IsFloat(s.format);
-    };
+    Rounding done = Rounding::kNone;
     for (const PackedWeight::Segment& s : weight.segments()) {
-      if (!is_int8(s)) continue;
-      ForRows(x.rows, [&](int64_t t) {
-        auto* to = reinterpret_cast<QuantizedBlock*>(quantized_.data() + t * quantized_stride_);
-        kernels_.quantize(x.row(t), x.cols, to);
-      });
-      break;
-    }
-    for (const PackedWeight::Segment& s : weight.segments()) {
-      const bool int8 = is_int8(s);
+      const Rounding rounding = RoundingFor(s);
+      if (rounding != Rounding::kNone && rounding != done) RoundRows(x, done = rounding);
+      const bool rounded = rounding != Rounding::kNone;
       const int64_t step = gate_up ? 2 : 1;
+      const auto multiply = KernelFor(rounding);
       pool_.Run([&](int thread) {
         const Range panels = Part(s.num_panels / step, thread, pool_.size());
         MatMulJob job;
@@ -255,16 +244,55 @@ class CpuOps : public Ops {
         job.panel_end = panels.end * step;
         job.cols = x.cols;
         job.rows = x.rows;
-        job.x = int8 ? static_cast<const void*>(quantized_.data()) : x.data;
-        job.x_stride = int8 ? quantized_stride_ : x.stride * static_cast<int64_t>(sizeof(float));
+        job.x = rounded ? static_cast<const void*>(rounded_.data()) : x.data;
+        job.x_stride = rounded ? rounded_stride_ : x.stride * static_cast<int64_t>(sizeof(float));
         job.out = out.data + s.first_row;
         job.out_stride = out.stride;
         job.out_cols = s.rows / step;
         job.bias = bias.empty() ? nullptr : bias.data() + s.first_row;
         job.scratch = ScratchOf(matmul_scratch_, MatMulScratchBytes(), thread);
-        (int8 ? kernels_.matmul_int8 : kernels_.matmul_f32)(job);
+        multiply(job);
       });
     }
+  }
+
+  Rounding RoundingFor(const PackedWeight::Segment& segment) const {
+    if (options_.activations == ActivationType::kF32) return Rounding::kNone;
+    switch (segment.format) {
+      case PanelFormat::kQ4_0:
+      case PanelFormat::kQ4_1:
+      case PanelFormat::kQ8_0:
+        return Rounding::kInt8;
+      case PanelFormat::kBf16:
+        return Rounding::kBf16Floats;
+      case PanelFormat::kBf16Pairs:
+        return Rounding::kBf16;
+      case PanelFormat::kF16:
+      case PanelFormat::kF32:
+        break;
+    }
+    return Rounding::kNone;
+  }
+
+  decltype(KernelTable::matmul_f32) KernelFor(Rounding rounding) const {
+    if (rounding == Rounding::kInt8) return kernels_.matmul_int8;
+    return rounding == Rounding::kBf16 ? kernels_.matmul_bf16 : kernels_.matmul_f32;
+  }
+
+  void RoundRows(TensorView x, Rounding rounding) {
+    ForRows(x.rows, [&](int64_t t) {
+      uint8_t* const to = rounded_.data() + t * rounded_stride_;
+      switch (rounding) {
+        case Rounding::kInt8:
+          return kernels_.quantize(x.row(t), x.cols, reinterpret_cast<QuantizedBlock*>(to));
+        case Rounding::kBf16:
+          return kernels_.round_bf16(x.row(t), x.cols, reinterpret_cast<uint16_t*>(to));
+        case Rounding::kBf16Floats:
+          return kernels_.round_bf16_floats(x.row(t), x.cols, reinterpret_cast<float*>(to));
+        case Rounding::kNone:
+          return;
+      }
+    });
   }
 
   void TurnHead(float* head, std::span<const float> norm, float eps, RopePairs pairs,
@@ -331,9 +359,10 @@ class CpuOps : public Ops {
   OpsOptions options_;
   const char* name_;
   KernelTable kernels_;
+  PanelOptions panels_;
   ThreadPool pool_;
-  int64_t quantized_stride_;  // bytes
-  AlignedBuffer quantized_;
+  int64_t rounded_stride_;  // bytes
+  AlignedBuffer rounded_;
   AlignedBuffer matmul_scratch_;
   AlignedBuffer attention_scratch_;
   Sampler sampler_;
@@ -342,31 +371,17 @@ class CpuOps : public Ops {
 }  // namespace
 }  // namespace cpu
 
-bool CpuHasAvx512() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("avx512vnni") && CpuHasAvx2();
-}
-
-bool CpuHasAvx2() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && cpu::HasF16c();
-}
-
 StatusOr<std::unique_ptr<Ops>> MakeCpuOps(const OpsOptions& options) {
-  const bool any = options.instruction_set == InstructionSet::kAuto;
-  const char* found = CpuHasAvx512() ? "AVX-512 VNNI" : CpuHasAvx2() ? "AVX2" : "neither";
-  if (CpuHasAvx512() && (any || options.instruction_set == InstructionSet::kAvx512)) {
-    return std::make_unique<cpu::CpuOps>(options, "avx512_vnni", cpu::Avx512Kernels());
+  TANDEM_ASSIGN_OR_RETURN(const cpu::Variant* variant, cpu::FindVariant(options.instruction_set));
+  return std::make_unique<cpu::CpuOps>(options, *variant);
+}
+
+std::vector<InstructionSet> CpuInstructionSets() {
+  std::vector<InstructionSet> sets;
+  for (const cpu::Variant& variant : cpu::Variants()) {
+    if (variant.supported()) sets.push_back(variant.set);
   }
-  if (CpuHasAvx2() && (any || options.instruction_set == InstructionSet::kAvx2)) {
-    return std::make_unique<cpu::CpuOps>(options, "avx2", cpu::Avx2Kernels());
-  }
-  const char* wanted = options.instruction_set == InstructionSet::kAvx512 ? "avx512"
-                       : options.instruction_set == InstructionSet::kAvx2 ? "avx2"
-                                                                          : "avx512 or avx2";
-  return InvalidArgument(
-      "instruction set {}: this CPU has {}; choose another, or \"reference\" (slow)", wanted,
-      found);
+  return sets;
 }
 
 }  // namespace tandem::kernels

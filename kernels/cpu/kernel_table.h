@@ -22,8 +22,9 @@ static_assert(sizeof(QuantizedBlock) == 48);
 // How a weight's panels (16 output rows each, zero rows at the end) lie in memory. Quantized: pairs
 // of 32-column blocks, [d of block 0][d of block 1] ([m 0][m 1]) [q 0][q 1], d and m 16 halfs each.
 // A step of 4 columns is 64 bytes, 4 for each row. Nibbles: byte 4 * row + i of step j holds column
-// 4 j + i (low) and 16 + 4 j + i (high). Q8: w + 128. Floats: [cols][16].
-enum class PanelFormat : uint8_t { kQ4_0, kQ4_1, kQ8_0, kF16, kBf16, kF32 };
+// 4 j + i (low) and 16 + 4 j + i (high). Q8: w + 128. Floats: [cols][16]. kBf16Pairs: [cols /
+// 2][16][2], zeros for an odd last column.
+enum class PanelFormat : uint8_t { kQ4_0, kQ4_1, kQ8_0, kF16, kBf16, kBf16Pairs, kF32 };
 
 // out[rows][...] = x · panelsᵀ for panels [panel_begin, panel_end). With gate_up, panels 2 i and
 // 2 i + 1 are gate and up of output panel i, panel bounds are even, and silu(gate) * up is stored.
@@ -36,7 +37,7 @@ struct MatMulJob {
   int64_t panel_begin, panel_end;
   int64_t cols;  // K
   int64_t rows;
-  const void* x;     // QuantizedBlock or float rows
+  const void* x;     // rows of QuantizedBlock, bf16 or float
   int64_t x_stride;  // bytes
   float* out;
   int64_t out_stride;  // elements
@@ -79,7 +80,13 @@ inline constexpr int64_t kMatMulScratchPerRow = 32;
 struct KernelTable {
   void (*quantize)(const float* x, int64_t cols, QuantizedBlock* out);
   void (*matmul_int8)(const MatMulJob& job);
-  void (*matmul_f32)(const MatMulJob& job);
+  void (*matmul_f32)(const MatMulJob& job);  // every format but kBf16Pairs
+  // x as bf16, to the nearest, in an even number of columns (zero at the end), and the product with
+  // kBf16Pairs. Null where the CPU has no instruction for it; there floats rounded to bf16 go
+  // through matmul_f32 and kBf16.
+  void (*round_bf16)(const float* x, int64_t cols, uint16_t* out);
+  void (*matmul_bf16)(const MatMulJob& job);
+  void (*round_bf16_floats)(const float* x, int64_t cols, float* out);
   // x += residual if there is one; out = x * rsqrt(mean(x^2) + eps) * weight.
   void (*rms_norm)(float* out, float* x, const float* residual, const float* weight, int64_t cols,
                    float eps);
@@ -93,6 +100,8 @@ struct KernelTable {
 };
 
 KernelTable Avx2Kernels();
-KernelTable Avx512Kernels();
+KernelTable AvxVnniKernels();
+KernelTable Avx512Kernels();  // with VNNI
+KernelTable Avx512Bf16Kernels();
 
 }  // namespace tandem::kernels::cpu

@@ -13,7 +13,13 @@ namespace {
 
 constexpr int kPanelRows = 16;
 
-PanelFormat FormatOf(WeightType type, ActivationType activations) {
+PanelFormat FormatOf(WeightType type, const PanelOptions& options) {
+  const ActivationType activations = options.activations;
+  const bool bf16 = activations == ActivationType::kBf16 && BlockElements(type) > 1;
+  if (bf16 || type == WeightType::kBf16) {
+    return options.bf16_pairs && activations != ActivationType::kF32 ? PanelFormat::kBf16Pairs
+                                                                     : PanelFormat::kBf16;
+  }
   switch (type) {
     case WeightType::kQ4_0:
       return PanelFormat::kQ4_0;
@@ -55,8 +61,10 @@ BlockLayout LayoutOf(PanelFormat format) {
 
 int64_t PanelBytes(PanelFormat format, int64_t cols) {
   if (format == PanelFormat::kF32) return cols * kPanelRows * 4;
-  if (format == PanelFormat::kF16 || format == PanelFormat::kBf16)
+  if (format == PanelFormat::kF16 || format == PanelFormat::kBf16 ||
+      format == PanelFormat::kBf16Pairs) {
     return (cols * kPanelRows * 2 + 63) / 64 * 64;
+  }
   return (cols + 63) / 64 * LayoutOf(format).pair_bytes();
 }
 
@@ -131,30 +139,56 @@ void PackBlock(const PanelBlock& source, PanelFormat format, int64_t block, int 
   }
 }
 
+// Where column `k` of row `row` (0-15) is, in elements.
+int64_t FloatIndex(PanelFormat format, int64_t k, int row) {
+  return format == PanelFormat::kBf16Pairs ? k / 2 * 2 * kPanelRows + row * 2 + k % 2
+                                           : k * kPanelRows + row;
+}
+
+template <class T>
+void PackElements(const uint8_t* source, int64_t cols, PanelFormat format, int row,
+                  uint8_t* panel) {
+  for (int64_t k = 0; k < cols; ++k) {
+    std::memcpy(panel + FloatIndex(format, k, row) * sizeof(T), source + k * sizeof(T), sizeof(T));
+  }
+}
+
+// A block of a quantized type to floats or bf16, from column `first` on.
+void PackFloats(const float* values, int64_t first, PanelFormat format, int row, uint8_t* panel) {
+  for (int i = 0; i < 32; ++i) {
+    const int64_t at = FloatIndex(format, first + i, row);
+    if (format == PanelFormat::kF32) {
+      std::memcpy(panel + at * sizeof(float), &values[i], sizeof(float));
+    } else {
+      const uint16_t bf16 = FloatToBf16(values[i]);
+      std::memcpy(panel + at * sizeof bf16, &bf16, sizeof bf16);
+    }
+  }
+}
+
+bool IsFloat(PanelFormat format) {
+  return format != PanelFormat::kQ4_0 && format != PanelFormat::kQ4_1 &&
+         format != PanelFormat::kQ8_0;
+}
+
 void PackRow(const MatrixSlice& slice, PanelFormat format, int64_t source_row, int row,
              uint8_t* panel) {
   const uint8_t* source = SourceRow(slice, source_row);
   const int block_bytes = BlockBytes(slice.type);
   if (BlockElements(slice.type) == 1) {
     source += slice.col_begin * block_bytes;
-    for (int64_t k = 0; k < slice.cols(); ++k) {
-      std::memcpy(panel + (k * kPanelRows + row) * block_bytes, source + k * block_bytes,
-                  block_bytes);
-    }
-    return;
+    return block_bytes == 4 ? PackElements<float>(source, slice.cols(), format, row, panel)
+                            : PackElements<uint16_t>(source, slice.cols(), format, row, panel);
   }
   const int64_t first = slice.col_begin / 32;
   for (int64_t b = 0; b < slice.cols() / 32; ++b) {
-    if (format != PanelFormat::kF32) {
+    if (!IsFloat(format)) {
       PackBlock(ReadBlock(slice.type, source, first + b), format, b, row, panel);
       continue;
     }
     float values[32];
     DequantizeBlock(slice.type, source, first + b, values);
-    for (int i = 0; i < 32; ++i) {
-      std::memcpy(panel + ((32 * b + i) * kPanelRows + row) * sizeof(float), &values[i],
-                  sizeof(float));
-    }
+    PackFloats(values, 32 * b, format, row, panel);
   }
 }
 
@@ -170,7 +204,7 @@ PackedWeight::Segment MakeSegment(PanelFormat format, int64_t first_row, int64_t
 
 }  // namespace
 
-PackedWeight::PackedWeight(std::span<const MatrixSlice> slices, ActivationType activations)
+PackedWeight::PackedWeight(std::span<const MatrixSlice> slices, const PanelOptions& options)
     : cols_(slices[0].cols()) {
   for (size_t first = 0, next; first < slices.size(); first = next) {
     int64_t rows = 0;
@@ -178,7 +212,7 @@ PackedWeight::PackedWeight(std::span<const MatrixSlice> slices, ActivationType a
       rows += slices[next].rows();
     }
     if (rows == 0) continue;
-    Segment segment = MakeSegment(FormatOf(slices[first].type, activations), rows_, rows, cols_);
+    Segment segment = MakeSegment(FormatOf(slices[first].type, options), rows_, rows, cols_);
     int64_t row = 0;
     for (size_t i = first; i < next; ++i) {
       for (int64_t r = slices[i].row_begin; r < slices[i].row_end; ++r, ++row) {
@@ -192,9 +226,9 @@ PackedWeight::PackedWeight(std::span<const MatrixSlice> slices, ActivationType a
 }
 
 PackedWeight::PackedWeight(const MatrixSlice& gate, const MatrixSlice& up,
-                           ActivationType activations)
+                           const PanelOptions& options)
     : rows_(2 * gate.rows()), cols_(gate.cols()), gate_up_(true) {
-  Segment segment = MakeSegment(FormatOf(gate.type, activations), 0, rows_, cols_);
+  Segment segment = MakeSegment(FormatOf(gate.type, options), 0, rows_, cols_);
   for (int64_t r = 0; r < gate.rows(); ++r) {
     uint8_t* pair = segment.panels.data() + r / kPanelRows * 2 * segment.panel_bytes;
     PackRow(gate, segment.format, gate.row_begin + r, static_cast<int>(r % kPanelRows), pair);

@@ -5,7 +5,8 @@
 // The K types and Q5_1, for int8 activations: Q4_K into Q4_1's with scales and minima rounded to
 // halfs (2^-11 off, relative), the others rounded again into Q8_0's (at most 1/254 of their block's
 // greatest weight off, half of what int8 activations cost). For float32 activations: into float32
-// panels, exactly, at four bytes a weight.
+// panels, exactly, at four bytes a weight. For bf16 activations: every quantized type into bf16
+// panels, to the nearest.
 #pragma once
 
 #include <memory>
@@ -17,6 +18,11 @@
 #include "kernels/ops.h"
 
 namespace tandem::kernels::cpu {
+
+struct PanelOptions {
+  ActivationType activations = ActivationType::kInt8;
+  bool bf16_pairs = false;  // BF16 in kBf16Pairs: the CPU has the product
+};
 
 class PackedWeight : public Weight {
  public:
@@ -30,9 +36,9 @@ class PackedWeight : public Weight {
   };
 
   // Neighbouring slices of equal type share panels.
-  PackedWeight(std::span<const MatrixSlice> slices, ActivationType activations);
+  PackedWeight(std::span<const MatrixSlice> slices, const PanelOptions& options);
   // Panels of gate and up alternate.
-  PackedWeight(const MatrixSlice& gate, const MatrixSlice& up, ActivationType activations);
+  PackedWeight(const MatrixSlice& gate, const MatrixSlice& up, const PanelOptions& options);
 
   int64_t rows() const override { return rows_; }
   int64_t cols() const override { return cols_; }

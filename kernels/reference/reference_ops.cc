@@ -14,14 +14,26 @@
 namespace tandem::kernels {
 namespace {
 
+void RoundToBf16(float* x, int64_t cols) {
+  for (int64_t i = 0; i < cols; ++i) x[i] = Bf16ToFloat(FloatToBf16(x[i]));
+}
+
 class ReferenceWeight : public Weight {
  public:
-  explicit ReferenceWeight(std::span<const MatrixSlice> slices) : cols_(slices[0].cols()) {
+  // With bf16 activations, quantized weights are rounded to bf16 as well.
+  ReferenceWeight(std::span<const MatrixSlice> slices, ActivationType activations)
+      : cols_(slices[0].cols()) {
     for (const MatrixSlice& slice : slices) {
       for (int64_t r = slice.row_begin; r < slice.row_end; ++r) {
         values_.resize(values_.size() + cols_);
-        DequantizeRow(slice, r, {&values_[rows_ * cols_], static_cast<size_t>(cols_)});
-        quantized_.push_back(BlockElements(slice.type) > 1);
+        float* const row = &values_[rows_ * cols_];
+        DequantizeRow(slice, r, {row, static_cast<size_t>(cols_)});
+        const bool quantized = BlockElements(slice.type) > 1;
+        if (quantized && activations == ActivationType::kBf16) RoundToBf16(row, cols_);
+        types_.push_back(activations == ActivationType::kF32 ? ActivationType::kF32
+                         : quantized                         ? activations
+                         : slice.type == WeightType::kBf16   ? ActivationType::kBf16
+                                                             : ActivationType::kF32);
         ++rows_;
       }
     }
@@ -30,12 +42,13 @@ class ReferenceWeight : public Weight {
   int64_t cols() const override { return cols_; }
   int64_t bytes() const override { return static_cast<int64_t>(values_.size() * sizeof(float)); }
   const float* row(int64_t i) const { return &values_[i * cols_]; }
-  bool quantized(int64_t i) const { return quantized_[i]; }
+  // What row i multiplies.
+  ActivationType activations(int64_t i) const { return types_[i]; }
 
  private:
   int64_t rows_ = 0, cols_;
   std::vector<float> values_;
-  std::vector<bool> quantized_;
+  std::vector<ActivationType> types_;
 };
 
 struct ReferenceRope : RopeTable {
@@ -111,12 +124,12 @@ class ReferenceOps : public Ops {
 
   std::unique_ptr<Weight> Pack(std::span<const MatrixSlice> slices) override {
     CheckSlices(slices);
-    return std::make_unique<ReferenceWeight>(slices);
+    return std::make_unique<ReferenceWeight>(slices, options_.activations);
   }
   std::unique_ptr<Weight> PackGateUp(const MatrixSlice& gate, const MatrixSlice& up) override {
     CheckGateUp(gate, up);
     const MatrixSlice slices[] = {gate, up};
-    return std::make_unique<ReferenceWeight>(slices);
+    return std::make_unique<ReferenceWeight>(slices, options_.activations);
   }
   std::unique_ptr<RopeTable> MakeRopeTable(const RopeSpec& spec) override {
     CheckRopeSpec(spec);
@@ -166,10 +179,14 @@ class ReferenceOps : public Ops {
     CheckMatMul(options_, out, x, weight, bias);
     const auto& w = static_cast<const ReferenceWeight&>(weight);
     for (int64_t t = 0; t < x.rows; ++t) {
-      const bool round = options_.activations == ActivationType::kInt8 && x.cols % 32 == 0;
-      const std::vector<float> rounded = round ? Rounded(x.row(t), x.cols) : std::vector<float>();
+      std::vector<float> int8, bf16(x.row(t), x.row(t) + x.cols);
+      if (x.cols % 32 == 0) int8 = Rounded(x.row(t), x.cols);
+      RoundToBf16(bf16.data(), x.cols);
       for (int64_t n = 0; n < w.rows(); ++n) {
-        const float* input = round && w.quantized(n) ? rounded.data() : x.row(t);
+        const ActivationType type = w.activations(n);
+        const float* input = type == ActivationType::kInt8   ? int8.data()
+                             : type == ActivationType::kBf16 ? bf16.data()
+                                                             : x.row(t);
         const double offset = bias.empty() ? 0 : bias[n];
         out.row(t)[n] = static_cast<float>(Dot(input, w.row(n), x.cols) + offset);
       }

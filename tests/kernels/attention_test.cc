@@ -10,7 +10,7 @@
 namespace tandem::kernels {
 namespace {
 
-using testing::FastSets;
+using testing::FloatSets;
 using testing::OpsFor;
 using testing::Random;
 using testing::SameBits;
@@ -246,7 +246,7 @@ std::string CaseName(const ::testing::TestParamInfo<Case>& info) {
          std::to_string(std::get<3>(info.param));
 }
 INSTANTIATE_TEST_SUITE_P(Sets, AttentionTest,
-                         ::testing::Combine(::testing::ValuesIn(FastSets()),
+                         ::testing::Combine(::testing::ValuesIn(FloatSets()),
                                             ::testing::Values(KvType::kF32, KvType::kBf16),
                                             ::testing::Values(16, 64, 80),
                                             ::testing::Values(16, 48)),

@@ -14,23 +14,30 @@
 
 namespace tandem::kernels::testing {
 
-inline std::vector<InstructionSet> FastSets() {
-  std::vector<InstructionSet> sets;
-  if (CpuHasAvx2()) sets.push_back(InstructionSet::kAvx2);
-  if (CpuHasAvx512()) sets.push_back(InstructionSet::kAvx512);
+// Every one that this CPU has.
+inline std::vector<InstructionSet> FastSets() { return CpuInstructionSets(); }
+
+// Those whose kernels differ in more than the int8 product.
+inline std::vector<InstructionSet> FloatSets() {
+  std::vector<InstructionSet> sets = FastSets();
+  std::erase(sets, InstructionSet::kAvxVnni);
   return sets;
 }
 
 inline std::vector<InstructionSet> AllSets() {
-  std::vector<InstructionSet> sets = FastSets();
+  std::vector<InstructionSet> sets = FloatSets();
   sets.push_back(InstructionSet::kReference);
   return sets;
 }
 
 inline std::string SetName(InstructionSet set) {
   switch (set) {
+    case InstructionSet::kAvx512Bf16:
+      return "Avx512Bf16";
     case InstructionSet::kAvx512:
       return "Avx512";
+    case InstructionSet::kAvxVnni:
+      return "AvxVnni";
     case InstructionSet::kAvx2:
       return "Avx2";
     case InstructionSet::kReference:

@@ -22,25 +22,16 @@ StatusOr<kernels::OpsOptions> ReadOpsOptions(const ShardOptions& options,
   ops.max_vocab = config.vocab;
   if (options.activation_dtype == "int8") {
     ops.activations = kernels::ActivationType::kInt8;
+  } else if (options.activation_dtype == "bf16") {
+    ops.activations = kernels::ActivationType::kBf16;
   } else if (options.activation_dtype == "f32") {
     ops.activations = kernels::ActivationType::kF32;
   } else {
-    return InvalidArgument("activation dtype \"{}\" is not known; known: int8, f32",
+    return InvalidArgument("activation dtype \"{}\" is not known; known: int8, bf16, f32",
                            options.activation_dtype);
   }
-  if (options.instruction_set == "auto") {
-    ops.instruction_set = kernels::InstructionSet::kAuto;
-  } else if (options.instruction_set == "avx512") {
-    ops.instruction_set = kernels::InstructionSet::kAvx512;
-  } else if (options.instruction_set == "avx2") {
-    ops.instruction_set = kernels::InstructionSet::kAvx2;
-  } else if (options.instruction_set == "reference") {
-    ops.instruction_set = kernels::InstructionSet::kReference;
-  } else {
-    return InvalidArgument(
-        "instruction set \"{}\" is not known; known: auto, avx512, avx2, reference",
-        options.instruction_set);
-  }
+  TANDEM_ASSIGN_OR_RETURN(ops.instruction_set,
+                          kernels::ParseInstructionSet(options.instruction_set));
   return ops;
 }
 

@@ -36,7 +36,7 @@ struct ShardOptions {
   int max_seqs = 64;
   int max_step_tokens = 256;
   int max_context = 0;                               // 0: the model's own
-  std::string activation_dtype = "int8";             // int8 | f32
+  std::string activation_dtype = "int8";             // int8 | bf16 | f32
   std::string kv_cache_dtype = "bf16";               // bf16 | f32
   std::string instruction_set = "auto";              // auto | avx2 | avx512 | reference
   std::function<void(const std::string&)> say = {};  // for the log: progress, choices; may be empty
@@ -62,7 +62,7 @@ struct ModelInfo {
   int vocab_size = 0;
   int max_context = 0;          // tokens of prompt and reply together
   int num_blocks = 0;           // KV blocks that fit this rank; the group uses the minimum
-  std::string instruction_set;  // what was chosen: "avx512_vnni", "avx2", "reference"
+  std::string instruction_set;  // what was chosen: "avx512_bf16", "avx2", "reference"
   bool penalties = true;        // sampling computes them
   bool tokens = true;           // it gives tokens; false: the model has no output matrix
   int embedding_size = 0;       // floats of an embedding; 0: this device computes none

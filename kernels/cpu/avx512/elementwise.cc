@@ -4,6 +4,7 @@
 
 namespace tandem::kernels::cpu::avx512 {
 extern const decltype(KernelTable::quantize) kQuantize = Quantize;
+extern const decltype(KernelTable::round_bf16_floats) kRoundBf16Floats = RoundBf16Floats;
 extern const decltype(KernelTable::rms_norm) kRmsNorm = RmsNorm;
 extern const decltype(KernelTable::rotate_adjacent) kRotateAdjacent = RotateAdjacent;
 extern const decltype(KernelTable::rotate_halves) kRotateHalves = RotateHalves;

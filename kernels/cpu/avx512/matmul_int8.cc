@@ -58,12 +58,19 @@ TANDEM_SIMD void PanelRows(const uint8_t* panel, int64_t pairs, const uint8_t* x
       const Vec d = LoadHalfs(panel + 32 * half);
       const Vec m = kHasMin ? LoadHalfs(panel + 64 + 32 * half) : Zero();
       const Block block = Unpack<kFormat>(panel + kScaleBytes + kBlockBytes * half);
+      const auto in = [&](int r) -> const QuantizedBlock& {
+        return reinterpret_cast<const QuantizedBlock*>(x + r * x_stride)[half];
+      };
+      __m512i sums[kRows];
+      for (int r = 0; r < kRows; ++r) sums[r] = InitialSum<kFormat>(in(r));
+      // Sums of several rows by turns: eight dots of one, one after the other, each wait for the
+      // one before.
+      for (int j = 0; j < 8; ++j) {
+        for (int r = 0; r < kRows; ++r) sums[r] = Dot(sums[r], block.steps[j], in(r).q + 4 * j);
+      }
       for (int r = 0; r < kRows; ++r) {
-        const auto& in = reinterpret_cast<const QuantizedBlock*>(x + r * x_stride)[half];
-        __m512i sum = InitialSum<kFormat>(in);
-        for (int j = 0; j < 8; ++j) sum = Dot(sum, block.steps[j], in.q + 4 * j);
-        acc[r] = Fma(_mm512_cvtepi32_ps(sum), Mul(d, Broadcast(in.d)), acc[r]);
-        if constexpr (kHasMin) acc[r] = Fma(m, Broadcast(in.s), acc[r]);
+        acc[r] = Fma(_mm512_cvtepi32_ps(sums[r]), Mul(d, Broadcast(in(r).d)), acc[r]);
+        if constexpr (kHasMin) acc[r] = Fma(m, Broadcast(in(r).s), acc[r]);
       }
     }
     panel += kPairBytes;
@@ -76,7 +83,18 @@ TANDEM_SIMD void PanelRows(const uint8_t* panel, int64_t pairs, const uint8_t* x
 }  // namespace tandem::kernels::cpu
 
 #include "kernels/cpu/matmul_int8.inc"
+// Above: panels, and how tiles are stored.
+#include "kernels/cpu/avx512/matmul_int8_wide.inc"
 
-namespace tandem::kernels::cpu::avx512 {
-extern const decltype(KernelTable::matmul_int8) kMatMulInt8 = MatMulInt8;
+namespace tandem::kernels::cpu {
+namespace {
+
+void MatMul(const MatMulJob& job) { job.rows < kWideRows ? MatMulInt8(job) : MatMulWide(job); }
+
+}  // namespace
+
+namespace avx512 {
+extern const decltype(KernelTable::matmul_int8) kMatMulInt8 = MatMul;
 }
+
+}  // namespace tandem::kernels::cpu

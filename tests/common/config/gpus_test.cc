@@ -76,7 +76,7 @@ TEST(Gpus, AloneHaveTheirKeys) {
   for (const std::string key : {"devices: [0]", "cuda_graphs: true", "peer_memory: true"}) {
     EXPECT_THAT(MistakesIn(key), HasSubstr("is for 'device: cuda'")) << key;
   }
-  EXPECT_THAT(MistakesIn("activation_dtype: bf16"), HasSubstr("int8 or f32"));
+  EXPECT_THAT(MistakesIn("activation_dtype: f16"), HasSubstr("int8, bf16 or f32"));
   EXPECT_THAT(MistakesIn("kv_memory: auto"), HasSubstr("a size"));
   EXPECT_THAT(MistakesIn("device: cuda, cuda_graphs: maybe"), HasSubstr("neither true nor false"));
 }

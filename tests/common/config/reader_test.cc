@@ -140,8 +140,8 @@ TEST(Reader, NamesWhatIsNotSupported) {
       {InGroup("activation_dtype: int4"),
        "c.yaml:4:23: 'groups[0].activation_dtype': 'int4' is unknown; did you mean 'int8'?"},
       {InGroup("instruction_set: neon"),
-       "c.yaml:4:22: 'groups[0].instruction_set': 'neon' is not supported; auto or avx512 or avx2 "
-       "or reference"},
+       "c.yaml:4:22: 'groups[0].instruction_set': 'neon' is not supported; auto or "
+       "avx512_bf16 or avx512 or avx_vnni or avx2 or reference"},
   });
 }
 

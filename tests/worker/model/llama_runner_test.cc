@@ -43,11 +43,11 @@ ShardOptions Options(const ModelFile& file, const std::string& set, Numbers numb
 // only where nothing else can.
 std::vector<std::string> InstructionSets() {
   std::vector<std::string> sets;
-  kernels::OpsOptions options;
-  options.instruction_set = kernels::InstructionSet::kAvx2;
-  if (kernels::MakeOps(options).ok()) sets.push_back("avx2");
-  options.instruction_set = kernels::InstructionSet::kAvx512;
-  if (kernels::MakeOps(options).ok()) sets.push_back("avx512");
+  for (const char* name : {"avx2", "avx512", "avx512_bf16"}) {
+    kernels::OpsOptions options;
+    options.instruction_set = *kernels::ParseInstructionSet(name);
+    if (kernels::MakeOps(options).ok()) sets.push_back(name);
+  }
 #ifdef __SANITIZE_THREAD__
   if (!sets.empty()) return sets;
 #endif
@@ -400,7 +400,7 @@ TEST(LlamaRunner, LoadErrorsSayWhatWouldWork) {
   const ModelFile model;
   ShardOptions options = Options(model, "auto", kServed);
   options.activation_dtype = "fp8";
-  EXPECT_THAT(LoadError(options, StatusCode::kInvalidArgument), HasSubstr("known: int8, f32"));
+  EXPECT_THAT(LoadError(options, StatusCode::kInvalidArgument), HasSubstr("known: int8, bf16, f32"));
   options = Options(model, "auto", kServed);
   options.kv_cache_dtype = "fp8";
   EXPECT_THAT(LoadError(options, StatusCode::kInvalidArgument), HasSubstr("known: bf16, f32"));
