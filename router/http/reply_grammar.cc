@@ -49,25 +49,28 @@ std::string InClass(char c) {
   return is_letter ? std::string(1, c) : fmt::format("\\{}", c);
 }
 
-// Rules of text in which `mark` ends: `name`, any text up to and with the first, and `name`-none,
-// any text without one. REQUIRES: the mark's first character is nowhere else in it, so that only it
-// can begin the mark anew.
-void AppendUpTo(std::string& out, std::string_view name, std::string_view mark) {
-  // Behind the first character: some of the mark, and then it anew, or what does not go on with it.
+// Expressions of text around a mark: any up to and with the first, and any without one. Neither
+// names a rule: tokens that go on behind a rule are tried one by one, and within such text every
+// token would. REQUIRES: the mark's first character is nowhere else in it, so that only it can
+// begin the mark anew.
+struct TextAround {
+  std::string up_to, without;
+};
+
+TextAround Around(std::string_view mark) {
+  // Behind the first character: some of the mark, and what does not go on with it or begin it anew.
   std::string some, others;
-  for (size_t size = 0; size + 1 < mark.size(); ++size) {
-    const char* bar = size > 0 ? " | " : "";
-    const std::string part = Quoted(mark.substr(1, size));
-    some += bar + part;
-    fmt::format_to(std::back_inserter(others), "{}{} [^{}{}]", bar, part, InClass(mark[0]),
-                   InClass(mark[size + 1]));
+  for (size_t at = mark.size() - 1; at > 0; --at) {
+    const std::string next = Quoted(mark.substr(at, 1));
+    const std::string other = fmt::format("[^{}{}]", InClass(mark[0]), InClass(mark[at]));
+    const bool is_last = at + 1 == mark.size();
+    some = is_last ? std::string() : fmt::format("({} {})?", next, some);
+    others = is_last ? other : fmt::format("({} | {} {})", other, next, others);
   }
-  static constexpr char kRules[] =
-      "{0}-some ::= {4}\n{0}-anew ::= {2} ({0}-some {2})*\n{0}-not ::= {5}\n"
-      "{0}-off ::= ([^{1}] | {0}-anew {0}-not)*\n"
-      "{0} ::= {0}-off {0}-anew {3}\n{0}-none ::= {0}-off ({0}-anew {0}-some)?\n";
-  fmt::format_to(std::back_inserter(out), kRules, name, InClass(mark[0]), Quoted(mark.substr(0, 1)),
-                 Quoted(mark.substr(1)), some, others);
+  const std::string anew = fmt::format("{0} ({1} {0})*", Quoted(mark.substr(0, 1)), some);
+  const std::string off = fmt::format("([^{}] | {} {})*", InClass(mark[0]), anew, others);
+  return {fmt::format("{} {} {}", off, anew, Quoted(mark.substr(1))),
+          fmt::format("{} ({} {})?", off, anew, some)};
 }
 
 bool IsCalled(const ApiRequest& api, size_t tool) {
@@ -130,12 +133,12 @@ void AppendTextAndCalls(std::string& out, const text::ToolFormat& format, bool m
            "\n";
     return;
   }
-  AppendUpTo(out, "mark", format.begin);
+  const TextAround text = Around(format.begin);
   fmt::format_to(std::back_inserter(out),
-                 R"(reply ::= (mark [ \n]{{0,2}} {} [ \n]{{0,2}} {}){} mark-none)"
+                 R"(reply ::= ({} [ \n]{{0,2}} {} [ \n]{{0,2}} {}){} {})"
                  "\n",
-                 format.layout == Layout::kEach ? "call" : ListOfCalls(one), Quoted(format.end),
-                 one ? "?" : "*");
+                 text.up_to, format.layout == Layout::kEach ? "call" : ListOfCalls(one),
+                 Quoted(format.end), one ? "?" : "*", text.without);
 }
 
 std::optional<ApiError> Refused(const Status& status, std::string param) {
@@ -152,15 +155,13 @@ std::optional<ApiError> CheckSchemas(const ApiRequest& api) {
   return std::nullopt;
 }
 
-// The rules `thought`, with its mark at the end, and `root`: it, `space` and `then`.
+// The rule `root`: a thought with its marks, `space` and `then`.
 std::string WithThought(const text::ReplyParser::Options& syntax, std::string_view space,
                         std::string_view then) {
-  std::string out = syntax.reasoning_begun
-                        ? fmt::format("root ::= thought {} {}\n", space, then)
-                        : fmt::format("root ::= ({} thought {})? {}\n",
-                                      Quoted(syntax.reasoning->begin), space, then);
-  AppendUpTo(out, "thought", syntax.reasoning->end);
-  return out;
+  const std::string thought = Around(syntax.reasoning->end).up_to;
+  if (syntax.reasoning_begun) return fmt::format("root ::= {} {} {}\n", thought, space, then);
+  return fmt::format("root ::= ({} {} {})? {}\n", Quoted(syntax.reasoning->begin), thought, space,
+                     then);
 }
 
 // The form as a rule of EBNF; empty: it is no JSON.

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <random>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -99,6 +100,11 @@ class ReplyGrammarTest : public ::testing::Test {
   std::unique_ptr<grammar::TokenMasks> masks_;
 };
 
+constexpr std::string_view kStrict =
+    R"("tools":[{"type":"function","function":{"name":"add","strict":true,"parameters":{)"
+    R"("properties":{"a":{"type":"integer"}},"required":["a"]}}},)"
+    R"({"type":"function","function":{"name":"f"}}])";
+
 constexpr std::string_view kAdd = R"({"name": "add", "arguments": {"a":1}})";
 constexpr std::string_view kF = R"({"name": "f", "arguments": {"x": [1, "}"]}})";
 
@@ -164,6 +170,48 @@ TEST_F(ReplyGrammarTest, TheModelMayThinkFirst) {
   Refuse("Hm.</think>" + One(kAdd));
 }
 
+// With a vocabulary of the usual size, of which most tokens may follow anywhere in a thought.
+TEST_F(ReplyGrammarTest, ThoughtsMayHaveMarksOfOtherThings) {
+  std::vector<std::string> bytes;
+  for (int i = 0; i < 256; ++i) bytes.emplace_back(1, static_cast<char>(i));
+  std::mt19937 random(1);
+  while (bytes.size() < 120'000) {
+    std::string token;
+    for (size_t size = 2 + random() % 7; token.size() < size;) {
+      token += static_cast<char>(' ' + random() % 95);
+    }
+    bytes.push_back(std::move(token));
+  }
+  const auto vocabulary = grammar::MakeVocabulary(bytes);
+  const std::string thinks = fmt::format("{}{}{}", kHermes, kThinks, kOpens);
+  for (const auto& [fields, source] : {
+           std::pair{Choose(R"("required")"), thinks},
+           {std::string(R"("response_format":{"type":"json_object"})"), thinks},
+           {std::string(kStrict), std::string(kHermes)},
+       }) {
+    Prepare(fields, source);
+    auto automaton = grammar::CompileGrammar(prompt_.grammar);
+    ASSERT_TRUE(automaton.ok()) << automaton.status();
+    grammar::TokenMasks masks(vocabulary, *std::move(automaton));
+    std::vector<uint32_t> mask((bytes.size() + 31) / 32);
+    grammar::StateId state = masks.Start();
+    for (const char c : std::string_view("a <div>b</div> <th <tool </thin </tool_ <<t")) {
+      state = masks.Advance(state, static_cast<uint8_t>(c));
+      ASSERT_NE(state, grammar::TokenMasks::kDead) << c;
+      ASSERT_EQ(masks.Fill(state, mask), grammar::TokenMasks::Filled::kTokens) << c;
+      for (size_t i = 0; i < 500; ++i) {
+        const size_t token = i < 256 ? i : random() % bytes.size();
+        grammar::StateId end = state;
+        for (const char b : bytes[token]) {
+          if (end != grammar::TokenMasks::kDead) end = masks.Advance(end, static_cast<uint8_t>(b));
+        }
+        EXPECT_EQ((mask[token / 32] >> (token % 32) & 1) != 0, end != grammar::TokenMasks::kDead)
+            << bytes[token] << " after " << c;
+      }
+    }
+  }
+}
+
 TEST_F(ReplyGrammarTest, OtherFormsComeBehindTheThought) {
   constexpr std::string_view kChoice = R"("guided_choice":["yes","no"])";
   Prepare(kChoice, kThinks);
@@ -180,11 +228,6 @@ TEST_F(ReplyGrammarTest, OtherFormsComeBehindTheThought) {
   EXPECT_TRUE(Matches("yes"));
   EXPECT_FALSE(prompt_.reply_syntax);
 }
-
-constexpr std::string_view kStrict =
-    R"("tools":[{"type":"function","function":{"name":"add","strict":true,"parameters":{)"
-    R"("properties":{"a":{"type":"integer"}},"required":["a"]}}},)"
-    R"({"type":"function","function":{"name":"f"}}])";
 
 TEST_F(ReplyGrammarTest, WhatIsCalledFollowsStrictSchemas) {
   Prepare(kStrict, kHermes);
