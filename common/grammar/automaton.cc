@@ -12,14 +12,20 @@ constexpr size_t kMaxNfaStates = 1 << 19;
 constexpr size_t kMaxNodes = 1 << 18;
 constexpr size_t kMaxSetSizes = 1 << 24;  // of all sets of states together: bounds the time
 constexpr int kMaxInlined = 64;           // NFA states of a rule that is laid out in place
-constexpr int kMaxDepth = 4000;           // of expressions in each other
-constexpr int kMaxVisits = 1 << 22;       // of expressions, to measure them: each use counts
+// A class of characters takes some hundred. Written rules of that size are laid out too, while all
+// copies of all of them have room: tokens that leave a rule are tried one by one, and in a text
+// that is written as `char*` every token does.
+constexpr int kMaxInlinedClass = 512;
+constexpr int64_t kMaxInlinedCopies = 1 << 16;
+constexpr int kMaxDepth = 4000;      // of expressions in each other
+constexpr int kMaxVisits = 1 << 22;  // of expressions, to measure them: each use counts
 
 // How many states a rule takes, and whether it may be laid out where it is used.
 struct RuleShape {
   bool seen = false, done = false;
   bool inlined = false;
   int64_t size = 0;
+  int64_t uses = 0;  // in the text of all rules; each repetition counts
 };
 
 Status TooLarge() {
@@ -30,11 +36,12 @@ Status TooLarge() {
 class Shapes {
  public:
   explicit Shapes(const Rules& rules) : rules_(rules), shapes_(rules.num_rules()) {
+    CountUses();
     for (RuleId i = rules.num_rules() - 1; i >= 0; --i) Visit(i);
   }
   bool inlined(RuleId rule) const { return shapes_[rule].inlined; }
   bool too_deep() const { return too_deep_; }
-  bool too_large() const { return num_visits_ > kMaxVisits; }
+  bool too_large() const { return std::max(num_visits_, num_counted_) > kMaxVisits; }
 
  private:
   struct Size {
@@ -66,9 +73,34 @@ class Shapes {
       const Size size = Measure(rules_.body(top.rule), 0);
       RuleShape& shape = shapes_[top.rule];
       shape.size = size.states;
-      shape.inlined = !size.loops && size.states <= kMaxInlined;
+      shape.inlined = !size.loops &&
+                      (size.states <= kMaxInlined || (rules_.written(top.rule) && TakeRoom(shape)));
       shape.done = true;
       stack.pop_back();
+    }
+  }
+
+  bool TakeRoom(const RuleShape& shape) {
+    const int64_t uses = std::max<int64_t>(shape.uses, 1);
+    if (shape.size > std::min<int64_t>(kMaxInlinedClass, room_ / uses)) return false;
+    room_ -= shape.size * uses;
+    return true;
+  }
+
+  void CountUses() {
+    std::vector<std::pair<ExprId, int64_t>> open;  // and how many times it is laid out
+    for (RuleId rule = 0; rule < rules_.num_rules(); ++rule) {
+      open.assign(1, {rules_.body(rule), 1});
+      while (!open.empty() && ++num_counted_ <= kMaxVisits) {
+        const auto [id, times] = open.back();
+        open.pop_back();
+        const Expr& expr = rules_.expr(id);
+        const bool repeats = expr.kind == Expr::Kind::kRepeat;
+        const int copies = !repeats ? 1 : expr.max == kUnbounded ? expr.min + 1 : expr.max;
+        const int64_t all = std::min(times * copies, kMaxInlinedCopies);
+        for (const ExprId part : expr.parts) open.emplace_back(part, all);
+        if (expr.kind == Expr::Kind::kRule) shapes_[expr.rule].uses += times;
+      }
     }
   }
 
@@ -111,7 +143,8 @@ class Shapes {
   const Rules& rules_;
   std::vector<RuleShape> shapes_;
   bool too_deep_ = false;
-  int num_visits_ = 0;
+  int num_visits_ = 0, num_counted_ = 0;
+  int64_t room_ = kMaxInlinedCopies;
 };
 
 // The nondeterministic machine of one rule.

@@ -89,7 +89,7 @@ class Parser {
 
   Name& NameOf(std::string_view text) {
     const auto [it, is_new] = names_.try_emplace(std::string(text));
-    if (is_new) it->second = {rules_.AddRule(std::string(text)), false, at_};
+    if (is_new) it->second = {rules_.AddRule(std::string(text), /*written=*/true), false, at_};
     return it->second;
   }
 

@@ -96,7 +96,7 @@ ExprId Rules::Repeat(ExprId part, int min, int max) {
   return Add({.kind = Expr::Kind::kRepeat, .min = min, .max = max, .parts = {part}});
 }
 
-RuleId Rules::AddRule(std::string name) {
+RuleId Rules::AddRule(std::string name, bool written) {
   if (name.size() > kMaxNameBytes) {
     size_t size = kMaxNameBytes;
     while ((static_cast<uint8_t>(name[size]) & 0xc0) == 0x80) --size;  // not within a character
@@ -105,6 +105,7 @@ RuleId Rules::AddRule(std::string name) {
   }
   names_.push_back(std::move(name));
   bodies_.push_back(Never());
+  written_.push_back(written);
   return num_rules() - 1;
 }
 

@@ -69,12 +69,14 @@ class Rules {
 
   // `name` is for messages, which show its beginning. The body comes later, so that rules can name
   // each other; a rule that was given none matches nothing.
-  RuleId AddRule(std::string name);
+  // `written`: by whoever wrote the grammar, to structure it; machines need not follow.
+  RuleId AddRule(std::string name, bool written = false);
   void Define(RuleId rule, ExprId body) { bodies_[rule] = body; }
 
   const Expr& expr(ExprId id) const { return exprs_[id]; }
   ExprId body(RuleId rule) const { return bodies_[rule]; }
   const std::string& name(RuleId rule) const { return names_[rule]; }
+  bool written(RuleId rule) const { return written_[rule]; }
   int num_rules() const { return static_cast<int>(names_.size()); }
   int num_exprs() const { return static_cast<int>(exprs_.size()); }
 
@@ -90,6 +92,7 @@ class Rules {
   std::map<std::vector<CodeRange>, ExprId> sets_;  // that CodePoints has made
   std::vector<std::string> names_;
   std::vector<ExprId> bodies_;  // of rules
+  std::vector<bool> written_;
 };
 
 // The set's complement among all code points, sorted and joined.

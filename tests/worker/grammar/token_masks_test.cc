@@ -192,6 +192,41 @@ TEST(TokenMasks, ArePreparedWhileTheyAreUsed) {
 
 // A grammar that can be in ever more places at once, or whose nodes all lead out of their rules,
 // may cost a step loop milliseconds at most.
+// Grammars that write text as many times one character: their usual form, with a vocabulary of the
+// usual size.
+TEST(TokenMasks, ACharacterMayBeARule) {
+  std::vector<std::string> bytes;
+  for (int i = 0; i < 256; ++i) bytes.emplace_back(1, static_cast<char>(i));
+  std::mt19937 random(1);
+  while (bytes.size() < 120'000) {
+    std::string token;
+    for (size_t size = 2 + random() % 7; token.size() < size;) {
+      token += static_cast<char>(' ' + random() % 95);
+    }
+    bytes.push_back(std::move(token));
+  }
+  const auto vocabulary = MakeVocabulary(bytes);
+  std::vector<uint32_t> mask((bytes.size() + 31) / 32);
+  for (const char* grammar : {
+           "root ::= \"\\\"\" char* \"\\\"\"\n"
+           "char ::= [^\"\\\\\\x7F\\x00-\\x1F] | [\\\\] ([\"\\\\bfnrt] | \"u\" [0-9a-fA-F]{4})",
+           "root ::= \"\\\"\" line (\"\\n\" line)* \"\\\"\"\nline ::= char{0,200}\nchar ::= "
+           "[^\\n\"]",
+           "root ::= \"\\\"\" (letter | mark)* \"\\\"\"\nletter ::= [a-zA-Z\\u00c0-\\uffff]\n"
+           "mark ::= [^a-zA-Z\\u00c0-\\uffff\"]",
+       }) {
+    auto automaton = CompileGrammar({Kind::kEbnf, grammar});
+    ASSERT_TRUE(automaton.ok()) << automaton.status() << "\n" << grammar;
+    TokenMasks masks(vocabulary, *std::move(automaton));
+    StateId state = masks.Start();
+    for (const char c : std::string_view("\"ab c, <\xc3\xa9")) {
+      state = masks.Advance(state, static_cast<uint8_t>(c));
+      ASSERT_NE(state, TokenMasks::kDead) << c << " in\n" << grammar;
+      EXPECT_EQ(masks.Fill(state, mask), TokenMasks::Filled::kTokens) << c << " in\n" << grammar;
+    }
+  }
+}
+
 TEST(TokenMasks, AmbiguityHasAnEnd) {
   std::string many = "root ::= \"a\" (";
   for (int i = 0; i < 4200; ++i) many += (i > 0 ? "|r" : "r") + std::to_string(i);
