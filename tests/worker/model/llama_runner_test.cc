@@ -400,7 +400,8 @@ TEST(LlamaRunner, LoadErrorsSayWhatWouldWork) {
   const ModelFile model;
   ShardOptions options = Options(model, "auto", kServed);
   options.activation_dtype = "fp8";
-  EXPECT_THAT(LoadError(options, StatusCode::kInvalidArgument), HasSubstr("known: int8, bf16, f32"));
+  EXPECT_THAT(LoadError(options, StatusCode::kInvalidArgument),
+              HasSubstr("known: int8, bf16, f32"));
   options = Options(model, "auto", kServed);
   options.kv_cache_dtype = "fp8";
   EXPECT_THAT(LoadError(options, StatusCode::kInvalidArgument), HasSubstr("known: bf16, f32"));
