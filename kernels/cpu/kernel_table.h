@@ -26,6 +26,15 @@ static_assert(sizeof(QuantizedBlock) == 48);
 // 2][16][2], zeros for an odd last column.
 enum class PanelFormat : uint8_t { kQ4_0, kQ4_1, kQ8_0, kF16, kBf16, kBf16Pairs, kF32 };
 
+// Bytes of a quantized format: of the scales of a pair of blocks, of one block's quants, of a pair.
+template <PanelFormat kFormat>
+struct PairLayout {
+  static constexpr bool kHasMin = kFormat == PanelFormat::kQ4_1;
+  static constexpr int kScaleBytes = kHasMin ? 128 : 64;
+  static constexpr int kBlockBytes = kFormat == PanelFormat::kQ8_0 ? 512 : 256;
+  static constexpr int kPairBytes = kScaleBytes + 2 * kBlockBytes;
+};
+
 // out[rows][...] = x · panelsᵀ for panels [panel_begin, panel_end). With gate_up, panels 2 i and
 // 2 i + 1 are gate and up of output panel i, panel bounds are even, and silu(gate) * up is stored.
 struct MatMulJob {

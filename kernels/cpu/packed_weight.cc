@@ -54,9 +54,16 @@ struct BlockLayout {
   int pair_bytes() const { return scale_bytes + 2 * block_bytes; }
 };
 
+template <PanelFormat kFormat>
+constexpr BlockLayout LayoutOf() {
+  using Pair = PairLayout<kFormat>;
+  return {Pair::kScaleBytes, Pair::kBlockBytes, Pair::kHasMin};
+}
+
 BlockLayout LayoutOf(PanelFormat format) {
-  const bool has_min = format == PanelFormat::kQ4_1;
-  return {has_min ? 128 : 64, format == PanelFormat::kQ8_0 ? 512 : 256, has_min};
+  if (format == PanelFormat::kQ4_1) return LayoutOf<PanelFormat::kQ4_1>();
+  return format == PanelFormat::kQ8_0 ? LayoutOf<PanelFormat::kQ8_0>()
+                                      : LayoutOf<PanelFormat::kQ4_0>();
 }
 
 int64_t PanelBytes(PanelFormat format, int64_t cols) {

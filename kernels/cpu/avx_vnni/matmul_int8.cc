@@ -47,16 +47,13 @@ TANDEM_SIMD int32_t InitialSum(const QuantizedBlock& x) {
 template <PanelFormat kFormat, int kRows>
 TANDEM_SIMD void PanelRows(const uint8_t* panel, int64_t pairs, const uint8_t* x, int64_t x_stride,
                            Prefetch prefetch, float* tile) {
-  constexpr bool kHasMin = kFormat == PanelFormat::kQ4_1;
-  constexpr int kScaleBytes = kHasMin ? 128 : 64;
-  constexpr int kBlockBytes = kFormat == PanelFormat::kQ8_0 ? 512 : 256;
-  constexpr int kPairBytes = kScaleBytes + 2 * kBlockBytes;
+  using Pair = PairLayout<kFormat>;
   Vec acc[kRows];
   for (int r = 0; r < kRows; ++r) acc[r] = Zero();
   for (int64_t pair = 0; pair < pairs; ++pair) {
-    PrefetchPair<kPairBytes>(panel, prefetch);
+    PrefetchPair<Pair::kPairBytes>(panel, prefetch);
     for (int half = 0; half < 2; ++half) {
-      const uint8_t* q = panel + kScaleBytes + kBlockBytes * half;
+      const uint8_t* q = panel + Pair::kScaleBytes + Pair::kBlockBytes * half;
       const auto in = [&](int r) -> const QuantizedBlock& {
         return reinterpret_cast<const QuantizedBlock*>(x + r * x_stride)[half];
       };
@@ -75,14 +72,14 @@ TANDEM_SIMD void PanelRows(const uint8_t* panel, int64_t pairs, const uint8_t* x
         }
       }
       const Vec d = LoadHalfs(panel + 32 * half);
-      const Vec m = kHasMin ? LoadHalfs(panel + 64 + 32 * half) : Zero();
+      const Vec m = Pair::kHasMin ? LoadHalfs(panel + 64 + 32 * half) : Zero();
       for (int r = 0; r < kRows; ++r) {
         const Vec dot = {_mm256_cvtepi32_ps(sums[r].lo), _mm256_cvtepi32_ps(sums[r].hi)};
         acc[r] = Fma(dot, Mul(d, Broadcast(in(r).d)), acc[r]);
-        if constexpr (kHasMin) acc[r] = Fma(m, Broadcast(in(r).s), acc[r]);
+        if constexpr (Pair::kHasMin) acc[r] = Fma(m, Broadcast(in(r).s), acc[r]);
       }
     }
-    panel += kPairBytes;
+    panel += Pair::kPairBytes;
     x += 2 * sizeof(QuantizedBlock);
   }
   for (int r = 0; r < kRows; ++r) Store(tile + 16 * r, acc[r]);
