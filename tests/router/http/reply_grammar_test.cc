@@ -15,6 +15,7 @@
 #include "router/http/prompt.h"
 #include "router/text/reply_parser.h"
 #include "tests/common/tokenizer/tiny_tokenizer.h"
+#include "tests/worker/grammar/byte_vocabulary.h"
 #include "worker/grammar/token_masks.h"
 
 namespace tandem::http {
@@ -172,16 +173,8 @@ TEST_F(ReplyGrammarTest, TheModelMayThinkFirst) {
 
 // With a vocabulary of the usual size, of which most tokens may follow anywhere in a thought.
 TEST_F(ReplyGrammarTest, ThoughtsMayHaveMarksOfOtherThings) {
-  std::vector<std::string> bytes;
-  for (int i = 0; i < 256; ++i) bytes.emplace_back(1, static_cast<char>(i));
+  const std::vector<std::string> bytes = grammar::ManyTokens();
   std::mt19937 random(1);
-  while (bytes.size() < 120'000) {
-    std::string token;
-    for (size_t size = 2 + random() % 7; token.size() < size;) {
-      token += static_cast<char>(' ' + random() % 95);
-    }
-    bytes.push_back(std::move(token));
-  }
   const auto vocabulary = grammar::MakeVocabulary(bytes);
   const std::string thinks = fmt::format("{}{}{}", kHermes, kThinks, kOpens);
   for (const auto& [fields, source] : {

@@ -1,7 +1,9 @@
-// The vocabulary of all bytes, one a token: a grammar that reads text byte by byte.
+// Vocabularies for tests: all bytes, one a token, so that a grammar reads text byte by byte; and
+// one of the usual size.
 #pragma once
 
 #include <memory>
+#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,6 +19,21 @@ inline std::shared_ptr<const Vocabulary> Bytes() {
     return MakeVocabulary(std::move(bytes));
   }();
   return vocabulary;
+}
+
+// The tokens of Bytes(), and printable ones of two to eight characters up to 120,000 in all.
+inline std::vector<std::string> ManyTokens() {
+  std::vector<std::string> tokens;
+  for (int i = 0; i < 256; ++i) tokens.emplace_back(1, static_cast<char>(i));
+  std::mt19937 random(1);
+  while (tokens.size() < 120'000) {
+    std::string token;
+    for (size_t size = 2 + random() % 7; token.size() < size;) {
+      token += static_cast<char>(' ' + random() % 95);
+    }
+    tokens.push_back(std::move(token));
+  }
+  return tokens;
 }
 
 }  // namespace tandem::grammar

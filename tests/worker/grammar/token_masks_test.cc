@@ -190,21 +190,10 @@ TEST(TokenMasks, ArePreparedWhileTheyAreUsed) {
   EXPECT_FALSE(beside.Prepare(1)) << "nothing is left";
 }
 
-// A grammar that can be in ever more places at once, or whose nodes all lead out of their rules,
-// may cost a step loop milliseconds at most.
 // Grammars that write text as many times one character: their usual form, with a vocabulary of the
 // usual size.
 TEST(TokenMasks, ACharacterMayBeARule) {
-  std::vector<std::string> bytes;
-  for (int i = 0; i < 256; ++i) bytes.emplace_back(1, static_cast<char>(i));
-  std::mt19937 random(1);
-  while (bytes.size() < 120'000) {
-    std::string token;
-    for (size_t size = 2 + random() % 7; token.size() < size;) {
-      token += static_cast<char>(' ' + random() % 95);
-    }
-    bytes.push_back(std::move(token));
-  }
+  const std::vector<std::string> bytes = ManyTokens();
   const auto vocabulary = MakeVocabulary(bytes);
   std::vector<uint32_t> mask((bytes.size() + 31) / 32);
   for (const char* grammar : {
@@ -227,6 +216,8 @@ TEST(TokenMasks, ACharacterMayBeARule) {
   }
 }
 
+// A grammar that can be in ever more places at once, or whose nodes all lead out of their rules,
+// may cost a step loop milliseconds at most.
 TEST(TokenMasks, AmbiguityHasAnEnd) {
   std::string many = "root ::= \"a\" (";
   for (int i = 0; i < 4200; ++i) many += (i > 0 ? "|r" : "r") + std::to_string(i);
