@@ -30,7 +30,7 @@ struct GroupDescription {
   std::string fingerprint;  // of model + tokenizer
   std::string hash_seed;
   std::string dtype;         // "int8/bf16": activations / KV
-  std::string device_class;  // "cpu/avx512_vnni"
+  std::string device_class;  // "cpu/avx512_bf16"
   Nonce incarnation = 0;     // random
   int block_size = 0;
   int tp = 0;

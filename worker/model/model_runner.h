@@ -38,7 +38,7 @@ struct ShardOptions {
   int max_context = 0;                               // 0: the model's own
   std::string activation_dtype = "int8";             // int8 | bf16 | f32
   std::string kv_cache_dtype = "bf16";               // bf16 | f32
-  std::string instruction_set = "auto";              // auto | avx2 | avx512 | reference
+  std::string instruction_set = "auto";              // as in the cluster file
   std::function<void(const std::string&)> say = {};  // for the log: progress, choices; may be empty
 
   // Where the rank computes, if not on this machine's cores. Activations are bf16 | f16 there, KV
