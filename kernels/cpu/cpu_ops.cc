@@ -70,7 +70,7 @@ class CpuOps : public Ops {
         rounded_(static_cast<size_t>(rounded_stride_) * options.max_tokens),
         matmul_scratch_(pool_.size() * MatMulScratchBytes()),
         attention_scratch_(pool_.size() * AttentionScratchBytes()),
-        sampler_(options.max_vocab) {
+        samplers_(pool_.size(), Sampler(options.max_vocab, kernels_.sampling)) {
     TANDEM_CHECK(rounded_.data() && matmul_scratch_.data() && attention_scratch_.data())
         << "no memory for the scratch of " << options.max_tokens << " tokens";
   }
@@ -195,10 +195,15 @@ class CpuOps : public Ops {
   void Sample(TensorView logits, std::span<const SamplingParams> params,
               std::span<const TokenHistory> histories, std::span<SampledToken> out) override {
     CheckSample(options_, logits, params, histories, out);
-    for (size_t s = 0; s < params.size(); ++s) {
-      const float* row = logits.row(static_cast<int64_t>(s));
-      out[s] = sampler_.Sample({row, static_cast<size_t>(logits.cols)}, params[s], histories[s]);
-    }
+    const auto draw = [&](size_t thread, size_t step) {
+      for (size_t s = thread; s < params.size(); s += step) {
+        const float* row = logits.row(static_cast<int64_t>(s));
+        out[s] = samplers_[thread].Sample({row, static_cast<size_t>(logits.cols)}, params[s],
+                                          histories[s]);
+      }
+    };
+    if (params.size() == 1) return draw(0, 1);
+    pool_.Run([&](int thread) { draw(thread, pool_.size()); });
   }
 
  private:
@@ -365,7 +370,7 @@ class CpuOps : public Ops {
   AlignedBuffer rounded_;
   AlignedBuffer matmul_scratch_;
   AlignedBuffer attention_scratch_;
-  Sampler sampler_;
+  std::vector<Sampler> samplers_;  // one a thread
 };
 
 }  // namespace

@@ -12,6 +12,7 @@ namespace tandem::kernels::cpu {
   extern const decltype(KernelTable::rotate_adjacent) kRotateAdjacent;    \
   extern const decltype(KernelTable::rotate_halves) kRotateHalves;        \
   extern const decltype(KernelTable::attention) kAttention;               \
+  extern const SamplingKernels kSampling;                                 \
   extern const decltype(KernelTable::soft_cap) kSoftCap;                  \
   }
 
@@ -37,7 +38,8 @@ KernelTable Avx2Kernels() {
           .rotate_adjacent = avx2::kRotateAdjacent,
           .rotate_halves = avx2::kRotateHalves,
           .attention = avx2::kAttention,
-          .soft_cap = avx2::kSoftCap};
+          .soft_cap = avx2::kSoftCap,
+          .sampling = avx2::kSampling};
 }
 
 KernelTable AvxVnniKernels() {
@@ -57,7 +59,8 @@ KernelTable Avx512Kernels() {
           .rotate_adjacent = avx512::kRotateAdjacent,
           .rotate_halves = avx512::kRotateHalves,
           .attention = avx512::kAttention,
-          .soft_cap = avx512::kSoftCap};
+          .soft_cap = avx512::kSoftCap,
+          .sampling = avx512::kSampling};
 }
 
 KernelTable Avx512Bf16Kernels() {

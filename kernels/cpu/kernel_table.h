@@ -86,6 +86,26 @@ inline constexpr int64_t kMatMulScratchPerRow = 32;
 #define TANDEM_ATTENTION_SCRATCH_FLOATS(group, head_dim) \
   (int64_t{kAttentionTokens} * (group) * (3 * (head_dim) + kAttentionSplit + 4))
 
+// Passes over the logits of a row. Equal bits on every instruction set.
+inline constexpr int kSamplingBlock = 256;  // tokens
+inline constexpr int kSamplingBins = 1024;
+inline constexpr float kSamplingBinsPerNat = 16;
+
+struct SamplingKernels {
+  // The first of the greatest; NaN counts as minus infinity.
+  int64_t (*arg_max)(const float* x, int64_t count);
+  // p = exp((x - max) * inverse), for x <= max.
+  void (*exp_below)(const float* x, int64_t count, float max, float inverse, float* p);
+  // Of every kSamplingBlock tokens.
+  void (*sum_blocks)(const float* p, int64_t count, double* sums);
+  // How far x lies below max, times inverse: in kSamplingBinsPerNat bins a nat.
+  void (*bin_below)(const float* x, int64_t count, float max, float inverse, int16_t* bins);
+  // The i whose bin is below `limit`, ascending; returns how many. `ids` has room for all.
+  int64_t (*collect_below)(const int16_t* bins, int64_t count, int16_t limit, int32_t* ids);
+  // p = 0 where x < least.
+  void (*zero_below)(const float* x, int64_t count, float least, float* p);
+};
+
 struct KernelTable {
   void (*quantize)(const float* x, int64_t cols, QuantizedBlock* out);
   void (*matmul_int8)(const MatMulJob& job);
@@ -106,6 +126,7 @@ struct KernelTable {
   void (*attention)(const AttentionJob& job);
   // x = cap * tanh(x / cap)
   void (*soft_cap)(float* x, int64_t count, float cap);
+  SamplingKernels sampling;
 };
 
 KernelTable Avx2Kernels();

@@ -26,58 +26,6 @@ int32_t IdOf(uint64_t key) {
   return static_cast<int32_t>(0xffffffffu - static_cast<uint32_t>(key));
 }
 
-// exp(x) for x <= 0, without branches so that the compiler makes vector code; 0 below -87 and for
-// NaN. Relative error below 2e-7.
-float ExpNegative(float x) {
-  const float clamped = x > -87.0f ? x : -87.0f;
-  const float n = clamped * 1.44269504f + 12582912.0f - 12582912.0f;  // rounds: 1.5 * 2^23
-  float r = clamped - n * 0.693359375f;
-  r += n * 2.12194440e-4f;
-  float p = 1.98412698e-4f;
-  p = p * r + 1.38888889e-3f;
-  p = p * r + 8.33333333e-3f;
-  p = p * r + 4.16666667e-2f;
-  p = p * r + 1.66666667e-1f;
-  p = p * r + 0.5f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
-  const float scale = std::bit_cast<float>((static_cast<int32_t>(n) + 127) << 23);
-  return x > -87.0f ? p * scale : 0.0f;
-}
-
-// Sixteen bins a nat below the greatest logit; the last takes all that is left, NaN too. x <= 0.
-constexpr size_t kBins = 1024;
-uint16_t BinOf(float x) {
-  const float bin = -16 * x;
-  constexpr float kLast = kBins - 1;
-  return static_cast<uint16_t>(static_cast<int32_t>(bin < kLast ? bin : kLast));
-}
-
-// A fixed order of additions in 16 lanes.
-double Sum(std::span<const float> values) {
-  double lanes[16] = {};
-  size_t i = 0;
-  for (; i + 16 <= values.size(); i += 16) {
-    for (size_t lane = 0; lane < 16; ++lane) lanes[lane] += values[i + lane];
-  }
-  for (; i < values.size(); ++i) lanes[i % 16] += values[i];
-  double sum = 0;
-  for (double lane : lanes) sum += lane;
-  return sum;
-}
-
-// log Σ exp(logit - max).
-double LogSum(std::span<const float> logits, float max) {
-  float chunk[256];
-  double sum = 0;
-  for (size_t i = 0; i < logits.size(); i += 256) {
-    const size_t count = std::min<size_t>(256, logits.size() - i);
-    for (size_t j = 0; j < count; ++j) chunk[j] = ExpNegative(logits[i + j] - max);
-    sum += Sum({chunk, count});
-  }
-  return std::log(sum);
-}
-
 // The most likely first; `count` >= 0.
 void FillTop(std::span<const float> logits, int count, SampledToken& out) {
   uint64_t best[kMaxTopLogprobs] = {};
@@ -96,64 +44,30 @@ void FillTop(std::span<const float> logits, int count, SampledToken& out) {
   for (int j = 0; j < out.num_top; ++j) out.top_ids[j] = IdOf(best[j]);
 }
 
-int32_t ArgMax(std::span<const float> logits) {
-  size_t best = 0;
-  float highest = OrLowest(logits[0]);
-  for (size_t i = 1; i < logits.size(); ++i) {
-    if (logits[i] > highest) {
-      highest = logits[i];
-      best = i;
-    }
-  }
-  return static_cast<int32_t>(best);
-}
+// Most likely tokens that are looked at alone, if they have the mass: 8 nats.
+constexpr int16_t kHeadBins = 128;
 
-// Zeroes the p of all tokens that come after the one with key `threshold`.
-void CutBelow(std::span<const float> logits, std::span<float> p, uint64_t threshold) {
-  if (threshold == 0) return;
-  const auto last = static_cast<size_t>(IdOf(threshold));
-  const float lowest = OrLowest(logits[last]);
-  for (size_t i = 0; i < p.size(); ++i) p[i] = logits[i] < lowest ? 0 : p[i];
-  for (size_t i = last + 1; i < p.size(); ++i) p[i] = logits[i] == lowest ? 0 : p[i];
-}
-
-// The first id at which the running sum of `p` exceeds u times its total. Sums go block by block,
-// so that only one block is walked.
-int32_t Invert(std::span<const float> p, double u) {
-  constexpr size_t kBlock = 256;
-  double total = 0;
-  for (size_t i = 0; i < p.size(); i += kBlock) {
-    total += Sum(p.subspan(i, std::min(kBlock, p.size() - i)));
-  }
-  const double target = u * total;
-  double mass = 0;
-  int32_t last = 0;  // with p > 0
-  for (size_t i = 0; i < p.size(); i += kBlock) {
-    const std::span<const float> block = p.subspan(i, std::min(kBlock, p.size() - i));
-    const double sum = Sum(block);
-    if (sum == 0) continue;
-    const bool here = mass + sum > target;
-    double inside = mass;
-    for (size_t j = 0; j < block.size(); ++j) {
-      if (block[j] == 0) continue;
-      last = static_cast<int32_t>(i + j);
-      inside += block[j];
-      if (here && inside > target) return last;
-    }
-    mass += sum;
-  }
-  return last;
+size_t NumBlocks(size_t vocab) { return (vocab + kSamplingBlock - 1) / kSamplingBlock; }
+size_t BlockEnd(size_t block, size_t vocab) {
+  return std::min((block + 1) * kSamplingBlock, vocab);
 }
 
 }  // namespace
 
-Sampler::Sampler(int max_vocab)
-    : adjusted_(max_vocab),
+Sampler::Sampler(int max_vocab, const SamplingKernels& kernels)
+    : kernels_(kernels),
+      adjusted_(max_vocab),
       counts_(max_vocab),
       p_(max_vocab),
+      sums_((max_vocab + kSamplingBlock - 1) / kSamplingBlock),
       bin_of_(max_vocab),
-      bins_(kBins),
+      candidates_(max_vocab),
+      bins_(kSamplingBins),
       keys_(max_vocab) {}
+
+int32_t Sampler::ArgMax(std::span<const float> logits) const {
+  return static_cast<int32_t>(kernels_.arg_max(logits.data(), static_cast<int64_t>(logits.size())));
+}
 
 SampledToken Sampler::Sample(std::span<const float> logits, const SamplingParams& params,
                              const TokenHistory& history) {
@@ -227,11 +141,12 @@ int32_t Sampler::Choose(std::span<const float> logits, const SamplingParams& par
 }
 
 int32_t Sampler::Draw(std::span<const float> logits, const SamplingParams& params, float max) {
+  const auto count = static_cast<int64_t>(logits.size());
   const std::span<float> p(p_.data(), logits.size());
   const float inverse = 1.0f / std::max(params.temperature, 1e-6f);
-  for (size_t i = 0; i < p.size(); ++i) p[i] = ExpNegative((logits[i] - max) * inverse);
+  kernels_.exp_below(logits.data(), count, max, inverse, p.data());
   if (params.top_k > 0 || params.top_p < 1) {
-    for (size_t i = 0; i < p.size(); ++i) bin_of_[i] = BinOf((logits[i] - max) * inverse);
+    kernels_.bin_below(logits.data(), count, max, inverse, bin_of_.data());
     CutBelow(logits, p, Threshold(logits, params));
   }
   if (params.min_p > 0) {  // the greatest p is 1
@@ -240,11 +155,77 @@ int32_t Sampler::Draw(std::span<const float> logits, const SamplingParams& param
   return Invert(p, UniformDraw(params.seed, params.sequence_index, params.position));
 }
 
+double Sampler::SumOfBlocks(std::span<const float> p) {
+  kernels_.sum_blocks(p.data(), static_cast<int64_t>(p.size()), sums_.data());
+  double total = 0;
+  for (size_t b = 0; b < NumBlocks(p.size()); ++b) total += sums_[b];
+  return total;
+}
+
+// log Σ exp(logit - max).
+double Sampler::LogSum(std::span<const float> logits, float max) {
+  const std::span<float> p(p_.data(), logits.size());
+  kernels_.exp_below(logits.data(), static_cast<int64_t>(logits.size()), max, 1, p.data());
+  return std::log(SumOfBlocks(p));
+}
+
+// Zeroes the p of all tokens that come after the one with key `threshold`, which is a candidate.
+void Sampler::CutBelow(std::span<const float> logits, std::span<float> p, uint64_t threshold) {
+  if (threshold == 0) return;
+  const auto last = static_cast<size_t>(IdOf(threshold));
+  const float lowest = OrLowest(logits[last]);
+  kernels_.zero_below(logits.data(), static_cast<int64_t>(p.size()), lowest, p.data());
+  for (const int32_t id : candidates()) {
+    if (logits[id] == lowest && static_cast<size_t>(id) > last) p[id] = 0;
+  }
+}
+
+// The first id at which the running sum of `p` exceeds u times its total. Only one block is walked,
+// but where rounding is in the way.
+int32_t Sampler::Invert(std::span<const float> p, double u) {
+  const double target = u * SumOfBlocks(p);
+  double mass = 0;
+  size_t last = 0;  // block with any
+  for (size_t b = 0; b < NumBlocks(p.size()); ++b) {
+    if (sums_[b] == 0) continue;
+    last = b;
+    if (mass + sums_[b] > target) {
+      double inside = mass;
+      for (size_t i = b * kSamplingBlock; i < BlockEnd(b, p.size()); ++i) {
+        inside += p[i];
+        if (p[i] > 0 && inside > target) return static_cast<int32_t>(i);
+      }
+    }
+    mass += sums_[b];
+  }
+  size_t i = BlockEnd(last, p.size()) - 1;
+  while (i > 0 && p[i] == 0) --i;
+  return static_cast<int32_t>(i);
+}
+
+// Counts the tokens of the first `limit` bins into them, and lists them in candidates_.
+Sampler::Bin Sampler::FillBins(size_t vocab, int16_t limit) {
+  std::fill_n(bins_.begin(), limit, Bin{});
+  num_candidates_ = kernels_.collect_below(bin_of_.data(), static_cast<int64_t>(vocab), limit,
+                                           candidates_.data());
+  for (const int32_t id : candidates()) {
+    Bin& bin = bins_[bin_of_[id]];
+    bin.mass += p_[id];
+    ++bin.count;
+  }
+  Bin all;
+  for (int16_t b = 0; b < limit; ++b) {
+    all.mass += bins_[b].mass;
+    all.count += bins_[b].count;
+  }
+  return all;
+}
+
 // The keys of one bin, the most likely first.
 std::span<uint64_t> Sampler::SortedBin(std::span<const float> logits, size_t bin) {
   size_t count = 0;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if (bin_of_[i] == bin) keys_[count++] = KeyOf(logits[i], i);
+  for (const int32_t id : candidates()) {
+    if (bin_of_[id] == static_cast<int16_t>(bin)) keys_[count++] = KeyOf(logits[id], id);
   }
   const std::span<uint64_t> keys(keys_.data(), count);
   std::sort(keys.begin(), keys.end(), std::greater<>());
@@ -253,15 +234,16 @@ std::span<uint64_t> Sampler::SortedBin(std::span<const float> logits, size_t bin
 
 // The key of the least likely token that top_k and top_p keep; REQUIRES: bin_of_ and p_ are filled.
 uint64_t Sampler::Threshold(std::span<const float> logits, const SamplingParams& params) {
-  std::fill(bins_.begin(), bins_.end(), Bin{});
-  for (size_t i = 0; i < logits.size(); ++i) {
-    Bin& bin = bins_[bin_of_[i]];
-    bin.mass += p_[i];
-    ++bin.count;
-  }
+  const bool by_count = params.top_k > 0 && params.top_k < static_cast<int64_t>(logits.size());
+  double total = by_count ? 0 : SumOfBlocks(std::span(p_).first(logits.size()));
+  // The likely ones are few: what is sought is nearly always among them.
+  const Bin head = FillBins(logits.size(), kHeadBins);
+  const bool enough = by_count ? head.count >= params.top_k : head.mass >= params.top_p * total;
+  const size_t num_bins = enough ? kHeadBins : kSamplingBins;
+  if (!enough) FillBins(logits.size(), kSamplingBins);
+
   uint64_t threshold = 0;
-  double total = 0;  // of what top_k keeps
-  if (params.top_k > 0 && params.top_k < static_cast<int64_t>(logits.size())) {
+  if (by_count) {
     int64_t left = params.top_k;
     size_t b = 0;
     for (; bins_[b].count < left; ++b) {
@@ -271,15 +253,13 @@ uint64_t Sampler::Threshold(std::span<const float> logits, const SamplingParams&
     const std::span<uint64_t> kept = SortedBin(logits, b).first(left);
     for (uint64_t key : kept) total += p_[IdOf(key)];
     threshold = kept.back();
-  } else {
-    for (const Bin& bin : bins_) total += bin.mass;
   }
   if (params.top_p >= 1) return threshold;
 
   const double wanted = params.top_p * total;
   double mass = 0;
   size_t b = 0;
-  for (; b + 1 < bins_.size() && mass + bins_[b].mass < wanted; ++b) mass += bins_[b].mass;
+  for (; b + 1 < num_bins && mass + bins_[b].mass < wanted; ++b) mass += bins_[b].mass;
   for (uint64_t key : SortedBin(logits, b)) {
     mass += p_[IdOf(key)];
     if (mass >= wanted) return std::max(threshold, key);

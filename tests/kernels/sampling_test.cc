@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/cpu/instruction_sets.h"
 #include "kernels/cpu/sampler.h"
 #include "kernels/reference/sample.h"
 #include "kernels/rng.h"
@@ -14,9 +15,15 @@ namespace {
 
 using testing::Random;
 
+cpu::Sampler MakeSampler(size_t vocab) {
+  const auto variant = cpu::FindVariant(InstructionSet::kAuto);
+  TANDEM_CHECK(variant.ok()) << variant.status().ToString();
+  return cpu::Sampler(static_cast<int>(vocab), (*variant)->kernels().sampling);
+}
+
 SampledToken Draw(std::span<const float> logits, const SamplingParams& params,
                   const TokenHistory& history = {}) {
-  cpu::Sampler sampler(static_cast<int>(logits.size()));
+  cpu::Sampler sampler = MakeSampler(logits.size());
   return sampler.Sample(logits, params, history);
 }
 
@@ -208,7 +215,7 @@ std::vector<TokenBias> RandomBiases(Random& random, int vocab) {
 
 TEST(Sampler, AdjustedDrawsAgreeWithReference) {
   Random random(5);
-  cpu::Sampler sampler(2000);
+  cpu::Sampler sampler = MakeSampler(2000);
   for (int i = 0; i < 300; ++i) {
     std::vector<float> logits = random.Normals(random.Int(1, 2000));
     for (float& v : logits) v *= 3;
@@ -239,6 +246,63 @@ TEST(Sampler, AdjustedDrawsAgreeWithReference) {
     if (params.mask != nullptr && params.num_biases == 0) {
       ASSERT_TRUE(params.allows(got.token)) << "case " << i;
     }
+  }
+}
+
+// Truncation looks at the likely tokens alone if they have the mass, and at all of them if not.
+TEST(Sampler, PeakedAndFlatRowsAgreeWithReference) {
+  Random random(6);
+  cpu::Sampler sampler = MakeSampler(3000);
+  for (int i = 0; i < 200; ++i) {
+    std::vector<float> logits = random.Normals(random.Int(1, 3000));
+    for (float& v : logits) v *= i % 2 == 0 ? 8.0f : 0.01f;
+    if (i % 5 == 0) logits[0] = std::numeric_limits<float>::quiet_NaN();
+    SamplingParams params;
+    params.temperature = i % 3 == 0 ? 8.0f : 0.7f;
+    params.top_p = 0.01f * static_cast<float>(random.Int(1, 100));
+    params.top_k = i % 4 == 0 ? random.Int(1, 3000) : 0;
+    params.position = static_cast<uint64_t>(i);
+    ASSERT_EQ(sampler.Sample(logits, params, {}).token, SampleReference(logits, params, {}).token)
+        << "case " << i;
+  }
+}
+
+TEST(SamplingKernels, GiveTheSameBitsOnEveryInstructionSet) {
+  Random random(7);
+  const auto best = cpu::FindVariant(InstructionSet::kAuto);
+  TANDEM_CHECK(best.ok()) << best.status().ToString();
+  const cpu::SamplingKernels a = (*best)->kernels().sampling;
+  const cpu::SamplingKernels b = cpu::Avx2Kernels().sampling;
+  for (const int count : {1, 15, 64, 255, 256, 257, 1000, 4099}) {
+    std::vector<float> x = random.Normals(count);
+    if (count > 1) x[static_cast<size_t>(count) / 2] = std::numeric_limits<float>::quiet_NaN();
+    const int64_t at = a.arg_max(x.data(), count);
+    ASSERT_EQ(at, b.arg_max(x.data(), count));
+    const float max = x[static_cast<size_t>(at)];
+    const size_t blocks = (count + cpu::kSamplingBlock - 1) / cpu::kSamplingBlock;
+    std::vector<float> p(count), q(count);
+    a.exp_below(x.data(), count, max, 1.3f, p.data());
+    b.exp_below(x.data(), count, max, 1.3f, q.data());
+    EXPECT_EQ(p, q);
+    EXPECT_EQ(p[static_cast<size_t>(at)], 1);
+    std::vector<double> sums(blocks), others(blocks);
+    a.sum_blocks(p.data(), count, sums.data());
+    b.sum_blocks(p.data(), count, others.data());
+    EXPECT_EQ(sums, others);
+    std::vector<int16_t> bins(count), same(count);
+    a.bin_below(x.data(), count, max, 1.3f, bins.data());
+    b.bin_below(x.data(), count, max, 1.3f, same.data());
+    EXPECT_EQ(bins, same);
+    std::vector<int32_t> ids(count), want(count);
+    ids.resize(a.collect_below(bins.data(), count, 40, ids.data()));
+    want.resize(b.collect_below(bins.data(), count, 40, want.data()));
+    EXPECT_EQ(ids, want);
+    EXPECT_EQ(static_cast<int64_t>(ids.size()),
+              std::count_if(bins.begin(), bins.end(), [](int16_t bin) { return bin < 40; }));
+    EXPECT_EQ(bins[static_cast<size_t>(at)], 0);
+    a.zero_below(x.data(), count, 0.5f, p.data());
+    b.zero_below(x.data(), count, 0.5f, q.data());
+    EXPECT_EQ(p, q);
   }
 }
 
@@ -277,7 +341,7 @@ TEST(Sampler, DrawsFollowTheDistribution) {
 TEST(Sampler, SameKeySameTokenWhateverCameBefore) {
   Random random(4);
   const std::vector<float> logits = random.Normals(5000), other = random.Normals(5000);
-  cpu::Sampler used(5000);
+  cpu::Sampler used = MakeSampler(5000);
   for (uint64_t i = 0; i < 20; ++i) {
     const SamplingParams params{
         .temperature = 1, .top_p = 0.9f, .seed = i, .sequence_index = 1, .position = 100 + i};
