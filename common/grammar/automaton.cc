@@ -13,6 +13,9 @@ namespace {
 constexpr size_t kMaxNfaStates = 1 << 19;
 constexpr size_t kMaxNodes = 1 << 18;
 constexpr size_t kMaxSetSizes = 1 << 24;  // of all sets of states together: bounds the time
+// Of one machine whose rules are in place; beyond, they are not.
+constexpr size_t kMaxInPlaceNodes = 8192;
+constexpr size_t kMaxInPlaceSetSizes = 1 << 20;
 
 Status TooLarge() {
   return InvalidArgument(
@@ -31,11 +34,12 @@ class Nfa {
   Nfa(const Rules& rules, const RuleShapes& shapes) : rules_(rules), shapes_(shapes) {}
 
   // False: too large.
-  bool Build(ExprId body) {
+  bool Build(RuleId rule) {
     states_.clear();
+    rule_ = rule;
     start_ = New();
     end_ = New();
-    Lay(body, start_, end_);
+    Lay(rules_.body(rule), start_, end_);
     return states_.size() <= kMaxNfaStates;
   }
 
@@ -81,6 +85,8 @@ class Nfa {
       case Expr::Kind::kRule:
         if (shapes_.inlined(expr.rule)) {
           Lay(rules_.body(expr.rule), from, to);
+        } else if (expr.rule == rule_ && to == end_ && shapes_.in_place(rule_)) {
+          states_[from].free.push_back(start_);  // the rule ends with itself
         } else {
           states_[from].rules.emplace_back(expr.rule, to);
         }
@@ -114,13 +120,15 @@ class Nfa {
   const Rules& rules_;
   const RuleShapes& shapes_;
   std::vector<State> states_;
+  RuleId rule_ = -1;
   int start_ = 0, end_ = 0;
 };
 
 // Subset construction, one rule at a time, into one list of nodes.
 class Maker {
  public:
-  Maker(const Rules& rules, RuleId root) : rules_(rules), root_(root), shapes_(rules) {}
+  Maker(const Rules& rules, RuleId root, bool in_place)
+      : rules_(rules), root_(root), shapes_(rules, in_place) {}
 
   StatusOr<Automaton> Make() {
     if (shapes_.too_large()) return TooLarge();
@@ -158,7 +166,12 @@ class Maker {
 
   bool MakeRule(RuleId rule) {
     Nfa nfa(rules_, shapes_);
-    if (!nfa.Build(rules_.body(rule))) return false;
+    if (!nfa.Build(rule)) return false;
+    size_t max_nodes = kMaxNodes, max_set_sizes = kMaxSetSizes;
+    if (shapes_.in_place(rule)) {
+      max_nodes = std::min(max_nodes, out_.nodes.size() + kMaxInPlaceNodes);
+      max_set_sizes = std::min(max_set_sizes, set_sizes_ + kMaxInPlaceSetSizes);
+    }
     std::map<Set, NodeId> known;
     std::vector<const Set*> todo;
     const auto node_of = [&](Set set) -> NodeId {
@@ -175,7 +188,7 @@ class Maker {
       const Set& set = *todo.back();
       todo.pop_back();
       const NodeId node = known[set];
-      if (out_.nodes.size() > kMaxNodes || set_sizes_ > kMaxSetSizes) return false;
+      if (out_.nodes.size() > max_nodes || set_sizes_ > max_set_sizes) return false;
       Fill(nfa, set, node, node_of);
     }
     return true;
@@ -373,7 +386,13 @@ class Maker {
 }  // namespace
 
 StatusOr<Automaton> MakeAutomaton(const Rules& rules, RuleId root) {
-  return Maker(rules, root).Make();
+  for (RuleId rule = 0; rule < rules.num_rules(); ++rule) {
+    if (!rules.written(rule)) continue;
+    StatusOr<Automaton> in_place = Maker(rules, root, true).Make();
+    if (in_place.ok()) return in_place;
+    break;  // too large, or wrong in any case
+  }
+  return Maker(rules, root, false).Make();
 }
 
 }  // namespace tandem::grammar

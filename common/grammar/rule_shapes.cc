@@ -12,18 +12,22 @@ constexpr int kMaxInlined = 64;  // NFA states of a rule that is laid out in pla
 // that is written as `char*` every token does.
 constexpr int kMaxInlinedClass = 512;
 constexpr int64_t kMaxInlinedCopies = 1 << 16;
+// In place: NFA states of all machines of written rules.
+constexpr int64_t kMaxInPlace = 4096;
 constexpr int kMaxDepth = 4000;      // of expressions in each other
 constexpr int kMaxVisits = 1 << 22;  // of expressions, to measure them: each use counts
 
 }  // namespace
 
-RuleShapes::RuleShapes(const Rules& rules)
-    : rules_(rules), shapes_(rules.num_rules()), room_(kMaxInlinedCopies) {
+RuleShapes::RuleShapes(const Rules& rules, bool in_place)
+    : rules_(rules), in_place_(in_place), shapes_(rules.num_rules()), room_(kMaxInlinedCopies) {
   CountUses();
   for (RuleId i = rules.num_rules() - 1; i >= 0; --i) Visit(i);
 }
 
-bool RuleShapes::too_large() const { return std::max(num_visits_, num_counted_) > kMaxVisits; }
+bool RuleShapes::too_large() const {
+  return std::max(num_visits_, num_counted_) > kMaxVisits || in_place_states_ > kMaxInPlace;
+}
 
 void RuleShapes::Visit(RuleId first) {
   struct Open {
@@ -47,8 +51,13 @@ void RuleShapes::Visit(RuleId first) {
     const Size size = Measure(rules_.body(top.rule), 0);
     Shape& shape = shapes_[top.rule];
     shape.size = size.states;
-    shape.inlined = !size.loops &&
-                    (size.states <= kMaxInlined || (rules_.written(top.rule) && TakeRoom(shape)));
+    if (in_place(top.rule)) {
+      shape.inlined = !shape.nests && size.states <= kMaxInPlace;
+      if (!shape.inlined) in_place_states_ += size.states;
+    } else {
+      shape.inlined = !size.loops &&
+                      (size.states <= kMaxInlined || (rules_.written(top.rule) && TakeRoom(shape)));
+    }
     shape.done = true;
     stack.pop_back();
   }
@@ -96,7 +105,8 @@ RuleShapes::Size RuleShapes::Measure(ExprId id, int depth) {
   const Expr& expr = rules_.expr(id);
   Size size = {2, false};
   if (expr.kind == Expr::Kind::kRule) {
-    const Shape& shape = shapes_[expr.rule];
+    Shape& shape = shapes_[expr.rule];
+    if (!shape.done) shape.nests = true;
     if (!shape.done || !shape.inlined) return {2, true};
     return {shape.size + 1, false};  // rules that only use one another are not in place for ever
   }

@@ -42,6 +42,7 @@ TokenMasks::TokenMasks(std::shared_ptr<const Vocabulary> vocabulary, Automaton a
     : vocabulary_(std::move(vocabulary)),
       automaton_(std::move(automaton)),
       max_states_(max_states),
+      max_work_(std::max(kMaxWork, int64_t{2} * vocabulary_->size)),
       leaving_(LeavingNodes(automaton_)),
       bytes_behind_(BytesBehind(automaton_, leaving_)),
       node_bytes_(automaton_.nodes.size()),
@@ -87,7 +88,7 @@ int64_t TokenMasks::memory() const {
 }
 
 StateId TokenMasks::Start() {
-  work_ = kMaxWork;
+  work_ = max_work_;
   State state;
   Close({automaton_.start, -1}, state);
   const StateId id = work_ < 0 ? kDead : Intern(std::move(state));
@@ -102,7 +103,7 @@ void TokenMasks::Release(StateId state) {
 
 StateId TokenMasks::Advance(StateId state, TokenId token) {
   if (IsFull()) ForgetUnused();
-  work_ = kMaxWork;
+  work_ = max_work_;
   if (token < 0 || token >= vocabulary_->size || vocabulary_->bytes[token].empty()) return kDead;
   for (const char c : vocabulary_->bytes[token]) {
     state = Step(state, static_cast<uint8_t>(c));
@@ -130,7 +131,7 @@ TokenMasks::Filled TokenMasks::Fill(StateId state, std::span<uint32_t> mask, boo
 
 TokenMasks::Filled TokenMasks::MakeStateMask(StateId state, std::span<uint32_t> mask, bool walk) {
   std::fill(mask.begin(), mask.end(), 0);
-  work_ = kMaxWork;
+  work_ = max_work_;
   // By index and by value: states are made meanwhile, and the vector may move.
   for (size_t i = 0; i < states_[state].configs.size(); ++i) {
     const Config config = states_[state].configs[i];

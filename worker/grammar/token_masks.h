@@ -89,7 +89,8 @@ class TokenMasks {
   int num_states() const { return static_cast<int>(states_.size() - free_states_.size()); }
   // Stacks at once beyond which a state counts as kDead: the grammar is too ambiguous.
   static constexpr size_t kMaxStacks = 1024;
-  // Stacks, steps and exits that one Fill or Advance looks at: some milliseconds.
+  // Stacks, steps and exits that one Fill or Advance looks at: a millisecond or two, or twice the
+  // vocabulary, for behind an exit most of it may follow (the words behind a space).
   static constexpr int64_t kMaxWork = 100'000;
   // Of masks of nodes: beyond it none are made, and Fill says kTooMuch.
   static constexpr int64_t kMaxMaskBytes = 128 << 20;
@@ -189,6 +190,7 @@ class TokenMasks {
   const std::shared_ptr<const Vocabulary> vocabulary_;
   const Automaton automaton_;
   const int max_states_;
+  const int64_t max_work_;
   const std::vector<bool> leaving_;          // by node; see node_classes.h
   const std::vector<ByteSet> bytes_behind_;  // by node; too
   std::vector<ByteSet> node_bytes_;          // by node: that it reads
@@ -206,7 +208,7 @@ class TokenMasks {
   absl::flat_hash_map<uint64_t, StateId> exits_;         // (node, frame)
   absl::flat_hash_set<uint64_t> closed_;                 // scratch of Close: (node, frame)
   std::vector<Config> open_;                             // scratch of Close
-  int64_t work_ = 0;                                     // left of kMaxWork; below 0: too much
+  int64_t work_ = 0;                                     // left of max_work_; below 0: too much
 };
 
 }  // namespace tandem::grammar

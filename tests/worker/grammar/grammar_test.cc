@@ -5,6 +5,7 @@
 
 #include <boost/json.hpp>
 #include <fstream>
+#include <random>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -325,6 +326,58 @@ TEST(Grammar, RefusesByName) {
     EXPECT_NE(ErrorOf(spec.kind, spec.text).find(message), std::string::npos)
         << spec.text << ": " << ErrorOf(spec.kind, spec.text);
   }
+}
+
+// The body of a rule over "ab", at random.
+std::string RandomBody(std::mt19937_64& random, int rules, int depth) {
+  std::string out;
+  for (size_t choices = 1 + random() % 3; choices > 0; --choices) {
+    out += random() % 2 == 0 ? "\"a\"" : "\"b\"";  // first a letter: no left recursion
+    for (size_t parts = random() % 3; parts > 0; --parts) {
+      const uint64_t kind = random() % 6;
+      if (kind == 0 && depth < 2) {
+        out += " (" + RandomBody(random, rules, depth + 1) + ")";
+      } else {
+        out += kind < 3 ? " [ab]" : " r" + std::to_string(random() % rules);
+      }
+      const char* const repeats[] = {"", "", "?", "*", "{0,2}"};
+      out += repeats[random() % 5];
+    }
+    if (choices > 1) out += " | ";
+  }
+  return out;
+}
+
+// Rules that are laid out where they are used match what they match apart.
+TEST(Grammar, RulesInPlaceMatchTheSame) {
+  const uint64_t seed = std::random_device()();
+  SCOPED_TRACE(testing::Message() << "seed " << seed);
+  std::mt19937_64 random(seed);
+  std::vector<std::string> texts = {""};
+  for (size_t i = 0; texts.back().size() < 8; ++i) {
+    texts.push_back(texts[i] + "a");
+    texts.push_back(texts[i] + "b");
+  }
+  int matched = 0, compared = 0;
+  for (int round = 0; round < 300; ++round) {
+    const int rules = 1 + static_cast<int>(random() % 4);
+    std::string text = "root ::= r0\n";
+    for (int i = 0; i < rules; ++i) {
+      text += "r" + std::to_string(i) + " ::= " + RandomBody(random, rules, 0) + "\n";
+    }
+    // One rule that is too large makes the others stay apart.
+    Reader in_place({Kind::kEbnf, text}), apart({Kind::kEbnf, text + "large ::= [ab]{5000}\n"});
+    ASSERT_EQ(in_place.error(), apart.error()) << text;
+    if (!in_place.error().empty()) continue;
+    for (const std::string& t : texts) {
+      const bool is = in_place.Matches(t);
+      ASSERT_EQ(is, apart.Matches(t)) << text << '"' << t << '"';
+      matched += is;
+      ++compared;
+    }
+  }
+  EXPECT_GT(matched, 0);
+  EXPECT_GT(compared, 10'000);
 }
 
 // JSON-Schema-Test-Suite. What is matched must be valid. What is valid must be matched, unless it
