@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
-"""Writes checkpoints/NAME/: a tiny random checkpoint of each family as transformers saves it, and
-golden.json with transformers' logits. make_checkpoint_ggufs.py goes on from there.
+"""Writes checkpoints/NAME/: a tiny random checkpoint of each family as transformers saves it,
+golden.json with transformers' logits and embeddings.json with its pooled hidden states.
+make_checkpoint_ggufs.py goes on from there.
 
-    build/venv-hf/bin/python tests/golden/make_checkpoints.py [NAME...]
+    build/venv-hf/bin/python tests/golden/make_checkpoints.py [--embeddings] [NAME...]
+
+With --embeddings only embeddings.json is written, of the checkpoints that are there.
 
 Weights are random among 15 levels of a power of two: exact in bfloat16 and in float16, so that one
 set of float32 logits holds for any of them, and small when compressed.
@@ -15,13 +18,14 @@ import pathlib
 import shutil
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 HERE = pathlib.Path(__file__).resolve().parent / "checkpoints"
 VOCAB = 96
 NUM_TOKENS = 150
 TOKENS = [(i * 37 + 11) % VOCAB for i in range(NUM_TOKENS)]
 POSITIONS = [15, 16, 31, 63, 64, 99, 127, 128, 149]
+EMBEDDING_LENGTHS = [1, 16, 100, 150]
 
 # 4 query heads and 2 KV heads, so that two ranks have something each.
 BASE = dict(vocab_size=VOCAB, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
@@ -106,9 +110,12 @@ OLD_CONFIGS = {"llama3": old_llama3, "gemma3": old_gemma3}
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="of FAMILIES; none: all")
+    parser.add_argument("--embeddings", action="store_true", help="write embeddings.json only")
     args = parser.parse_args()
     for name in args.names or FAMILIES:
-        make(name)
+        if not args.embeddings:
+            make(name)
+        write_embeddings(HERE / name)
 
 
 def make(name):
@@ -160,6 +167,23 @@ def logits_of(folder, dtype):
         logits = model(torch.tensor([TOKENS])).logits[0].float()
     assert logits.shape == (NUM_TOKENS, VOCAB) and torch.isfinite(logits).all()
     return [[round(float(x), 6) for x in logits[p]] for p in POSITIONS]
+
+
+def write_embeddings(folder):
+    """Of the first tokens, for some lengths: the last state and the mean of the states, each of
+    length 1. One call has all of them, for states do not depend on what follows (and LongRoPE's
+    factors, for transformers, on a call's length)."""
+    model = AutoModel.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32)
+    model.eval()
+    with torch.no_grad():
+        states = model(torch.tensor([TOKENS])).last_hidden_state[0]  # behind the last norm
+    assert states.shape[0] == NUM_TOKENS and torch.isfinite(states).all()
+    pooled = {"lengths": EMBEDDING_LENGTHS, "last": [], "mean": []}
+    for length in EMBEDDING_LENGTHS:
+        for name, vector in (("last", states[length - 1]), ("mean", states[:length].mean(dim=0))):
+            unit = torch.nn.functional.normalize(vector, dim=0)
+            pooled[name].append([round(float(x), 7) for x in unit])
+    (folder / "embeddings.json").write_text(json.dumps(pooled, separators=(",", ":")) + "\n")
 
 
 if __name__ == "__main__":

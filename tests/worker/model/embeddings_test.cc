@@ -1,6 +1,6 @@
-// Embeddings of a tiny checkpoint of each family. Hidden states are not in the golden data, but the
-// logits of transformers are: the head makes them of the last hidden state, and with 96 rows of 32
-// or 64 columns of no other.
+// Embeddings of a tiny checkpoint of each family: what transformers makes of the same tokens by
+// last and mean pooling, and last states at more positions by what the head makes of them, which
+// must be transformers' logits.
 #include <gtest/gtest.h>
 
 #include <boost/json.hpp>
@@ -77,13 +77,43 @@ struct Golden {
   std::vector<std::vector<double>> logits;
 };
 
+boost::json::value ReadJson(const std::string& path) {
+  std::ifstream file(path);
+  TANDEM_CHECK(file.good()) << path;
+  return boost::json::parse(std::string(std::istreambuf_iterator<char>(file), {}));
+}
+
 Golden ReadGolden(const std::string& path) {
   using boost::json::value_to;
-  std::ifstream file(path + "/golden.json");
-  const auto record = boost::json::parse(std::string(std::istreambuf_iterator<char>(file), {}));
+  const auto record = ReadJson(path + "/golden.json");
   return {value_to<std::vector<TokenId>>(record.at("token_ids")),
           value_to<std::vector<int>>(record.at("positions")),
           value_to<std::vector<std::vector<double>>>(record.at("logits"))};
+}
+
+// Transformers' pooled states of the first `lengths[i]` tokens, of length 1.
+struct GoldenPooled {
+  std::vector<int> lengths;
+  std::vector<std::vector<double>> last, mean;
+};
+
+GoldenPooled ReadGoldenPooled(const std::string& path) {
+  using boost::json::value_to;
+  const auto record = ReadJson(path + "/embeddings.json");
+  return {value_to<std::vector<int>>(record.at("lengths")),
+          value_to<std::vector<std::vector<double>>>(record.at("last")),
+          value_to<std::vector<std::vector<double>>>(record.at("mean"))};
+}
+
+// The most that a number of `state`, made of length 1, is off `unit`.
+double MostOff(const Embedding& state, const std::vector<double>& unit) {
+  TANDEM_CHECK(state.size() == unit.size());
+  double squares = 0, most = 0;
+  for (const float x : state) squares += double{x} * double{x};
+  for (size_t k = 0; k < state.size(); ++k) {
+    most = std::max(most, std::abs(state[k] / std::sqrt(squares) - unit[k]));
+  }
+  return most;
 }
 
 // What the model's head makes of a hidden state.
@@ -155,6 +185,30 @@ TEST_P(EmbeddingsOf, AreTheLastHiddenStatesPooled) {
     for (const double s : sum) average.push_back(static_cast<float>(s / length));
     EXPECT_EQ(computed[1].at(length), average);
     EXPECT_EQ(computed[2].at(length), average) << "in chunks";
+  }
+}
+
+TEST_P(EmbeddingsOf, AreThoseOfTransformers) {
+  const std::string path = "tests/golden/checkpoints/" + GetParam();
+  const std::vector<TokenId> t = ReadGolden(path).tokens;
+  const GoldenPooled golden = ReadGoldenPooled(path);
+  ASSERT_GE(golden.lengths.size(), 4u);
+  std::vector<TestSequence> sequences;
+  for (const int length : golden.lengths) {
+    const std::vector<TokenId> prompt(t.begin(), t.begin() + length);
+    sequences.push_back({.prompt = prompt, .chunk = 48, .pool = kRowEmbed});
+    sequences.push_back({.prompt = prompt, .chunk = 48, .pool = kRowEmbed | kRowAddToMean});
+  }
+  const std::vector<TestPlan> plans = MakeScript(sequences);
+  for (const int tp : {1, 2}) {
+    SCOPED_TRACE(tp);
+    const Embeddings computed = Compute(path, tp, plans, sequences.size());
+    for (size_t i = 0; i < golden.lengths.size(); ++i) {
+      const int length = golden.lengths[i];
+      EXPECT_LT(MostOff(computed[2 * i].at(length), golden.last[i]), 1e-4) << "last of " << length;
+      EXPECT_LT(MostOff(computed[2 * i + 1].at(length), golden.mean[i]), 1e-4)
+          << "mean of " << length;
+    }
   }
 }
 
