@@ -108,7 +108,7 @@ void Leader::Admit(engine::Generate&& request, Nanos arrived) {
   auto filter = options_.grammars->NewFilter(request.grammar);
   if (!filter.ok()) {
     return engine_.Reject(request.key, engine::FinishReason::kError,
-                          std::string(Message(filter.status())), engine::ErrorKind::kInvalid);
+                          std::string(Message(filter.status())), engine::ErrorKind::kGrammar);
   }
   engine_.Handle(std::move(request), arrived, *std::move(filter));
 }

@@ -11,7 +11,7 @@
 #include <utility>
 
 #include "router/http/request_fields.h"
-#include "router/http/template_value.h"
+#include "router/text/template_value.h"
 
 namespace tandem::http {
 
@@ -116,7 +116,7 @@ FieldError ReadTool(const std::string& param, const json::value& v, bool flat,
   tool_name = std::string(function.at("name").get_string());
   shown.emplace("function", std::move(function));
   out.json = json::serialize(shown);
-  out.definition = ToTemplateValue(shown);
+  out.definition = text::ToTemplateValue(shown);
   return std::nullopt;
 }
 
@@ -134,7 +134,7 @@ FieldError ReadDocuments(const std::string& param, const json::value& v, ApiRequ
       }
     }
   }
-  out.documents = ToTemplateValue(v);
+  out.documents = text::ToTemplateValue(v);
   return std::nullopt;
 }
 
@@ -151,7 +151,7 @@ FieldError ReadTemplateKwargs(const std::string& param, const json::value& v, Ap
     for (const std::string_view reserved : {"chat_template", "tokenize"}) {
       if (View(key) == reserved) return NotSupported(name, "the model's own template is used");
     }
-    out.template_kwargs.emplace_back(std::string(View(key)), ToTemplateValue(value));
+    out.template_kwargs.emplace_back(std::string(View(key)), text::ToTemplateValue(value));
   }
   return std::nullopt;
 }

@@ -61,10 +61,13 @@ std::string ToolsInWords(const ApiRequest& api, const text::ToolFormat& format) 
   return words;
 }
 
+bool IsSystem(const ApiMessage& message) {
+  return message.role == "system" || message.role == "developer";
+}
+
 // As the end of the system message, or as one.
 void AddToSystem(const std::string& words, std::vector<ApiMessage>& messages) {
-  std::string& role = messages.front().role;
-  if (role == "system" || role == "developer") {
+  if (IsSystem(messages.front())) {
     messages.front().content += "\n\n" + words;
   } else {
     messages.insert(messages.begin(), {.role = "system", .content = words});
@@ -75,6 +78,29 @@ void AddMessages(std::span<const ApiMessage> messages, const text::ChatTemplate&
                  text::ChatInput& input) {
   input.messages.reserve(messages.size());
   for (const ApiMessage& message : messages) input.messages.push_back(MessageValue(message, chat));
+}
+
+text::ChatInput ChatInputOf(const ApiRequest& api, std::span<const ApiMessage> messages,
+                            const text::ChatTemplate& chat) {
+  text::ChatInput input;
+  AddMessages(messages, chat, input);
+  // With the choice "none" too, as vLLM does: what was said before may speak of them.
+  if (!api.tools.empty()) {
+    Value::List tools;
+    for (const ApiTool& tool : api.tools) tools.push_back(tool.definition);
+    input.tools = Value(std::move(tools));
+  }
+  input.documents = api.documents;
+  input.add_generation_prompt = api.add_generation_prompt;
+  input.continue_final_message = api.continue_final_message;
+  input.arguments = api.template_kwargs;
+  if (!api.reasoning_effort.empty()) {
+    Assign(input.arguments, kEffort, Value(api.reasoning_effort));
+    if (Find(input.arguments, kThinking) == nullptr) {
+      input.arguments.emplace_back(kThinking, Value(api.reasoning_effort != "none"));
+    }
+  }
+  return input;
 }
 
 // Whether the prompt ends within what the model thinks.
@@ -103,35 +129,21 @@ std::optional<ApiError> CheckTemplate(const ApiRequest& api, const text::ChatTem
   return std::nullopt;
 }
 
-text::ChatInput ChatInputOf(const ApiRequest& api, const text::ChatTemplate& chat) {
-  text::ChatInput input;
+StatusOr<std::string> RenderChat(const ApiRequest& api, const text::ChatTemplate& chat) {
   const text::ReplySyntax& syntax = chat.syntax();
   const bool in_words = !api.tools.empty() && !syntax.shows_tools && syntax.tools != nullptr &&
                         api.tool_choice != ToolChoice::kNone;
-  if (in_words) {
-    std::vector<ApiMessage> messages = api.messages;
-    AddToSystem(ToolsInWords(api, *syntax.tools), messages);
-    AddMessages(messages, chat, input);
-  } else {
-    AddMessages(api.messages, chat, input);
-  }
-  // With the choice "none" too, as vLLM does: what was said before may speak of them.
-  if (!api.tools.empty()) {
-    Value::List tools;
-    for (const ApiTool& tool : api.tools) tools.push_back(tool.definition);
-    input.tools = Value(std::move(tools));
-  }
-  input.documents = api.documents;
-  input.add_generation_prompt = api.add_generation_prompt;
-  input.continue_final_message = api.continue_final_message;
-  input.arguments = api.template_kwargs;
-  if (!api.reasoning_effort.empty()) {
-    Assign(input.arguments, kEffort, Value(api.reasoning_effort));
-    if (Find(input.arguments, kThinking) == nullptr) {
-      input.arguments.emplace_back(kThinking, Value(api.reasoning_effort != "none"));
-    }
-  }
-  return input;
+  if (!in_words) return chat.Render(ChatInputOf(api, api.messages, chat));
+  const std::string words = ToolsInWords(api, *syntax.tools);
+  std::vector<ApiMessage> messages = api.messages;
+  AddToSystem(words, messages);
+  StatusOr<std::string> rendered = chat.Render(ChatInputOf(api, messages, chat));
+  if (rendered.ok() || api.messages.front().role != "user") return rendered;
+  // It may take no system message: then the user says it.
+  messages = api.messages;
+  messages.front().content = words + "\n\n" + messages.front().content;
+  StatusOr<std::string> said = chat.Render(ChatInputOf(api, messages, chat));
+  return said.ok() ? said : rendered;
 }
 
 std::optional<text::ReplyParser::Options> ReplySyntaxFor(const ApiRequest& api,

@@ -8,7 +8,7 @@
 
 #include "router/http/json_reader.h"
 #include "router/http/request_fields.h"
-#include "router/http/template_value.h"
+#include "router/text/template_value.h"
 
 namespace tandem::http {
 
@@ -80,7 +80,7 @@ FieldError ReadArguments(const std::string& param, const json::value& v, text::J
   if (!object->is_object()) {
     return WrongType(param, v.is_string() ? "the text of an object" : "a string", *object);
   }
-  out = ToTemplateValue(*object);
+  out = text::ToTemplateValue(*object);
   return std::nullopt;
 }
 

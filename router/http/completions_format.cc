@@ -27,9 +27,15 @@ void AppendHead(std::string& out, const ReplyMeta& meta, bool chunk) {
 void AppendUsage(std::string& out, const Usage& usage) {
   fmt::format_to(std::back_inserter(out),
                  ",\"usage\":{{\"prompt_tokens\":{},\"completion_tokens\":{},\"total_tokens\":{},"
-                 "\"prompt_tokens_details\":{{\"cached_tokens\":{}}}}}",
+                 "\"prompt_tokens_details\":{{\"cached_tokens\":{}}}",
                  usage.prompt_tokens, usage.completion_tokens,
                  usage.prompt_tokens + usage.completion_tokens, usage.cached_tokens);
+  if (usage.reasoning_tokens >= 0) {
+    fmt::format_to(std::back_inserter(out),
+                   ",\"completion_tokens_details\":{{\"reasoning_tokens\":{}}}",
+                   usage.reasoning_tokens);
+  }
+  out += '}';
 }
 
 void AppendTiming(std::string& out, std::string_view timing) {

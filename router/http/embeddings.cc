@@ -74,7 +74,7 @@ void Service::DeliverEmbedding(const GenerationPtr& generation, const routing::S
   AccountFirstToken(g, report, sequence, now);
   g.account.first_token = now;
   g.embedding = std::move(sequence.embedding);
-  if (g.call->api.normalize) Normalize(g.embedding);
+  if (g.call->api.normalize.value_or(true)) Normalize(g.embedding);
   g.finish_reason = "stop";
   ReplySink* const sink = g.call->sink;
   End(g);

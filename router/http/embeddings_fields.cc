@@ -18,6 +18,18 @@ FieldError ReadEncodingFormat(const std::string& param, const json::value& v, Ap
   return std::nullopt;
 }
 
+// vLLM's two names for it, `normalize` the older one.
+FieldError ReadNormalize(const std::string& param, const json::value& v, ApiRequest& out) {
+  bool value = false;
+  if (FieldError error = ReadBool(param, v, value)) return error;
+  if (out.normalize.value_or(value) != value) {
+    return InvalidRequest(param, "normalize and use_activation differ; send one of them",
+                          "invalid_value");
+  }
+  out.normalize = value;
+  return std::nullopt;
+}
+
 FieldError ReadTruncation(const std::string& param, const json::value& v, ApiRequest& out) {
   int32_t& most = out.truncate_prompt_tokens;
   FieldError error =

@@ -72,8 +72,9 @@ ApiError FromStatus(const Status& status) {
 ApiError FromGroup(routing::ErrorKind kind, const std::string& why, const std::string& form) {
   switch (kind) {
     case routing::ErrorKind::kInvalid:
-      if (!form.empty()) return InvalidRequest(form, why, "invalid_value");
       return InvalidRequest({}, "The request cannot be served: " + why, "invalid_value");
+    case routing::ErrorKind::kGrammar:
+      return InvalidRequest(form, why, "invalid_value");
     case routing::ErrorKind::kBusy:
       return TooManyRequests("the group's queue is full: " + why + "; try again");
     case routing::ErrorKind::kInternal:

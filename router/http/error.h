@@ -32,7 +32,7 @@ ApiError ServerError(int status, std::string code, std::string message);   // 5x
 ApiError FromStatus(const Status& status);
 
 // A sequence that its group ended with FinishReason::kError. `form`: the field that said what form
-// its text has, which is what a group may find invalid then; empty: none did.
+// its text has; empty: none did.
 ApiError FromGroup(routing::ErrorKind kind, const std::string& why, const std::string& form);
 
 // {"error":{"message":...,"type":...,"param":...,"code":...}}

@@ -143,7 +143,8 @@ void Service::AccountFirstToken(Generation& g, const routing::StepReport& report
                  w.decode - w.preempted - w.outbox;
   g.num_cached_tokens = w.num_cached_tokens;
   probe_.Prompt(static_cast<int32_t>(g.prompt->size()), g.num_cached_tokens);
-  probe_.FirstToken(now - account.received, w.queue, g.predicted_ttft, now - account.sent);
+  probe_.FirstToken(now - account.received, g.call->api.embeds(), w.queue, g.predicted_ttft,
+                    now - account.sent);
 }
 
 namespace {

@@ -129,14 +129,10 @@ bool ApiRequest::has_strict_tools() const {
 }
 
 size_t ApiRequest::num_text_bytes(size_t prompt) const {
-  size_t bytes = is_chat() ? 0 : prompts[prompt].text.size() + prompts[prompt].ids.size();
-  for (const ApiMessage& message : messages) {
-    bytes += message.content.size() + message.reasoning.size() + 16;
-    bytes += message.tool_calls.size() * 64;
-  }
+  // Of a chat a template may show all that it says.
+  size_t bytes = is_chat() ? body_bytes : prompts[prompt].text.size() + prompts[prompt].ids.size();
   for (const ApiTool& tool : tools) {
-    const bool enforced = must_call() || tool.strict;
-    bytes += tool.json.size() + (enforced ? kGrammarWork * tool.parameters.size() : 0);
+    if (must_call() || tool.strict) bytes += kGrammarWork * tool.parameters.size();
   }
   if (prompt == 0) bytes += kGrammarWork * grammar.text.size();
   return bytes;
@@ -145,6 +141,7 @@ size_t ApiRequest::num_text_bytes(size_t prompt) const {
 std::optional<ApiError> ParseRequest(Endpoint endpoint, std::string_view body, ApiRequest& out) {
   out = {};
   out.endpoint = endpoint;
+  out.body_bytes = body.size();
   // vLLM's defaults.
   out.truncate_end = out.embeds();
   out.add_generation_prompt = !out.embeds();

@@ -45,6 +45,8 @@ struct ApiToolCall {
 
 // Of truncate_prompt_tokens, kEmbeddings only: as many as the context holds.
 inline constexpr int32_t kTruncateToContext = -1;
+// ApiRequest::top_k.
+inline constexpr int32_t kAbsentTopK = -2;
 
 struct ApiMessage {
   std::string role;  // system | developer | user | assistant | tool
@@ -72,6 +74,7 @@ struct ApiPrompt {
 
 struct ApiRequest {
   Endpoint endpoint = Endpoint::kChat;
+  size_t body_bytes = 0;
   std::string model;
   std::vector<ApiMessage> messages;  // kChat, kResponses: at least one
   std::string instructions;          // kResponses: the first message, if not empty
@@ -97,7 +100,7 @@ struct ApiRequest {
   std::optional<float> temperature;         // [0, 2]
   std::optional<float> top_p;               // (0, 1]
   std::optional<float> min_p;               // [0, 1)
-  int32_t top_k = -1;                       // -1: absent
+  int32_t top_k = kAbsentTopK;              // -1, 0: off
   std::optional<float> repetition_penalty;  // [0.01, 100]
   std::optional<float> presence_penalty;    // [-2, 2]
   std::optional<float> frequency_penalty;   // [-2, 2]
@@ -123,7 +126,7 @@ struct ApiRequest {
   int32_t truncate_prompt_tokens = 0;                 // keep so many; 0: all; see below
   bool truncate_end = false;                          // the first are kept, not the last
   bool base64 = false;                                // kEmbeddings: the bytes of the floats
-  bool normalize = true;                              // kEmbeddings: to length 1
+  std::optional<bool> normalize;                      // kEmbeddings: to length 1; absent: yes
   int32_t dimensions = 0;                             // kEmbeddings; 0: as many as there are
   std::optional<int32_t> priority;                    // vLLM's: lower goes first
   std::string cache_salt;                             // prompts share KV under equal ones only
@@ -139,6 +142,7 @@ struct ApiRequest {
   bool is_chat() const { return !messages.empty(); }
   bool embeds() const { return endpoint == Endpoint::kEmbeddings; }
   size_t num_prompts() const { return is_chat() ? 1 : prompts.size(); }
+  // How long it takes to make tokens of the prompt, and to read the grammar, in bytes of text.
   size_t num_text_bytes(size_t prompt) const;
   // Whether replies need more of tokens than their text.
   bool wants_tokens() const { return logprobs || return_token_ids || continuous_usage; }

@@ -24,6 +24,9 @@ Probe::Probe(observe::Metrics& m)
                              "CPU time of rendering templates and tokenizing prompts.")),
       ttft_(m.AddHistogram("tandem_router_ttft_seconds", "Request received to first token decoded.",
                            observe::LatencyBuckets())),
+      embedding_(m.AddHistogram("tandem_router_embedding_seconds",
+                                "Request received to the embedding of one input.",
+                                observe::LatencyBuckets())),
       itl_(m.AddHistogram("tandem_router_itl_seconds",
                           "Gap between two successive deliveries of one stream.",
                           observe::LatencyBuckets())),
@@ -98,8 +101,9 @@ void Probe::Prompt(int32_t prompt_tokens, int32_t cached_tokens) {
   cached_tokens_.Add(cached_tokens);
 }
 
-void Probe::FirstToken(Nanos ttft, Nanos queue, Nanos predicted, Nanos observed) {
-  ttft_.Observe(Seconds(ttft));
+void Probe::FirstToken(Nanos ttft, bool is_embedding, Nanos queue, Nanos predicted,
+                       Nanos observed) {
+  (is_embedding ? embedding_ : ttft_).Observe(Seconds(ttft));
   queue_.Observe(Seconds(queue));
   if (observed > 0 && predicted > 0) {  // 0: nothing was known yet
     predicted_ratio_.Observe(static_cast<double>(predicted) / static_cast<double>(observed));

@@ -25,7 +25,8 @@ class Probe {
   void Failed(std::string_view kind);  // an error's code: "group_lost", "client_gone", ...
   void TextPrepared(Nanos cpu) { text_cpu_.Add(Seconds(cpu)); }
   void Prompt(int32_t prompt_tokens, int32_t cached_tokens);
-  void FirstToken(Nanos ttft, Nanos queue, Nanos predicted, Nanos observed);
+  // `ttft`: from its receipt to the first token, or to the embedding that it was for.
+  void FirstToken(Nanos ttft, bool is_embedding, Nanos queue, Nanos predicted, Nanos observed);
   void TokenGap(Nanos gap) { itl_.Observe(Seconds(gap)); }
   void OutputTokens(int n) { output_tokens_.Add(n); }
   void Retried() { retries_.Add(); }
@@ -70,7 +71,7 @@ class Probe {
   observe::Gauge connections_, in_flight_;
   observe::Counter connections_refused_, prompt_tokens_, cached_tokens_, output_tokens_, retries_,
       kv_event_gaps_, text_cpu_;
-  observe::Histogram ttft_, itl_, queue_, predicted_ratio_;
+  observe::Histogram ttft_, embedding_, itl_, queue_, predicted_ratio_;
 };
 
 }  // namespace tandem::http

@@ -39,7 +39,7 @@ StatusOr<std::string> Render(const ApiRequest& api, const ServedModel& model) {
     return InvalidArgument(
         "this model has no chat template, so it takes no messages; use /v1/completions");
   }
-  return model.chat_template->Render(ChatInputOf(api, *model.chat_template));
+  return RenderChat(api, *model.chat_template);
 }
 
 // Leaves as many as may be, of the end or of the beginning.
@@ -92,7 +92,10 @@ PreparedPrompt PreparePrompt(const ApiRequest& api, size_t index, const ServedMo
   if (chat) rendered = Render(api, model);
   if (!rendered.ok()) {
     prompt.error = FromStatus(rendered.status());
-    if (prompt.error->status == 400) prompt.error->param = PromptParam(api);
+    if (prompt.error->status == 400) {
+      prompt.error->param = PromptParam(api);
+      prompt.error->code = "invalid_value";
+    }
     return prompt;
   }
   if (chat) prompt.reply_syntax = ReplySyntaxFor(api, *model.chat_template, *rendered);

@@ -23,6 +23,13 @@ std::unique_ptr<ReplyFormat> FormatOf(const ApiCall& call) {
   return std::make_unique<CompletionsFormat>(call, created);
 }
 
+struct Unheard final : text::ReplyHandler {
+  void OnReasoning(std::string_view) override {}
+  void OnContent(std::string_view) override {}
+  void OnCall(int, std::string_view) override {}
+  void OnArguments(int, std::string_view) override {}
+};
+
 }  // namespace
 
 Reply::Reply(std::shared_ptr<ApiCall> call, Options options, std::function<void()> wake)
@@ -39,6 +46,12 @@ Reply::Reply(std::shared_ptr<ApiCall> call, Options options, std::function<void(
 
 Choice& Reply::ChoiceOf(const Generation& generation) {
   return choices_[static_cast<size_t>(&generation - call_->generations.data())];
+}
+
+// The tokens before the one that ends it: what was sampled while nothing else had begun.
+void Reply::CountReasoning(Choice& choice) {
+  if (!choice.parser || !choice.parser->is_reasoning()) return;
+  choice.num_reasoning_tokens = choice.generation->num_output_tokens;
 }
 
 LatencyAccount& Reply::account() {
@@ -69,9 +82,17 @@ void Reply::OnDelta(const Generation& generation, const Delta& delta) {
   if (api.stream) {
     if (!started_) Start();
     format_->AppendDelta(pending_, choice, delta, api.continuous_usage ? usage() : Usage{});
+    CountReasoning(choice);
     return wake_();
   }
   choice.text += delta.text;
+  const auto& syntax = generation.reply_syntax;
+  if (syntax && syntax->reasoning != nullptr) {  // the body is made of all its text, at the end
+    Unheard unheard;
+    if (!choice.parser) choice.parser.emplace(*syntax);
+    choice.parser->Push(delta.text, unheard);
+    CountReasoning(choice);
+  }
   if (!api.wants_tokens()) return;
   choice.tokens.insert(choice.tokens.end(), delta.tokens.begin(), delta.tokens.end());
   choice.logprobs.insert(choice.logprobs.end(), delta.logprobs.begin(), delta.logprobs.end());
@@ -80,6 +101,7 @@ void Reply::OnDelta(const Generation& generation, const Delta& delta) {
 void Reply::OnFinished(const Generation& generation) {
   if (first_ == nullptr) first_ = &generation;
   last_ = &generation;
+  CountReasoning(ChoiceOf(generation));
   if (call_->api.stream && !started_) Start();
   ended_ = static_cast<size_t>(++num_finished_) == choices_.size();
   if (call_->api.stream && !ended_) format_->EndChoice(pending_, ChoiceOf(generation));
@@ -99,6 +121,12 @@ Usage Reply::usage() const {
   Usage usage;
   for (const Generation& g : call_->generations) {
     usage.completion_tokens += g.num_output_tokens;
+    if (g.reply_syntax && g.reply_syntax->reasoning != nullptr) {
+      const int before = std::max(usage.reasoning_tokens, 0);
+      usage.reasoning_tokens =
+          before +
+          choices_[static_cast<size_t>(&g - call_->generations.data())].num_reasoning_tokens;
+    }
     if (g.index > 0) continue;
     usage.prompt_tokens += static_cast<int>(g.num_prompt_tokens());
     usage.cached_tokens += g.num_cached_tokens;
@@ -159,7 +187,8 @@ std::string Reply::Body() {
   LatencyAccount& timed = account();
   if (timed.first_flushed == 0) timed.first_flushed = timed.first_token;
   if (call_->api.embeds()) return EmbeddingsBody(*call_, std::time(nullptr), usage(), Timing());
-  return format_->Body(Best(), usage(), Timing());
+  const Usage all = usage();  // of those that are left out too
+  return format_->Body(Best(), all, Timing());
 }
 
 void Reply::TakeEnd(std::string& out) {

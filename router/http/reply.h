@@ -48,6 +48,7 @@ class Reply : public ReplySink {
 
  private:
   Choice& ChoiceOf(const Generation& generation);
+  static void CountReasoning(Choice& choice);
   LatencyAccount& account();  // of the sequence whose text came first
   void Start();
   void TakeEnd(std::string& out);

@@ -16,6 +16,7 @@ namespace tandem::http {
 
 struct Usage {
   int prompt_tokens = 0, completion_tokens = 0, cached_tokens = 0;
+  int reasoning_tokens = -1;  // of the completion's; -1: the model does not reason apart
 };
 
 // One of the sequences that are returned, and where it stands.
@@ -27,9 +28,11 @@ struct Choice {
   std::vector<TokenId> tokens;
   std::vector<routing::TokenLogprob> logprobs;
   // Of a stream only.
-  bool begun = false;                                      // a delta was appended
-  size_t text_offset = 0;                                  // code points of its tokens so far
-  std::optional<text::ReplyParser> parser = std::nullopt;  // of a chat whose text is more
+  bool begun = false;      // a delta was appended
+  size_t text_offset = 0;  // code points of its tokens so far
+  // Of a chat whose text is more.
+  std::optional<text::ReplyParser> parser = std::nullopt;
+  int num_reasoning_tokens = 0;
 };
 
 class ReplyFormat {

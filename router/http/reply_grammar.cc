@@ -150,7 +150,9 @@ std::optional<ApiError> CheckSchemas(const ApiRequest& api) {
   for (size_t i = 0; i < api.tools.size(); ++i) {
     if (!IsEnforced(api, i)) continue;
     const Status status = grammar::CheckGrammar({Kind::kJsonSchema, api.tools[i].parameters});
-    if (auto error = Refused(status, fmt::format("tools[{}].function.parameters", i))) return error;
+    const bool flat = api.endpoint == Endpoint::kResponses;
+    std::string param = fmt::format("tools[{}]{}.parameters", i, flat ? "" : ".function");
+    if (auto error = Refused(status, std::move(param))) return error;
   }
   return std::nullopt;
 }

@@ -239,10 +239,12 @@ constexpr std::array kFields = {
           R"({"anyOf":[{"enum":[null,-1]},{"type":"integer","minimum":1,"maximum":2147483647}]})"},
     Field{"truncation_side", kOnEmbeddings, &ReadTruncationSide,
           R"({"enum":[null,"left","right"]})"},
+    Field{"normalize", kOnEmbeddings, &ReadNormalize, R"({"type":["boolean","null"]})"},
+    Field{"use_activation", kOnEmbeddings, &ReadNormalize, R"({"type":["boolean","null"]})"},
     Field{"add_special_tokens", kOnBoth | kOnTokenize | kOnEmbeddings, &ReadAddSpecialTokens,
           R"({"type":["boolean","null"]})"},
     Field{"chat_template_kwargs", kOnChat | kOnTokenize | kOnEmbeddings, &ReadTemplateKwargs,
-          R"({"type":["object","null"],"maxProperties":4,"propertyNames":{"not":{"enum":[)"
+          R"({"type":["object","null"],"propertyNames":{"not":{"enum":[)"
           R"("messages","tools","documents","add_generation_prompt","continue_final_message",)"
           R"("chat_template","tokenize"]}}})"},
     Field{"documents", kOnChat, &ReadDocuments,
@@ -303,10 +305,9 @@ constexpr std::array kFields = {
           R"({"anyOf":[{"type":"null"},{"$ref":"#/components/schemas/StructuredOutputs"}]})"},
     Field{"guided_json", kOnBoth, &ReadGuided,
           R"({"anyOf":[{"type":"null"},{"$ref":"#/components/schemas/JsonSchema"}]})"},
-    Field{"guided_regex", kOnBoth, &ReadGuided, R"({"type":["string","null"],"maxLength":64})"},
+    Field{"guided_regex", kOnBoth, &ReadGuided, R"({"type":["string","null"]})"},
     Field{"guided_choice", kOnBoth, &ReadGuided,
-          R"({"type":["array","null"],"minItems":1,"maxItems":16,)"
-          R"("items":{"type":"string","minLength":1,"maxLength":64}})"},
+          R"({"type":["array","null"],"minItems":1,"items":{"type":"string","minLength":1}})"},
     Field{"guided_grammar", kOnBoth, &ReadGuided, R"({"type":["string","null"]})"},
     Field{"priority", kOnText | kOnEmbeddings, &ReadPriority,
           R"({"type":["integer","null"],"minimum":-2147483647,"maximum":2147483647})"},
@@ -333,7 +334,7 @@ constexpr std::array kNumbers = {
 constexpr std::array kInts = {
     IntField{"n", kOnBoth, 1, kMaxChoices, &ApiRequest::n},
     IntField{"best_of", kOnBoth, 1, kMaxChoices, &ApiRequest::best_of},
-    IntField{"top_k", kOnBoth, 0, kMostInt, &ApiRequest::top_k},
+    IntField{"top_k", kOnBoth, -1, kMostInt, &ApiRequest::top_k},
     IntField{"min_tokens", kOnBoth, 0, kMostInt, &ApiRequest::min_tokens},
     IntField{"top_logprobs", kOnChat, 0, 20, &ApiRequest::top_logprobs},
     IntField{"truncate_prompt_tokens", kOnBoth, 1, kMostInt, &ApiRequest::truncate_prompt_tokens},
@@ -355,11 +356,9 @@ constexpr std::array kFlags = {
     FlagField{"continue_final_message", kOnChat | kOnTokenize | kOnEmbeddings,
               &ApiRequest::continue_final_message},
     FlagField{"echo", kOnCompletions, &ApiRequest::echo},
-    FlagField{"normalize", kOnEmbeddings, &ApiRequest::normalize},
-    FlagField{"use_activation", kOnEmbeddings, &ApiRequest::normalize},
 };
 
-constexpr std::string_view kNoTools = "tools are not available";
+constexpr std::string_view kNoTools = "calls are the client's to make and to count";
 constexpr std::string_view kNoImages = "only text is";
 constexpr std::string_view kOneStrategy = "sequences are sampled, one by one";
 

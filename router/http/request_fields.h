@@ -97,6 +97,7 @@ FieldError ReadReasoning(const std::string& param, const boost::json::value& v, 
 // embeddings_fields.cc
 FieldError ReadEncodingFormat(const std::string& param, const boost::json::value& v,
                               ApiRequest& out);
+FieldError ReadNormalize(const std::string& param, const boost::json::value& v, ApiRequest& out);
 FieldError ReadTruncation(const std::string& param, const boost::json::value& v, ApiRequest& out);
 FieldError ReadTruncationSide(const std::string& param, const boost::json::value& v,
                               ApiRequest& out);

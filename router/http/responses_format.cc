@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <iterator>
 
 #include "router/http/json_text.h"
@@ -14,9 +15,10 @@ constexpr std::string_view kInProgress = "in_progress";
 void AppendUsage(std::string& out, const Usage& usage) {
   fmt::format_to(std::back_inserter(out),
                  "{{\"input_tokens\":{},\"input_tokens_details\":{{\"cached_tokens\":{}}},"
-                 "\"output_tokens\":{},\"output_tokens_details\":{{\"reasoning_tokens\":0}},"
+                 "\"output_tokens\":{},\"output_tokens_details\":{{\"reasoning_tokens\":{}}},"
                  "\"total_tokens\":{}}}",
                  usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens,
+                 std::max(usage.reasoning_tokens, 0),
                  usage.prompt_tokens + usage.completion_tokens);
 }
 

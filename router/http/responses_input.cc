@@ -32,11 +32,6 @@ FieldError ReadPart(const std::string& param, const json::value& v, std::string&
   // The last two: of what a response said.
   static constexpr std::array<std::string_view, 4> kKnown = {"type", "text", "annotations",
                                                              "logprobs"};
-  for (const auto& [key, value] : part) {
-    if (!value.is_null() && !IsOneOf(View(key), kKnown)) {
-      return NotSupported(fmt::format("{}.{}", param, View(key)), "a part has type and text");
-    }
-  }
   std::string type;
   const json::value* const typed = part.if_contains("type");
   if (typed == nullptr) return MissingField(param + ".type");
@@ -44,6 +39,11 @@ FieldError ReadPart(const std::string& param, const json::value& v, std::string&
   if (type != "input_text" && type != "output_text" && type != "reasoning_text") {
     return NotSupported(param + ".type",
                         "only parts of type 'input_text', 'output_text' and 'reasoning_text' are");
+  }
+  for (const auto& [key, value] : part) {
+    if (!value.is_null() && !IsOneOf(View(key), kKnown)) {
+      return NotSupported(fmt::format("{}.{}", param, View(key)), "a part has type and text");
+    }
   }
   const json::value* const text = part.if_contains("text");
   if (text == nullptr) return MissingField(param + ".text");
@@ -112,6 +112,11 @@ ApiMessage& Assistant(ApiRequest& out, Pending& pending) {
   return message;
 }
 
+// What it thought and then did not say: a reply that ran into a limit.
+void EndTurn(ApiRequest& out, Pending& pending) {
+  if (!pending.reasoning.empty()) Assistant(out, pending);
+}
+
 FieldError ReadMessageItem(const std::string& param, const json::object& item, Pending& pending,
                            ApiRequest& out) {
   std::string role, content;
@@ -123,9 +128,10 @@ FieldError ReadMessageItem(const std::string& param, const json::object& item, P
         return name == "content" ? ReadContent(path, v, content) : FieldError();
       });
   if (error) return error;
+  if (role != "assistant") EndTurn(out, pending);
   ApiMessage& message = AddMessage(out, role);
   message.content = std::move(content);
-  if (role == "assistant") message.reasoning = std::exchange(pending.reasoning, {});
+  message.reasoning = std::exchange(pending.reasoning, {});
   return std::nullopt;
 }
 
@@ -147,7 +153,9 @@ FieldError ReadCallItem(const std::string& param, const json::object& item, Pend
   return std::nullopt;
 }
 
-FieldError ReadOutputItem(const std::string& param, const json::object& item, ApiRequest& out) {
+FieldError ReadOutputItem(const std::string& param, const json::object& item, Pending& pending,
+                          ApiRequest& out) {
+  EndTurn(out, pending);
   ApiMessage& message = AddMessage(out, "tool");
   return ReadMembers(
       param, item, {"call_id", "output"},
@@ -179,7 +187,7 @@ FieldError ReadItem(const std::string& param, const json::value& v, Pending& pen
   }
   if (type == "message") return ReadMessageItem(param, item, pending, out);
   if (type == "function_call") return ReadCallItem(param, item, pending, out);
-  if (type == "function_call_output") return ReadOutputItem(param, item, out);
+  if (type == "function_call_output") return ReadOutputItem(param, item, pending, out);
   if (type == "reasoning") return ReadReasoningItem(param, item, pending);
   return NotSupported(param + ".type",
                       "there are 'message', 'function_call', 'function_call_output' and "
@@ -202,7 +210,8 @@ FieldError ReadInput(const std::string& param, const json::value& v, ApiRequest&
       return error;
     }
   }
-  if (out.messages.empty()) return WrongValue(param, "an item that is not reasoning");
+  EndTurn(out, pending);
+  if (out.messages.empty()) return WrongValue(param, "an item that says something");
   return std::nullopt;
 }
 

@@ -68,7 +68,7 @@ routing::GenerateRequest Service::RequestOf(const Generation& g) const {
   request.temperature = g.temperature;
   request.top_p = g.top_p;
   request.min_p = api.min_p.value_or(defaults.min_p);
-  request.top_k = api.top_k >= 0 ? api.top_k : defaults.top_k;
+  request.top_k = api.top_k == kAbsentTopK ? defaults.top_k : std::max(api.top_k, 0);
   request.repetition_penalty = api.repetition_penalty.value_or(defaults.repetition_penalty);
   request.presence_penalty = api.presence_penalty.value_or(0);
   request.frequency_penalty = api.frequency_penalty.value_or(0);

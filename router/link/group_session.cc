@@ -54,6 +54,8 @@ routing::ErrorKind FromWire(wire::ErrorKind kind) {
       return routing::ErrorKind::kInvalid;
     case wire::BUSY:
       return routing::ErrorKind::kBusy;
+    case wire::GRAMMAR:
+      return routing::ErrorKind::kGrammar;
     default:  // a later minor version may know others
       return routing::ErrorKind::kInternal;
   }

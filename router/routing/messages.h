@@ -62,8 +62,9 @@ struct GroupInfo {
 
 enum class FinishReason : uint8_t { kNone, kStop, kLength, kCancelled, kDeadline, kError };
 
-// Whose fault a kError is: the group's, the client's, or nobody's (its queue is full).
-enum class ErrorKind : uint8_t { kInternal, kInvalid, kBusy };
+// Whose fault a kError is: the group's, the client's (its grammar's), or nobody's (the queue is
+// full).
+enum class ErrorKind : uint8_t { kInternal, kInvalid, kGrammar, kBusy };
 
 // Worker-side part of the latency account; see docs/architecture.md.
 struct WorkerTimings {

@@ -7,8 +7,6 @@
 namespace tandem::text {
 namespace {
 
-constexpr size_t kMaxSpace = 256;  // of white space that waits for what follows it
-
 // Of the longest end of `text` that `mark` begins with; not all of it.
 size_t PartialSize(std::string_view text, std::string_view mark) {
   if (mark.empty()) return 0;
@@ -22,7 +20,7 @@ size_t PartialSize(std::string_view text, std::string_view mark) {
 size_t TrimmedSize(std::string_view text) {
   const size_t end = text.find_last_not_of(" \n\r\t");
   const size_t size = end == text.npos ? 0 : end + 1;
-  return std::max(size, text.size() - std::min(text.size(), kMaxSpace));
+  return std::max(size, text.size() - std::min(text.size(), ReplyParser::kMaxSpace));
 }
 
 }  // namespace
@@ -206,10 +204,10 @@ bool ReplyParser::Tail() {
 bool ReplyParser::Separator() {
   const std::string_view text = rest();
   const bool mark = text[0] == ',' || text[0] == ';';
-  const size_t space = mark ? 1 + SpaceSize(text.substr(1)) : 0;
-  if (space == text.size() && !last_) return false;
+  const size_t space = mark ? 1 + SpaceSize(text.substr(1, kMaxSpace)) : 0;
+  if (space == text.size() && space <= kMaxSpace && !last_) return false;
   state_ = State::kText;
-  if (space < text.size() && text[space] == '{') {
+  if (space <= kMaxSpace && space < text.size() && text[space] == '{') {
     at_ += space;
     lead_ = 0;
     // As good as the call before it: marks stand before the first one only.

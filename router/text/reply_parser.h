@@ -8,7 +8,7 @@
 // out.
 //
 // Thread: one per reply. Memory: what may still be a mark or the beginning of a call (at most
-// kMaxHeadBytes) and one push; no allocation once that is there.
+// kMaxWaitingBytes) and one push; no allocation once that is there.
 #pragma once
 
 #include <cstddef>
@@ -34,6 +34,8 @@ class ReplyHandler {
 class ReplyParser {
  public:
   static constexpr size_t kMaxHeadBytes = 8192;  // of a call before its arguments
+  static constexpr size_t kMaxSpace = 256;       // of white space that waits for what follows it
+  static constexpr size_t kMaxWaitingBytes = kMaxHeadBytes + kMaxSpace + 32;  // and a mark
 
   struct Options {
     const ReasoningMarks* reasoning = nullptr;  // null: all is said
@@ -50,6 +52,8 @@ class ReplyParser {
   void Finish(ReplyHandler& handler);  // once, last
 
   int num_calls() const { return num_calls_; }  // that the handler heard of
+  bool is_reasoning() const { return state_ == State::kReasoning; }
+  size_t num_waiting_bytes() const { return buffer_.size(); }
 
  private:
   enum class State : uint8_t {

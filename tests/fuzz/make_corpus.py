@@ -178,6 +178,31 @@ BODIES = {
 }
 
 
+def reply(text, source=0, flags=3, cuts=(0, 2, 6, 0, 30, 1, 255, 3)):
+    return bytes([source, flags, *cuts]) + text.encode()
+
+
+# The first byte is the format, the second what is read beside it (3: no reasoning), then the sizes
+# of pieces.
+REPLIES = {
+    "hermes": reply('Hm.\n<tool_call>\n{"name": "f", "arguments": {"a": "}\\""}}\n</tool_call>\n'
+                    '<tool_call>{"arguments": {}, "name": "add"}}</tool_call> ok'),
+    "llama": reply('{"name": "f", "parameters": {"\u00e9": [1]}}; {"name": "add", "parameters": {}}', 1),
+    "llama_mark": reply('<|python_tag|>{"type": "function", "name": "f", "parameters": {}}', 1),
+    "mistral": reply('[TOOL_CALLS] [{"name": "f", "arguments": {}, "id": "123456789"},\n{"name": "g"}]', 2),
+    "mistral_named": reply('a[TOOL_CALLS]f{"a": 1}[TOOL_CALLS]f[CALL_ID]123456789[ARGS] {}', 2),
+    "granite": reply('<|tool_call|>[{"arguments": null, "name": "f"}]', 3),
+    "listed": reply('<tool_calls>[{"name": "f", "arguments": {}},  {"name": "add"}]</tool_calls>', 4),
+    "functools": reply('functools[{"name": "f", "arguments": {}}]', 5),
+    "json": reply(' [{"name": "add", "arguments": {}}, {"name": "f", "arguments": {}}] ', 6),
+    "think": reply('\n<think>a <tool_call> b</think>\n\n<tool_call>{"name": "f"}</tool_call>', 0, 0),
+    "think_token": reply("a </ [/THINK] b", 7, 5),
+    "one_bare_call": reply('{"name": "f", "arguments": {}} {"name": "f", "arguments": {}}', 0, 27),
+    "spaces": reply('{"name": "f", "arguments": {}},' + " " * 300 + "{", 6),
+    "unclosed": reply("<tool_call>" + '{"a": "<tool_call>' * 600, 0),
+}
+
+
 def main():
     folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parent / "corpus"
     write(folder / "gguf", SEEDS)
@@ -185,6 +210,7 @@ def main():
     write(folder / "api", BODIES)
     write(folder / "jinja", {name: template.encode() for name, template in TEMPLATES.items()})
     write(folder / "safetensors", SAFETENSORS)
+    write(folder / "reply", REPLIES)
 
 
 def write(folder, seeds):

@@ -74,7 +74,7 @@ void Engine::Add(Generate&& request, std::unique_ptr<TokenFilter> filter, Nanos 
     if (Continue(seq, FillMask(seq), FinishReason::kNone, probe) != FinishReason::kNone) {
       std::string why =
           probe.error.empty() ? "the grammar allows no token to begin with" : probe.error;
-      return Reject(seq.key, FinishReason::kError, std::move(why), ErrorKind::kInvalid);
+      return Reject(seq.key, FinishReason::kError, std::move(why), ErrorKind::kGrammar);
     }
     ++num_filtered_;
   }

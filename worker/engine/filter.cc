@@ -37,7 +37,7 @@ FinishReason Engine::Filter(Sequence& seq, FinishReason reason, Output& output) 
     const bool allowed = IsSet(seq.mask, token);
     output.error = allowed ? "the grammar is too ambiguous where the reply came to"
                            : "the reply left its grammar";
-    output.error_kind = allowed ? ErrorKind::kInvalid : ErrorKind::kInternal;
+    output.error_kind = allowed ? ErrorKind::kGrammar : ErrorKind::kInternal;
     return FinishReason::kError;
   }
   if (reason == FinishReason::kStop) return reason;
@@ -53,7 +53,7 @@ FinishReason Engine::Continue(const Sequence& seq, TokenFilter::Filled filled, F
   output.error = filled == Filled::kTooMuch
                      ? "the grammar is too ambiguous where the reply came to"
                      : "the model has no token with which the grammar could go on";
-  output.error_kind = ErrorKind::kInvalid;
+  output.error_kind = ErrorKind::kGrammar;
   return FinishReason::kError;
 }
 

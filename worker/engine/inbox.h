@@ -28,6 +28,7 @@ enum class FinishReason : uint8_t {
 enum class ErrorKind : uint8_t {
   kInternal,  // the group's, or its router's
   kInvalid,   // the client's: nobody can serve this
+  kGrammar,   // the client's: what it says of the reply's form
   kBusy,      // the queue is full: later, or elsewhere
 };
 

@@ -29,6 +29,8 @@ wire::ErrorKind ToWire(engine::ErrorKind kind) {
       return wire::INTERNAL;
     case engine::ErrorKind::kInvalid:
       return wire::INVALID;
+    case engine::ErrorKind::kGrammar:
+      return wire::GRAMMAR;
     case engine::ErrorKind::kBusy:
       return wire::BUSY;
   }

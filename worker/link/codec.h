@@ -12,7 +12,7 @@
 namespace tandem::link {
 
 inline constexpr uint32_t kProtocolMajor = 3;
-inline constexpr uint32_t kProtocolMinor = 1;
+inline constexpr uint32_t kProtocolMinor = 2;
 
 void Encode(const GroupDescription& self, wire::Hello& to);
 void Encode(const engine::Output& output, Nanos inbox, wire::Sequence& to);

@@ -243,6 +243,42 @@ TEST_F(ChatReplyTest, ReasoningStandsApart) {
             json::parse(R"({"content":" So.","reasoning_content":" am."})"));
 }
 
+// Those before the token that ends the thought.
+TEST_F(ChatReplyTest, TokensOfReasoningAreCounted) {
+  StartWith(kThinks);
+  constexpr char kPath[] = "/usage/completion_tokens_details/reasoning_tokens";
+  constexpr std::string_view kThought = "<think>Hm.</think>So.";
+  const size_t reasoning = Tokens("<think>Hm.</think>").size() - 1;
+  const size_t all = Tokens(kThought).size() + 1;  // and the end
+  ASSERT_EQ(reasoning + 1 + Tokens("So.").size() + 1, all);
+  const json::value whole = Reply("", kThought);
+  EXPECT_EQ(whole.at_pointer(kPath), reasoning);
+  EXPECT_EQ(whole.at_pointer("/usage/completion_tokens"), all);
+  EXPECT_EQ(Reply("", "<think>Hm.", FinishReason::kLength).at_pointer(kPath),
+            Tokens("<think>Hm.").size() + 1);
+  EXPECT_EQ(Reply("", "So. <think>").at_pointer(kPath), 0);
+  for (const bool stream : {false, true}) {
+    RawClient client(port());
+    client.Send(RawClient::Post(
+        "/v1/responses", fmt::format(R"({{"model":"tiny","input":"Hi","stream":{}}})", stream)));
+    const FakeGroups::Sent sent = groups_->WaitSent();
+    const std::vector<TokenId> tokens = Tokens(kThought);
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      groups_->Answer(sent, {tokens[i]}, static_cast<int>(i));
+    }
+    groups_->Answer(sent, {end_id()}, static_cast<int>(tokens.size()), FinishReason::kStop);
+    EXPECT_THAT(stream ? client.ReadUntil("\r\n0\r\n\r\n") : client.Read().body,
+                HasSubstr(fmt::format(
+                    R"("output_tokens":{},"output_tokens_details":{{"reasoning_tokens":{}}})", all,
+                    reasoning)));
+  }
+  RawClient client(port());
+  client.Send(ChatPost("Hi", R"(,"stream":true,"stream_options":{"include_usage":true})"));
+  groups_->Answer(groups_->WaitSent(), Tokens("So"), 0, FinishReason::kLength);
+  EXPECT_THAT(client.ReadUntil("data: [DONE]\n\n"),
+              HasSubstr(R"("completion_tokens_details":{"reasoning_tokens":0}})"));
+}
+
 TEST_F(ChatReplyTest, APromptMayBeginTheReasoning) {
   StartWith("{% if add_generation_prompt and enable_thinking %}<think>\n{% endif %}", kThinks);
   constexpr std::string_view kOn = R"(,"chat_template_kwargs":{"enable_thinking":true})";

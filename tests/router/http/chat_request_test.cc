@@ -14,7 +14,9 @@
 namespace tandem::http {
 namespace {
 
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 // Prints what it was given, as Python would.
 constexpr char kPrinting[] =
@@ -40,8 +42,32 @@ std::string Rendered(std::string_view messages, std::string_view more = {},
   const text::ChatTemplate chat = Parsed(source);
   if (const auto error = CheckTemplate(r, chat))
     return fmt::format("{}: {}", error->param, error->message);
-  const auto text = chat.Render(ChatInputOf(r, chat));
+  const auto text = RenderChat(r, chat);
   return text.ok() ? *text : std::string(Message(text.status()));
+}
+
+// What makes a prompt long is where a template may show it.
+TEST(ChatRequest, AllThatATemplateMayShowTakesTime) {
+  const std::string text(100'000, 'x');
+  for (const char* messages : {
+           R"([{{"role":"user","content":"{}"}}])",
+           R"([{{"role":"assistant","content":"","reasoning_content":"{}"}}])",
+           R"([{{"role":"assistant","tool_calls":[{{"id":"c","type":"function","function":)"
+           R"({{"name":"f","arguments":{{"a":"{}"}}}}}}]}}])",
+       }) {
+    ApiRequest r;
+    ASSERT_FALSE(ParseChat(fmt::format(fmt::runtime(messages), text), "", r)) << messages;
+    EXPECT_GE(r.num_text_bytes(0), text.size()) << messages;
+  }
+  for (const char* more :
+       {R"(,"documents":[{{"t":"{}"}}])", R"(,"chat_template_kwargs":{{"t":"{}"}})",
+        R"(,"tools":[{{"type":"function","function":{{"name":"f","description":"{}"}}}}])"}) {
+    ApiRequest r;
+    ASSERT_FALSE(
+        ParseChat(R"([{"role":"user","content":"x"}])", fmt::format(fmt::runtime(more), text), r))
+        << more;
+    EXPECT_GE(r.num_text_bytes(0), text.size()) << more;
+  }
 }
 
 constexpr char kOneUser[] = R"([{"role":"user","content":"x"}])";
@@ -176,6 +202,26 @@ TEST(ChatRequest, ToolsAreRead) {
   EXPECT_EQ(r.tool_choice, ToolChoice::kNone);
   EXPECT_EQ(parse(R"("temperature":1)"), "");
   EXPECT_EQ(r.tool_choice, ToolChoice::kNone);
+}
+
+// Of a template that says nothing of tools.
+TEST(ChatRequest, ToolsAreDescribedWhereTheTemplateTakesThem) {
+  constexpr char kAny[] = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}";
+  const std::string no_system = fmt::format(
+      "{{% if messages[0].role == 'system' %}}{{{{ raise_exception('No system') }}}}"
+      "{{% endif %}}{}",
+      kAny);
+  const std::string tools = fmt::format(R"(,"tools":[{}])", kTool);
+  const std::string as_system = Rendered(kOneUser, tools, kAny);
+  EXPECT_THAT(as_system, StartsWith("[system]You may call these functions:\n{"));
+  EXPECT_THAT(as_system, EndsWith("[user]x"));
+  const std::string as_user = Rendered(kOneUser, tools, no_system);
+  EXPECT_THAT(as_user, StartsWith("[user]You may call these functions:\n{"));
+  EXPECT_THAT(as_user, EndsWith("\n\nx"));
+  EXPECT_EQ(Rendered(kOneUser, tools + R"(,"tool_choice":"none")", no_system), "[user]x");
+  EXPECT_THAT(Rendered(R"([{"role":"system","content":"s"},{"role":"user","content":"x"}])", tools,
+                       no_system),
+              HasSubstr("No system"));
 }
 
 TEST(ChatRequest, WhatIsWrongWithToolsIsNamed) {

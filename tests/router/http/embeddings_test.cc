@@ -231,6 +231,8 @@ TEST_F(EmbeddingsTest, MistakesAreNamed) {
   ExpectRefused(R"("input":"a","encoding_format":"bytes")", "encoding_format", "invalid_value");
   ExpectRefused(R"("input":"a","embed_dtype":"float16")", "embed_dtype", "unsupported_parameter");
   ExpectRefused(R"("input":"a","stream":true)", "stream", "unknown_parameter");
+  ExpectRefused(R"("input":"a","normalize":false,"use_activation":true)", "use_activation",
+                "invalid_value");
   ExpectRefused(R"("input":"a","truncate_prompt_tokens":0)", "truncate_prompt_tokens",
                 "invalid_value");
   std::string ids = "1";

@@ -48,6 +48,20 @@ TEST(OpenAiRequest, ReadsEveryField) {
   EXPECT_FLOAT_EQ(*r.repetition_penalty, 1.25);
 }
 
+TEST(OpenAiRequest, TopKMayBeOff) {
+  for (const auto& [value, top_k] : {std::pair{"-1", -1}, {"0", 0}, {"null", kAbsentTopK}}) {
+    ApiRequest r;
+    const std::string body = R"({"model":"m","prompt":"x","top_k":)" + std::string(value) + "}";
+    EXPECT_FALSE(ParseRequest(Endpoint::kCompletions, body, r)) << value;
+    EXPECT_EQ(r.top_k, top_k);
+  }
+  ApiRequest r;
+  const auto error =
+      ParseRequest(Endpoint::kCompletions, R"({"model":"m","prompt":"x","top_k":-2})", r);
+  ASSERT_TRUE(error);
+  EXPECT_THAT(error->message, HasSubstr("from -1 to"));
+}
+
 TEST(OpenAiRequest, PenaltiesHaveOpenAisRangesAndDefaults) {
   const auto parse = [](const std::string& field, ApiRequest& r) {
     return ParseRequest(Endpoint::kCompletions, R"({"model":"m","prompt":"x")" + field + "}", r);
@@ -235,7 +249,8 @@ TEST(OpenAiRequest, ResponsesAreChatsToo) {
          "input[0].arguments"},
         {R"([{"type":"function_call_output","output":"x"}])", "input[0].call_id"},
         {R"([{"role":"user","content":"x","tool_calls":[]}])", "input[0].tool_calls"},
-        {R"([{"role":"user","content":[{"type":"input_image"}]}])", "input[0].content[0].type"}}) {
+        {R"([{"role":"user","content":[{"image_url":"x","type":"input_image"}]}])",
+         "input[0].content[0].type"}}) {
     const auto bad =
         ParseRequest(Endpoint::kResponses, BodyWith(Endpoint::kResponses, "input", input), r);
     ASSERT_TRUE(bad) << input;
@@ -288,6 +303,22 @@ TEST(OpenAiRequest, WhatAResponseDidIsOneMessage) {
   }
   EXPECT_FALSE(ParseRequest(Endpoint::kResponses,
                             BodyWith(Endpoint::kResponses, "tool_choice", "\"auto\""), r));
+  // What it thought before it ran into a limit was no part of what it did after the next question.
+  constexpr std::string_view kThought =
+      R"({"type":"reasoning","content":[{"type":"reasoning_text","text":"t"}]})";
+  EXPECT_FALSE(
+      ParseRequest(Endpoint::kResponses,
+                   fmt::format(R"({{"model":"m","input":[{0},{{"role":"user","content":"q"}},)"
+                               R"({{"role":"assistant","content":"a"}},{0}]}})",
+                               kThought),
+                   r));
+  ASSERT_EQ(r.messages.size(), 4u);
+  EXPECT_EQ(r.messages[0].role, "assistant");
+  EXPECT_EQ(r.messages[0].reasoning, "t");
+  EXPECT_EQ(r.messages[1].content, "q");
+  EXPECT_EQ(r.messages[2].content, "a");
+  EXPECT_EQ(r.messages[2].reasoning, "");
+  EXPECT_EQ(r.messages[3].reasoning, "t");
   EXPECT_EQ(r.tool_choice, ToolChoice::kNone);
 }
 

@@ -320,6 +320,7 @@ TEST_F(ServerTest, AGroupsErrorsHaveTheStatusOfWhoseFaultTheyAre) {
     const char* retry_after;
   } cases[] = {{routing::ErrorKind::kBusy, 429, "too_many_requests", "1"},
                {routing::ErrorKind::kInvalid, 400, "invalid_value", ""},
+               {routing::ErrorKind::kGrammar, 400, "invalid_value", ""},
                {routing::ErrorKind::kInternal, 500, "generation_failed", ""}};
   RawClient client(port());
   for (const char* stream : {"", R"(,"stream":true)"}) {
@@ -339,7 +340,7 @@ TEST_F(ServerTest, WhatAGroupFindsWrongWithAFormNamesTheField) {
   StartWithGroup();
   RawClient client(port());
   client.Send(ChatPost("Hi", R"(,"guided_regex":"a{3}")"));
-  groups_->Refuse(groups_->WaitSent(), routing::ErrorKind::kInvalid, "the grammar is too large");
+  groups_->Refuse(groups_->WaitSent(), routing::ErrorKind::kGrammar, "the grammar is too large");
   RawResponse response = client.Read();
   EXPECT_EQ(response.status, 400);
   EXPECT_EQ(response.body,
@@ -351,6 +352,9 @@ TEST_F(ServerTest, WhatAGroupFindsWrongWithAFormNamesTheField) {
   EXPECT_THAT(response.body, HasSubstr(R"("param":"guided_regex","code":"invalid_value")"));
   client.Send(ChatPost("Hi", R"(,"guided_regex":"a{3}")"));
   groups_->Refuse(groups_->WaitSent(), routing::ErrorKind::kBusy, "full");
+  EXPECT_THAT(client.Read().body, HasSubstr(R"("param":null)"));
+  client.Send(ChatPost("Hi", R"(,"guided_regex":"a{3}")"));
+  groups_->Refuse(groups_->WaitSent(), routing::ErrorKind::kInvalid, "the prompt is too long");
   EXPECT_THAT(client.Read().body, HasSubstr(R"("param":null)"));
   for (const char* none : {"{}", R"({"json_object":false})", R"({"json":null,"regex":null})"}) {
     client.Send(ChatPost("Hi", fmt::format(R"(,"structured_outputs":{})", none)));

@@ -105,6 +105,7 @@ TEST(Link, CarriesWhoseFaultAnErrorIs) {
   const std::pair<engine::ErrorKind, routing::ErrorKind> kinds[] = {
       {engine::ErrorKind::kInternal, routing::ErrorKind::kInternal},
       {engine::ErrorKind::kInvalid, routing::ErrorKind::kInvalid},
+      {engine::ErrorKind::kGrammar, routing::ErrorKind::kGrammar},
       {engine::ErrorKind::kBusy, routing::ErrorKind::kBusy}};
   for (size_t i = 0; i < std::size(kinds); ++i) {
     router->Send(listener.ups[0].id, Request(i));

@@ -11,6 +11,7 @@
 #include "common/hash.h"
 #include "router/text/chat_template.h"
 #include "router/text/reply_syntax.h"
+#include "router/text/template_value.h"
 
 namespace tandem::text {
 namespace {
@@ -19,33 +20,6 @@ namespace json = boost::json;
 using Value = JinjaValue;
 
 constexpr int64_t kNow = 1772892309;  // 2026-03-07 14:05:09 UTC
-
-Value FromJson(const json::value& value) {
-  switch (value.kind()) {
-    case json::kind::null:
-      return Value(Value::None{});
-    case json::kind::bool_:
-      return Value(value.get_bool());
-    case json::kind::int64:
-      return Value(value.get_int64());
-    case json::kind::uint64:
-      return Value(static_cast<double>(value.get_uint64()));
-    case json::kind::double_:
-      return Value(value.get_double());
-    case json::kind::string:
-      return Value(std::string(value.get_string()));
-    case json::kind::array: {
-      Value::List list;
-      for (const auto& item : value.get_array()) list.push_back(FromJson(item));
-      return Value(std::move(list));
-    }
-    case json::kind::object:
-      break;
-  }
-  Value::Map map;
-  for (const auto& [key, item] : value.get_object()) map.emplace_back(key, FromJson(item));
-  return Value(std::move(map));
-}
 
 std::string ReadData(const std::string& name) {
   std::ifstream file("tests/golden/data/" + name);
@@ -58,7 +32,7 @@ ChatInput InputOf(const json::object& conversation) {
   ChatInput input;
   const auto get = [&](const char* key) {
     const json::value* value = conversation.if_contains(key);
-    return value == nullptr ? Value() : FromJson(*value);
+    return value == nullptr ? Value() : ToTemplateValue(*value);
   };
   input.messages = *get("messages").as_list();
   input.tools = get("tools");
@@ -193,7 +167,7 @@ TEST(ChatGolden, SnippetsRenderAsInPython) {
   std::istringstream lines(ReadData("jinja_snippets.jsonl"));
   std::string line;
   ASSERT_TRUE(std::getline(lines, line));
-  const Value variables = FromJson(json::parse(line));
+  const Value variables = ToTemplateValue(json::parse(line));
   std::tm now = {};
   const time_t seconds = kNow;
   ::gmtime_r(&seconds, &now);

@@ -248,6 +248,18 @@ TEST(ReplyParser, WhatWaitsIsBounded) {
   EXPECT_EQ(ParseEveryWay(options, "a" + spaces + "b").content, "a" + spaces + "b");
   EXPECT_EQ(ParseEveryWay(options, spaces + "<tool_call>{\"name\":\"add\"}").content,
             spaces.substr(256));
+  // Between calls too.
+  ReplyParser spaced(options);
+  Heard called;
+  spaced.Push("<tool_call>{\"name\":\"add\",\"arguments\":{}},", called);
+  for (int i = 0; i < 50; ++i) {
+    spaced.Push(spaces, called);
+    EXPECT_LE(spaced.num_waiting_bytes(), ReplyParser::kMaxSpace);
+  }
+  const std::string call = "{\"name\":\"add\",\"arguments\":{}}";
+  EXPECT_EQ(ParseEveryWay(options, "<tool_call>" + call + ", " + call).calls.size(), 2u);
+  const std::string apart = "," + spaces + call;
+  EXPECT_EQ(ParseEveryWay(options, "<tool_call>" + call + apart).content, apart);
   std::string marks;
   for (int i = 0; i < 2000; ++i) marks += "<tool_call>{\"a\":\"";
   Heard heard;

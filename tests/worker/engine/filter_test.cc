@@ -90,7 +90,7 @@ TEST(Filter, AGrammarOfNothingAndOneWithoutAFilterAreRefused) {
   Harness h(SmallOptions());
   const RequestId nothing = h.Add(Request(0));
   EXPECT_EQ(h.stream(nothing).finish, FinishReason::kError);
-  EXPECT_EQ(h.stream(nothing).error_kind, ErrorKind::kInvalid);
+  EXPECT_EQ(h.stream(nothing).error_kind, ErrorKind::kGrammar);
   Engine engine(SmallOptions());
   Generate request = Request(3);
   request.key = {1, 1, 0, 0};

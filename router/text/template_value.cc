@@ -1,4 +1,4 @@
-#include "router/http/template_value.h"
+#include "router/text/template_value.h"
 
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
@@ -6,10 +6,10 @@
 #include <string>
 #include <utility>
 
-namespace tandem::http {
+namespace tandem::text {
 
-text::JinjaValue ToTemplateValue(const boost::json::value& value) {
-  using Value = text::JinjaValue;
+JinjaValue ToTemplateValue(const boost::json::value& value) {
+  using Value = JinjaValue;
   namespace json = boost::json;
   switch (value.kind()) {
     case json::kind::null:
@@ -41,4 +41,4 @@ text::JinjaValue ToTemplateValue(const boost::json::value& value) {
   return Value(std::move(map));
 }
 
-}  // namespace tandem::http
+}  // namespace tandem::text

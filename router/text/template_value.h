@@ -5,9 +5,9 @@
 
 #include "router/text/jinja_value.h"
 
-namespace tandem::http {
+namespace tandem::text {
 
 // Keys keep their order. A whole number beyond 64 signed bits becomes a float.
-text::JinjaValue ToTemplateValue(const boost::json::value& value);
+JinjaValue ToTemplateValue(const boost::json::value& value);
 
-}  // namespace tandem::http
+}  // namespace tandem::text
