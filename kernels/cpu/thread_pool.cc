@@ -23,37 +23,40 @@ uint32_t WaitWhile(const std::atomic<uint32_t>& value, uint32_t old) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int num_threads) {
+ThreadPool::ThreadPool(int num_threads) : done_(num_threads - 1) {
   for (int i = 1; i < num_threads; ++i) threads_.emplace_back([this, i] { Work(i); });
 }
 
 ThreadPool::~ThreadPool() {
   stopping_.store(true, std::memory_order_relaxed);
-  generation_.fetch_add(1, std::memory_order_release);
-  generation_.notify_all();
+  call_.number.fetch_add(1, std::memory_order_release);
+  call_.number.notify_all();
   for (std::thread& thread : threads_) thread.join();
 }
 
 void ThreadPool::Run(Function function, void* context) {
-  if (!threads_.empty()) {
-    function_ = function;
-    context_ = context;
-    running_.store(static_cast<uint32_t>(threads_.size()), std::memory_order_relaxed);
-    generation_.fetch_add(1, std::memory_order_release);
-    generation_.notify_all();
-  }
+  if (threads_.empty()) return function(context, 0);
+  call_.function = function;
+  call_.context = context;
+  const uint32_t number = call_.number.fetch_add(1, std::memory_order_release) + 1;
+  call_.number.notify_all();
   function(context, 0);
-  uint32_t left = running_.load(std::memory_order_acquire);
-  while (left != 0) left = WaitWhile(running_, left);
+  for (const Done& done : done_) {
+    while (done.number.load(std::memory_order_acquire) != number) {
+      WaitWhile(done.number, number - 1);
+    }
+  }
 }
 
 void ThreadPool::Work(int thread) {
+  Done& done = done_[thread - 1];
   uint32_t seen = 0;
   while (true) {
-    seen = WaitWhile(generation_, seen);
+    seen = WaitWhile(call_.number, seen);
     if (stopping_.load(std::memory_order_relaxed)) return;
-    function_(context_, thread);
-    if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) running_.notify_one();
+    call_.function(call_.context, thread);
+    done.number.exchange(seen, std::memory_order_acq_rel);
+    done.number.notify_one();
   }
 }
 

@@ -32,13 +32,22 @@ class ThreadPool {
   }
 
  private:
+  // One cache line from the caller to the others, one from each back: a call costs little more than
+  // these two ways.
+  struct alignas(128) Call {
+    std::atomic<uint32_t> number{0};
+    Function function = nullptr;  // written before `number` is released
+    void* context = nullptr;
+  };
+  struct alignas(128) Done {
+    std::atomic<uint32_t> number{0};  // of the last call that this thread has returned from
+  };
+
   void Work(int thread);
 
+  Call call_;
+  std::vector<Done> done_;  // of threads 1, 2, ...
   std::vector<std::thread> threads_;
-  Function function_ = nullptr;  // written before generation_ is released
-  void* context_ = nullptr;
-  alignas(128) std::atomic<uint32_t> generation_{0};  // odd or even does not matter: it changes
-  alignas(128) std::atomic<uint32_t> running_{0};     // threads that have not finished
   std::atomic<bool> stopping_{false};
 };
 
