@@ -10,6 +10,9 @@
 namespace tandem {
 namespace {
 
+// Of each model: a hundred prompts of 100,000 tokens.
+constexpr int64_t kEncodeCacheBytes = int64_t{96} << 20;
+
 // A model without a template is a base model.
 Status TakeTemplate(StatusOr<text::ChatTemplate> chat, ModelText& text) {
   if (!chat.ok()) {
@@ -57,6 +60,7 @@ StatusOr<std::vector<ModelText>> LoadModelTexts(const config::Cluster& cluster) 
   for (const config::Model& model : cluster.models) {
     TANDEM_ASSIGN_OR_RETURN(ModelText text, LoadText(model.path));
     text.model = model.name;
+    text.encode_cache = std::make_unique<text::EncodeCache>(kEncodeCacheBytes);
     if (model.pooling == "mean") text.pooling = routing::Pooling::kMean;
     if (text.chat_template == nullptr) {
       observe::LogWarn("'{}' has no chat template: /v1/chat/completions takes no messages for it",

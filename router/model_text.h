@@ -16,6 +16,7 @@ namespace tandem {
 struct ModelText {
   std::string model;  // name in the cluster file
   std::unique_ptr<const text::Tokenizer> tokenizer;
+  std::unique_ptr<text::EncodeCache> encode_cache;
   std::unique_ptr<const text::ChatTemplate> chat_template;  // null: a base model
   http::SamplingDefaults sampling;
   routing::Pooling pooling = routing::Pooling::kLast;
@@ -27,7 +28,8 @@ struct ModelText {
             .tokenizer = tokenizer.get(),
             .chat_template = chat_template.get(),
             .pooling = pooling,
-            .sampling = sampling};
+            .sampling = sampling,
+            .encode_cache = encode_cache.get()};
   }
 };
 

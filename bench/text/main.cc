@@ -1,6 +1,7 @@
 // tandem-bench-text TOKENIZER TEXT [ROUNDS]: encodes the file TEXT, ROUNDS times (default 20), with
 // the tokenizer of a GGUF file or a Hugging Face folder, on one thread. Prints one line of JSON:
-// tokens, a hash of them (XXH3-128 of the ids as 32 bits each, low half), and microseconds a round.
+// tokens, a hash of them (XXH3-128 of the ids as 32 bits each, low half), microseconds a round, and
+// those where the text has come before (text/encode_cache; none if it is shorter than that keeps).
 // bench/peers/tokenizers compares it with Hugging Face's library.
 #include <fmt/format.h>
 
@@ -41,15 +42,23 @@ int Run(const std::string& tokenizer_path, const std::string& text_path, int rou
   std::vector<TokenId> ids = (*tokenizer)->Encode(bytes);
   const uint64_t hash =
       HashBytes({reinterpret_cast<const char*>(ids.data()), ids.size() * sizeof(TokenId)}).low;
-  std::string times;
+  text::EncodeCache cache(int64_t{1} << 30);
+  text::Tokenizer::Known known = {&cache, {}};
+  (*tokenizer)->Encode(bytes, true, &known);
+  std::string times, known_times;
   for (int round = 0; round < rounds; ++round) {
-    const Nanos start = ThreadCpuTime();
+    const char* const comma = round == 0 ? "" : ", ";
+    Nanos start = ThreadCpuTime();
     ids = (*tokenizer)->Encode(bytes);
-    times += fmt::format("{}{}", round == 0 ? "" : ", ", (ThreadCpuTime() - start) / 1000);
+    times += fmt::format("{}{}", comma, (ThreadCpuTime() - start) / 1000);
+    start = ThreadCpuTime();
+    ids = (*tokenizer)->Encode(bytes, true, &known);
+    known_times += fmt::format("{}{}", comma, (ThreadCpuTime() - start) / 1000);
   }
-  fmt::print(R"({{"bytes": {}, "tokens": {}, "hash": "{:016x}", "load_us": {}, "us": [{}]}})"
-             "\n",
-             bytes.size(), ids.size(), hash, load / 1000, times);
+  fmt::print(
+      R"({{"bytes": {}, "tokens": {}, "hash": "{:016x}", "load_us": {}, "us": [{}], "known_us": [{}]}})"
+      "\n",
+      bytes.size(), ids.size(), hash, load / 1000, times, known_times);
   return 0;
 }
 

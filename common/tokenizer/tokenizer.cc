@@ -181,18 +181,28 @@ Status Tokenizer::SetIds(const TokenizerSpec& spec, std::string_view name) {
   return OkStatus();
 }
 
-std::vector<TokenId> Tokenizer::Encode(std::string_view text, bool allow_special) const {
+std::vector<TokenId> Tokenizer::Encode(std::string_view text, bool allow_special,
+                                       Known* known) const {
   std::vector<TokenId> ids;
   ids.reserve(text.size() / 4);
   Scratch scratch;
   raw_added_.Split(
       text, allow_special,
       [&](std::string_view ordinary, bool begins_text) {
+        const bool keep = known != nullptr && ordinary.size() >= EncodeCache::kMinBytes;
+        const EncodeCache::Key key = {known != nullptr ? known->salt : "", ordinary, begins_text,
+                                      allow_special};
+        const size_t begin = ids.size();
+        if (keep && known->cache->Find(key, ids)) {
+          known->tokens += static_cast<int64_t>(ids.size() - begin);
+          return;
+        }
         if (normalizer_.empty()) {
           EncodeNormalized(ordinary, begins_text, allow_special, scratch, ids);
         } else {
           EncodeNormalized(normalizer_.Apply(ordinary), begins_text, allow_special, scratch, ids);
         }
+        if (keep) known->cache->Add(key, std::span(ids).subspan(begin));
       },
       [&](TokenId id) { ids.push_back(id); });
   return ids;

@@ -29,6 +29,7 @@
 #include "common/status.h"
 #include "common/tokenizer/added_tokens.h"
 #include "common/tokenizer/bpe.h"
+#include "common/tokenizer/encode_cache.h"
 #include "common/tokenizer/normalizer.h"
 #include "common/tokenizer/pre_tokenizer.h"
 #include "common/tokenizer/tokenizer_spec.h"
@@ -51,8 +52,15 @@ class Tokenizer {
   // a user writes into a chat message can spell one too: a caller that minds encodes the parts of a
   // prompt apart. No BOS is added (see prefix_ids()). What the vocabulary has no token for is left
   // out, or becomes its unknown token. REQUIRES: valid UTF-8 for equality with Hugging Face; any
-  // bytes are safe.
-  std::vector<TokenId> Encode(std::string_view text, bool allow_special = true) const;
+  // bytes are safe. With a cache, which is then of this tokenizer alone, parts that came before
+  // with this salt are not encoded anew, and their tokens are counted.
+  struct Known {
+    EncodeCache* cache;
+    std::string_view salt;
+    int64_t tokens = 0;
+  };
+  std::vector<TokenId> Encode(std::string_view text, bool allow_special = true,
+                              Known* known = nullptr) const;
 
   // The text of all tokens as bytes, which need not be UTF-8; control tokens' only if
   // `with_special`. Ids outside the vocabulary have none. Hugging Face's decoder replaces what is

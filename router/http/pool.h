@@ -35,6 +35,7 @@ struct ServedModel {
   const text::ChatTemplate* chat_template = nullptr;   // not owned; null: the model has none
   routing::Pooling pooling = routing::Pooling::kLast;  // of embeddings
   SamplingDefaults sampling = {};
+  text::EncodeCache* encode_cache = nullptr;  // not owned; null: none
 };
 
 class Pool {

@@ -22,6 +22,8 @@ Probe::Probe(observe::Metrics& m)
                        "Missed KV events, after which a group's prefixes are forgotten.")),
       text_cpu_(m.AddCounter("tandem_router_text_cpu_seconds_total",
                              "CPU time of rendering templates and tokenizing prompts.")),
+      known_tokens_(m.AddCounter("tandem_router_known_text_tokens_total",
+                                 "Prompt tokens whose text had been tokenized before.")),
       ttft_(m.AddHistogram("tandem_router_ttft_seconds", "Request received to first token decoded.",
                            observe::LatencyBuckets())),
       embedding_(m.AddHistogram("tandem_router_embedding_seconds",

@@ -23,7 +23,10 @@ class Probe {
   void RequestEnded() { in_flight_.Add(-1); }
   void Answered(int status);           // every HTTP response
   void Failed(std::string_view kind);  // an error's code: "group_lost", "client_gone", ...
-  void TextPrepared(Nanos cpu) { text_cpu_.Add(Seconds(cpu)); }
+  void TextPrepared(Nanos cpu, int64_t known_tokens) {
+    text_cpu_.Add(Seconds(cpu));
+    known_tokens_.Add(static_cast<double>(known_tokens));
+  }
   void Prompt(int32_t prompt_tokens, int32_t cached_tokens);
   // `ttft`: from its receipt to the first token, or to the embedding that it was for.
   void FirstToken(Nanos ttft, bool is_embedding, Nanos queue, Nanos predicted, Nanos observed);
@@ -70,7 +73,7 @@ class Probe {
   observe::Metrics& metrics_;
   observe::Gauge connections_, in_flight_;
   observe::Counter connections_refused_, prompt_tokens_, cached_tokens_, output_tokens_, retries_,
-      kv_event_gaps_, text_cpu_;
+      kv_event_gaps_, text_cpu_, known_tokens_;
   observe::Histogram ttft_, embedding_, itl_, queue_, predicted_ratio_;
 };
 

@@ -54,8 +54,12 @@ void Truncate(const ApiRequest& api, size_t most, std::vector<TokenId>& tokens) 
 
 // `most`: tokens that an input may have; 0: any number.
 std::vector<TokenId> Tokenize(const ApiRequest& api, const std::string& text,
-                              const text::Tokenizer& tokenizer, size_t most) {
-  std::vector<TokenId> tokens = tokenizer.Encode(text);
+                              const ServedModel& model, size_t most, int64_t& known_tokens) {
+  const text::Tokenizer& tokenizer = *model.tokenizer;
+  text::Tokenizer::Known known = {model.encode_cache, api.cache_salt};
+  std::vector<TokenId> tokens =
+      tokenizer.Encode(text, true, model.encode_cache != nullptr ? &known : nullptr);
+  known_tokens = known.tokens;
   if (!api.add_special_tokens.value_or(!api.is_chat())) return tokens;
   const std::span<const TokenId> prefix = tokenizer.prefix_ids();
   if (api.embeds()) {
@@ -105,7 +109,8 @@ PreparedPrompt PreparePrompt(const ApiRequest& api, size_t index, const ServedMo
   if (!chat && !api.prompts[index].ids.empty()) {
     prompt.tokens = api.prompts[index].ids;
   } else {
-    prompt.tokens = Tokenize(api, chat ? *rendered : api.prompts[index].text, tokenizer, most);
+    prompt.tokens =
+        Tokenize(api, chat ? *rendered : api.prompts[index].text, model, most, prompt.known_tokens);
   }
   prompt.error = CheckIds(api, prompt.tokens, tokenizer.vocab_size());
   if (!prompt.error) {

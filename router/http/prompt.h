@@ -25,7 +25,8 @@ struct PreparedPrompt {
   grammar::GrammarSpec grammar;
   Nanos wait = 0;  // for a text thread; not set here
   Nanos render = 0, tokenize = 0;
-  Nanos cpu = 0;  // of both
+  Nanos cpu = 0;             // of both
+  int64_t known_tokens = 0;  // whose text had been tokenized before
 };
 
 // The field that prompts come from.

@@ -171,7 +171,7 @@ void Service::Prepared(const GenerationPtr& generation, PreparedPrompt prompt) {
   g.account.text_wait += prompt.wait;
   g.account.render += prompt.render;
   g.account.tokenize += prompt.tokenize;
-  probe_.TextPrepared(prompt.cpu);
+  probe_.TextPrepared(prompt.cpu, prompt.known_tokens);
   if (prompt.error) return PassOver(generation, *prompt.error);
   g.prompt = std::make_shared<const std::vector<TokenId>>(std::move(prompt.tokens));
   g.reply_syntax = prompt.reply_syntax;

@@ -249,6 +249,24 @@ class Api(unittest.TestCase):
         self.assertEqual(total, 4 * prompt)
         self.assertGreaterEqual(cached, 3 * ((prompt - 1) // 16 * 16))
 
+    def test_texts_are_tokenized_once(self):
+        def known():
+            return self.cluster.metric("tandem_router_known_text_tokens_total") or 0
+
+        system = dict(role="system", content=f"{id(self)} known {SENTENCE * 20}")
+        def ask(question, **more):
+            return chat(self.client, question, messages=[system, dict(role="user", content=question)], **more)
+
+        before = known()
+        ask("How?")
+        self.assertEqual(known(), before)
+        prompt = ask("Why?").usage.prompt_tokens
+        self.assertGreater(known() - before, prompt - 40)
+        self.assertLess(known() - before, prompt)
+        before = known()
+        ask("How?", extra_body=dict(cache_salt="another"))
+        self.assertEqual(known(), before)
+
     def test_best_of(self):
         fields = dict(temperature=1.0, seed=5, logprobs=0)
         def likelihood(choice):
