@@ -1,7 +1,10 @@
 #include "kernels/dequantize.h"
 
+#include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "common/check.h"
 #include "kernels/quant_blocks.h"
@@ -40,10 +43,15 @@ uint16_t FloatToHalf(float value) {
   return static_cast<uint16_t>(sign | ((magnitude - 0x38000000u + 0xfffu + odd) >> 13));
 }
 
-uint16_t FloatToBf16(float value) {
-  const uint32_t bits = std::bit_cast<uint32_t>(value);
-  if (value != value) return static_cast<uint16_t>(bits >> 16 | 0x40);
-  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+float KvScale(std::span<const float> x) {
+  float max = 0;
+  bool finite = true;
+  for (const float value : x) {
+    max = std::max(max, std::fabs(value));
+    finite = finite && std::isfinite(value);
+  }
+  if (!finite) return std::numeric_limits<float>::quiet_NaN();
+  return max < 1e-28f ? 0.0f : max / 127;
 }
 
 int64_t RowBytes(const MatrixSlice& slice) {

@@ -20,9 +20,17 @@ int64_t RowBytes(const MatrixSlice& slice);
 void DequantizeRow(const MatrixSlice& slice, int64_t row, std::span<float> out);
 
 // bfloat16: the upper half of a float32, rounded to nearest, ties to even; a NaN stays one.
-uint16_t FloatToBf16(float value);
+inline uint16_t FloatToBf16(float value) {
+  const auto bits = __builtin_bit_cast(uint32_t, value);
+  if (value != value) return static_cast<uint16_t>(bits >> 16 | 0x40);
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
 inline float Bf16ToFloat(uint16_t value) {
   return __builtin_bit_cast(float, static_cast<uint32_t>(value) << 16);
 }
+
+// Of keys or values kept as int8: x = scale * round(x / scale). 0 if all of x is below 1e-28, NaN
+// if it holds a NaN or an infinity.
+float KvScale(std::span<const float> x);
 
 }  // namespace tandem::kernels

@@ -88,7 +88,8 @@ struct AttentionSpec {
   float softcap = 0;  // scores become softcap * tanh(score / softcap); 0: they stay
 };
 
-enum class KvType : uint8_t { kF32, kBf16 };
+// kInt8: a scale for each token and KV head, of K and of V: the largest magnitude / 127.
+enum class KvType : uint8_t { kF32, kBf16, kInt8 };
 
 struct KvCacheSpec {
   int num_layers = 0;

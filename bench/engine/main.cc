@@ -47,9 +47,9 @@ void DeclareOptions(CLI::App& app, Arguments& args) {
   app.add_option("--json", args.json, "write JSON there instead of a table; -: standard output");
   app.add_option("--step-tokens", args.shard.max_step_tokens, "token budget of a step")
       ->check(CLI::Range(1, 1 << 20));
-  app.add_option("--activations", args.shard.activation_dtype, "int8 or f32");
-  app.add_option("--kv", args.shard.kv_cache_dtype, "bf16 or f32");
-  app.add_option("--instruction-set", args.shard.instruction_set, "auto, avx512, avx2, reference");
+  app.add_option("--activations", args.shard.activation_dtype, "int8, bf16 or f32");
+  app.add_option("--kv", args.shard.kv_cache_dtype, "bf16, int8 or f32");
+  app.add_option("--instruction-set", args.shard.instruction_set, "as in a cluster file");
 }
 
 StatusOr<std::vector<Row>> Measure(const Arguments& args, std::string& instruction_set) {

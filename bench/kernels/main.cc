@@ -8,6 +8,7 @@
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -152,43 +153,61 @@ void MatMulBench(benchmark::State& state, MatMulCase c) {
 }
 
 // One layer's attention: `sequences` sequences, each with `context` tokens of which the last
-// `queries` are computed.
+// `queries` are computed; the first `shared` are the same ones for all. As weights are, KV is that
+// of as many layers as take 64 MB, in turn.
 void AttentionBench(benchmark::State& state, KvType type) {
   const int sequences = static_cast<int>(state.range(0));
   const int queries = static_cast<int>(state.range(1)), context = static_cast<int>(state.range(2));
+  const int shared_blocks = static_cast<int>(state.range(3)) / 16;
   const auto ops = MakeBenchOps(g_machine.set, ActivationType::kInt8);
-  const int blocks = (context + 15) / 16;
+  const int blocks = (context + 15) / 16, own_blocks = blocks - shared_blocks;
   KvCacheSpec spec;
-  spec.num_layers = 1;
-  spec.num_blocks = blocks * sequences;
+  spec.num_blocks = shared_blocks + own_blocks * sequences;
   spec.num_kv_heads = kKvHeads;
   spec.head_dim = kHeadDim;
   spec.type = type;
+  spec.num_layers = 1;
+  const int64_t layer_bytes = ops->KvBlockBytes(spec) * spec.num_blocks;
+  spec.num_layers = static_cast<int>((64 << 20) / layer_bytes + 1);
   const auto kv = ops->MakeKvCache(spec).value();
   const auto rope = ops->MakeRopeTable({.dims = kHeadDim, .theta = 1e5, .max_positions = context});
-  std::vector<int32_t> table, query_start = {0}, fill_start = {0, 16};
-  for (int i = 0; i < sequences * blocks; ++i) table.push_back(i * 7 % (sequences * blocks));
+  std::vector<int32_t> order(spec.num_blocks), table, query_start = {0}, fill_start = {0, 16};
+  for (int32_t i = 0; i < spec.num_blocks; ++i) order[i] = i;
+  std::shuffle(order.begin(), order.end(), std::mt19937(3));
   std::vector<float> q = RandomFloats(kMaxRows * kHidden), k = RandomFloats(kMaxRows * kHidden);
   std::vector<float> out(kMaxRows * kHidden);
   const TensorView keys(k.data(), 16, kKvHeads * kHeadDim);
-  for (int32_t block = 0; block < spec.num_blocks; ++block) {
-    const int32_t length = 16;
-    ops->RopeAndStoreKv({q.data(), 16, kHidden}, keys, keys, {}, *rope, *kv, 0,
-                        {16, 1, fill_start.data(), &length, &block, 1});
+  for (int layer = 0; layer < spec.num_layers; ++layer) {
+    for (int32_t block = 0; block < spec.num_blocks; ++block) {
+      const int32_t length = 16;
+      ops->RopeAndStoreKv({q.data(), 16, kHidden}, keys, keys, {}, *rope, *kv, layer,
+                          {16, 1, fill_start.data(), &length, &block, 1});
+    }
   }
-  for (int s = 0; s < sequences; ++s) query_start.push_back(query_start.back() + queries);
+  for (int s = 0; s < sequences; ++s) {
+    query_start.push_back(query_start.back() + queries);
+    table.insert(table.end(), order.begin(), order.begin() + shared_blocks);
+    const auto own = order.begin() + shared_blocks + int64_t{s} * own_blocks;
+    table.insert(table.end(), own, own + own_blocks);
+  }
   const std::vector<int32_t> lengths(sequences, context);
   const int rows = query_start.back();
   const StepBatch batch{rows, sequences, query_start.data(), lengths.data(), table.data(), blocks};
+  int layer = 0;
   for (auto _ : state) {
-    ops->PagedAttention({out.data(), rows, kHidden}, {q.data(), rows, kHidden}, *kv, 0, batch,
+    ops->PagedAttention({out.data(), rows, kHidden}, {q.data(), rows, kHidden}, *kv, layer, batch,
                         {.scale = 0.125f});
+    layer = (layer + 1) % spec.num_layers;
   }
   const double pairs = static_cast<double>(sequences) * queries * (context - 0.5 * queries);
-  state.counters["of_peak"] =
-      benchmark::Counter(static_cast<double>(state.iterations()) * pairs * kHeads * kHeadDim * 4 /
-                             (g_machine.limits.f32_gflop_per_s * 1e9),
-                         benchmark::Counter::kIsRate);
+  const double times = static_cast<double>(state.iterations());
+  const bool bf16 = type != KvType::kF32 && g_machine.limits.bf16_gflop_per_s > 0;
+  const double peak = bf16 ? g_machine.limits.bf16_gflop_per_s : g_machine.limits.f32_gflop_per_s;
+  state.counters["of_read"] = benchmark::Counter(
+      times * static_cast<double>(layer_bytes) / (g_machine.limits.read_gb_per_s * 1e9),
+      benchmark::Counter::kIsRate);
+  state.counters["of_peak"] = benchmark::Counter(
+      times * pairs * kHeads * kHeadDim * 4 / (peak * 1e9), benchmark::Counter::kIsRate);
 }
 
 void RmsNormBench(benchmark::State& state) {
@@ -244,12 +263,14 @@ void RegisterMatMuls() {
 }
 
 void RegisterOthers() {
-  for (const KvType type : {KvType::kBf16, KvType::kF32}) {
-    const char* name = type == KvType::kBf16 ? "attention_bf16" : "attention_f32";
+  constexpr std::pair<const char*, KvType> kAttention[] = {{"attention_bf16", KvType::kBf16},
+                                                           {"attention_int8", KvType::kInt8},
+                                                           {"attention_f32", KvType::kF32}};
+  for (const auto& [name, type] : kAttention) {
     auto* bench = benchmark::RegisterBenchmark(name, AttentionBench, type);
-    bench->ArgNames({"seqs", "queries", "context"});
-    for (int context : {128, 1024}) bench->Args({1, 1, context})->Args({16, 1, context});
-    bench->Args({1, 128, 128})->Args({1, 256, 2048});
+    bench->ArgNames({"seqs", "queries", "context", "shared"});
+    for (int context : {128, 1024}) bench->Args({1, 1, context, 0})->Args({16, 1, context, 0});
+    bench->Args({16, 1, 1152, 1024})->Args({1, 128, 128, 0})->Args({1, 256, 2048, 0});
   }
   benchmark::RegisterBenchmark("add_rms_norm", RmsNormBench)->Arg(1)->Arg(128);
   benchmark::RegisterBenchmark("sample_greedy", SampleBench, SamplingParams{});

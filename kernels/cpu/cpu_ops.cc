@@ -6,6 +6,7 @@
 
 #include "common/check.h"
 #include "kernels/cpu/aligned_buffer.h"
+#include "kernels/cpu/attention_plan.h"
 #include "kernels/cpu/instruction_sets.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/packed_weight.h"
@@ -32,6 +33,12 @@ Range Part(int64_t count, int index, int parts) {
 
 // What rows of activations become before they are multiplied.
 enum class Rounding : uint8_t { kNone, kInt8, kBf16, kBf16Floats };
+
+KvFormat FormatOf(KvType type) {
+  return type == KvType::kF32    ? KvFormat::kF32
+         : type == KvType::kBf16 ? KvFormat::kBf16
+                                 : KvFormat::kInt8;
+}
 
 // What happens to a product.
 enum class Epilogue : uint8_t { kStore, kSilu, kGelu };
@@ -70,6 +77,7 @@ class CpuOps : public Ops {
         rounded_(static_cast<size_t>(rounded_stride_) * options.max_tokens),
         matmul_scratch_(pool_.size() * MatMulScratchBytes()),
         attention_scratch_(pool_.size() * AttentionScratchBytes()),
+        attention_plan_(options.max_tokens),
         samplers_(pool_.size(), Sampler(options.max_vocab, kernels_.sampling)) {
     TANDEM_CHECK(rounded_.data() && matmul_scratch_.data() && attention_scratch_.data())
         << "no memory for the scratch of " << options.max_tokens << " tokens";
@@ -185,7 +193,8 @@ class CpuOps : public Ops {
                       const StepBatch& batch, const AttentionSpec& spec) override {
     CheckAttention(out, q, kv.spec(), layer, batch, spec);
     const auto& cache = static_cast<const PagedKvCache&>(kv);
-    pool_.Run([&](int thread) { AttendPart(out, q, cache, layer, batch, spec, thread); });
+    attention_plan_.Build(out, q, batch, cache.spec(), pool_.size());
+    pool_.Run([&](int thread) { AttendPart(q.cols, cache, layer, spec, thread); });
   }
 
   void SoftCap(TensorView x, float cap) override {
@@ -221,8 +230,7 @@ class CpuOps : public Ops {
   // The query heads of one KV head have at most max_cols columns together (a weight takes them), so
   // at most max_cols / 16 heads.
   int64_t AttentionScratchBytes() const {
-    return (TANDEM_ATTENTION_SCRATCH_FLOATS(options_.max_cols / 16, 16) +
-            TANDEM_ATTENTION_SCRATCH_FLOATS(1, options_.max_cols)) *
+    return TANDEM_ATTENTION_SCRATCH_FLOATS(options_.max_cols, options_.max_cols / 16) *
            static_cast<int64_t>(sizeof(float));
   }
 
@@ -309,18 +317,16 @@ class CpuOps : public Ops {
         head, cos_sin, dims);
   }
 
-  // Chunks of tokens of one sequence and KV head, dealt out to threads in turn.
-  void AttendPart(TensorView out, TensorView q, const PagedKvCache& cache, int layer,
-                  const StepBatch& batch, const AttentionSpec& attention, int thread) {
+  // Heads and parts of the step, dealt out to threads in turn.
+  void AttendPart(int64_t query_cols, const PagedKvCache& cache, int layer,
+                  const AttentionSpec& attention, int thread) {
     const KvCacheSpec& spec = cache.spec();
     AttentionJob job;
     job.head_dim = spec.head_dim;
-    job.group = static_cast<int>(q.cols / (int64_t{spec.num_kv_heads} * spec.head_dim));
+    job.group = static_cast<int>(query_cols / (int64_t{spec.num_kv_heads} * spec.head_dim));
     const int64_t group_cols = int64_t{job.group} * spec.head_dim;
     TANDEM_CHECK(group_cols <= options_.max_cols) << group_cols << " " << options_.max_cols;
-    job.q_stride = q.stride;
-    job.out_stride = out.stride;
-    job.bf16 = cache.bf16();
+    job.format = FormatOf(spec.type);
     job.block_stride = cache.block_bytes();
     job.block_size = spec.block_size;
     job.scale = attention.scale;
@@ -328,19 +334,15 @@ class CpuOps : public Ops {
     job.softcap = attention.softcap;
     job.scratch = ScratchOf(attention_scratch_, AttentionScratchBytes(), thread);
     int turn = 0;
-    for (int s = 0; s < batch.num_seqs; ++s) {
-      job.blocks = batch.block_table + s * batch.max_blocks;
-      const int end = batch.query_start[s + 1];
-      for (int t = batch.query_start[s]; t < end; t += kAttentionTokens) {
-        job.num_tokens = std::min(kAttentionTokens, end - t);
-        job.first_position = PositionOfRow(batch, s, t);
-        for (int head = 0; head < spec.num_kv_heads; ++head) {
-          if (turn++ % pool_.size() != thread) continue;
-          job.kv = cache.Head(layer, head);
-          job.q = q.row(t) + head * group_cols;
-          job.out = out.row(t) + head * group_cols;
-          kernels_.attention(job);
-        }
+    for (int head = 0; head < spec.num_kv_heads; ++head) {
+      job.kv = cache.Head(layer, head);
+      job.head_column = head * group_cols;
+      for (const AttentionPart& part : attention_plan_.parts()) {
+        if (turn++ % pool_.size() != thread) continue;
+        job.tokens = &attention_plan_.tokens()[part.first_token];
+        job.num_tokens = part.num_tokens;
+        job.shared = part.shared;
+        kernels_.attention(job);
       }
     }
   }
@@ -370,6 +372,7 @@ class CpuOps : public Ops {
   AlignedBuffer rounded_;
   AlignedBuffer matmul_scratch_;
   AlignedBuffer attention_scratch_;
+  AttentionPlan attention_plan_;
   std::vector<Sampler> samplers_;  // one a thread
 };
 

@@ -18,11 +18,11 @@ namespace tandem::kernels::cpu {
 
 TANDEM_DECLARE_KERNELS(avx2)
 TANDEM_DECLARE_KERNELS(avx512)
-
 namespace avx_vnni {
 extern const decltype(KernelTable::matmul_int8) kMatMulInt8;
 }
 namespace avx512_bf16 {
+extern const decltype(KernelTable::attention) kAttention;
 extern const decltype(KernelTable::round_bf16) kRoundBf16;
 extern const decltype(KernelTable::matmul_bf16) kMatMulBf16;
 }  // namespace avx512_bf16
@@ -67,6 +67,7 @@ KernelTable Avx512Bf16Kernels() {
   KernelTable table = Avx512Kernels();
   table.round_bf16 = avx512_bf16::kRoundBf16;
   table.matmul_bf16 = avx512_bf16::kMatMulBf16;
+  table.attention = avx512_bf16::kAttention;
   return table;
 }
 

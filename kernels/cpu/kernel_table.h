@@ -55,36 +55,48 @@ struct MatMulJob {
   float* scratch;      // float32 path: rows * kMatMulScratchPerRow
 };
 
-// Attention of `num_tokens` consecutive tokens of one sequence for the heads of one KV head.
-struct AttentionJob {
-  const float* q;  // first token, first head of the group; heads are head_dim apart
-  int64_t q_stride;
+// How keys and values lie in memory; see attention.inc.
+enum class KvFormat : uint8_t { kF32, kBf16, kInt8 };
+
+// A token that attends. Tokens of one sequence have the same `blocks` pointer.
+struct AttentionToken {
+  const float* q;  // all query heads
   float* out;
-  int64_t out_stride;
-  int num_tokens;  // at most kAttentionTokens
-  int group;       // query heads per KV head
+  const int32_t* blocks;
+  int position;
+};
+
+// Attention of up to kAttentionTokens tokens for the query heads of one KV head. Tokens of one
+// sequence stand together, by position.
+struct AttentionJob {
+  const AttentionToken* tokens;
+  int num_tokens;
+  int shared;           // positions [0, shared) lie in the same blocks for all; whole splits
+  int64_t head_column;  // of the group's first query head in q and out; heads are head_dim apart
+  int group;            // query heads per KV head
   int head_dim;
-  int first_position;  // of the first token
-  int window;          // position p sees (p - window, p]; 0: all of [0, p]
-  bool bf16;
+  int window;  // position p sees (p - window, p]; 0: all of [0, p]
+  KvFormat format;
   const uint8_t* kv;     // this layer's and KV head's part of block 0
   int64_t block_stride;  // bytes from block to block
-  const int32_t* blocks;
   int block_size;
   float scale;
   float softcap;   // scores become softcap * tanh(score / softcap); 0: they stay
-  float* scratch;  // TANDEM_ATTENTION_SCRATCH_FLOATS(group, head_dim)
+  float* scratch;  // TANDEM_ATTENTION_SCRATCH_FLOATS(group * head_dim, group)
 };
 
 inline constexpr int kAttentionTokens = 16;
-inline constexpr int kAttentionSplit = 128;  // positions; softmax is merged split by split
-inline constexpr int kFloatSlice = 256;      // columns dequantized at a time by the float32 path
+inline constexpr int kAttentionSplit = 128;  // positions whose softmax has one maximum
+inline constexpr int kMaxHeadDim = 256;
+inline constexpr int kFloatSlice = 256;  // columns dequantized at a time by the float32 path
 
 // What callers allocate for the scratch of a job.
 inline constexpr int64_t kMatMulScratchPerRow = 32;
-// A macro for want of an inline function: see above.
-#define TANDEM_ATTENTION_SCRATCH_FLOATS(group, head_dim) \
-  (int64_t{kAttentionTokens} * (group) * (3 * (head_dim) + kAttentionSplit + 4))
+// A macro for want of an inline function: see above. For each row (token and head) q, what was
+// summed up, its sum in 16 lanes and its maximum; 16 rows' scores; a split as bf16.
+#define TANDEM_ATTENTION_SCRATCH_FLOATS(group_cols, group)                \
+  (int64_t{kAttentionTokens} * (2 * int64_t{group_cols} + 17 * (group)) + \
+   int64_t{kAttentionSplit} * (16 + kMaxHeadDim))
 
 // Passes over the logits of a row. Equal bits on every instruction set.
 inline constexpr int kSamplingBlock = 256;  // tokens

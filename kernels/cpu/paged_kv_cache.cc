@@ -1,31 +1,61 @@
 #include "kernels/cpu/paged_kv_cache.h"
 
+#include <cmath>
+
 #include "kernels/dequantize.h"
 
 namespace tandem::kernels::cpu {
+namespace {
+
+constexpr int64_t kLanes = 16;
+
+// Element d of K of the token at `slot`, and of V, when `step` elements of a lane lie side by side.
+template <int kStep>
+int64_t IndexOfK(int64_t slot, int64_t d, int64_t dims) {
+  return slot / kLanes * dims * kLanes + d / kStep * kStep * kLanes + slot % kLanes * kStep +
+         d % kStep;
+}
+template <int kStep>
+int64_t IndexOfV(int64_t slot, int64_t d, int64_t block_size) {
+  return d / kLanes * block_size * kLanes + slot / kStep * kStep * kLanes + d % kLanes * kStep +
+         slot % kStep;
+}
+
+template <int kStep, class Element, class Convert>
+void Store(Element* to, const KvCacheSpec& spec, int slot, const float* k, const float* v,
+           const Convert& convert) {
+  const int64_t dims = spec.head_dim, block_size = spec.block_size;
+  Element* const to_v = to + block_size * dims;
+  for (int64_t d = 0; d < dims; ++d) to[IndexOfK<kStep>(slot, d, dims)] = convert(k[d], false);
+  for (int64_t d = 0; d < dims; ++d) {
+    to_v[IndexOfV<kStep>(slot, d, block_size)] = convert(v[d], true);
+  }
+}
+
+}  // namespace
 
 void PagedKvCache::StoreToken(int layer, int32_t block, int slot, int head, const float* k,
                               const float* v) {
-  const int64_t dims = spec_.head_dim, lanes = 16;
   uint8_t* base =
       memory_.data() + layer * layer_bytes() + block * block_bytes() + head * head_bytes();
-  const int64_t chunk = slot / lanes, lane = slot % lanes;
-  if (bf16()) {
-    auto* to_k = reinterpret_cast<uint16_t*>(base) + chunk * dims * lanes + 2 * lane;
-    auto* to_v =
-        reinterpret_cast<uint16_t*>(base + head_bytes() / 2) + slot / 2 * 2 * lanes + slot % 2;
-    for (int64_t d = 0; d < dims; ++d) {
-      to_k[d / 2 * 2 * lanes + d % 2] = FloatToBf16(k[d]);
-      to_v[d / lanes * spec_.block_size * lanes + d % lanes * 2] = FloatToBf16(v[d]);
-    }
-    return;
+  switch (spec_.type) {
+    case KvType::kF32:
+      Store<1>(reinterpret_cast<float*>(base), spec_, slot, k, v, [](float x, bool) { return x; });
+      return;
+    case KvType::kBf16:
+      Store<2>(reinterpret_cast<uint16_t*>(base), spec_, slot, k, v,
+               [](float x, bool) { return FloatToBf16(x); });
+      return;
+    case KvType::kInt8:
+      break;
   }
-  auto* to_k = reinterpret_cast<float*>(base) + chunk * dims * lanes + lane;
-  auto* to_v = reinterpret_cast<float*>(base + head_bytes() / 2) + slot * lanes;
-  for (int64_t d = 0; d < dims; ++d) {
-    to_k[d * lanes] = k[d];
-    to_v[d / lanes * spec_.block_size * lanes + d % lanes] = v[d];
-  }
+  auto* scales = reinterpret_cast<float*>(base + int64_t{2} * spec_.block_size * spec_.head_dim);
+  const auto dims = static_cast<size_t>(spec_.head_dim);
+  const float k_scale = scales[slot] = KvScale({k, dims});
+  const float v_scale = scales[spec_.block_size + slot] = KvScale({v, dims});
+  const float inverse[] = {k_scale > 0 ? 1 / k_scale : 0, v_scale > 0 ? 1 / v_scale : 0};
+  Store<4>(reinterpret_cast<int8_t*>(base), spec_, slot, k, v,
+           [&](float x, bool is_v) { return static_cast<int8_t>(std::lrintf(x * inverse[is_v])); });
 }
 
 }  // namespace tandem::kernels::cpu

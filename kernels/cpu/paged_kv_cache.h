@@ -1,5 +1,5 @@
-// KV memory as attention.inc reads it: [layer][block][KV head][K then V], each K or V one block of
-// tokens in lanes of 16.
+// KV memory as attention.inc reads it: [layer][block][KV head][K, V, scales], each K or V one block
+// of tokens in lanes of 16.
 #pragma once
 
 #include <cstdint>
@@ -16,12 +16,19 @@ class PagedKvCache : public KvCache {
 
   const KvCacheSpec& spec() const override { return spec_; }
   bool allocated() const { return memory_.data() != nullptr; }
-  bool bf16() const { return spec_.type == KvType::kBf16; }
 
   // Bytes of one layer of one block.
   static int64_t BlockBytes(const KvCacheSpec& spec) {
-    return int64_t{2} * (spec.type == KvType::kBf16 ? 2 : 4) * spec.block_size * spec.num_kv_heads *
-           spec.head_dim;
+    const int64_t elements = int64_t{2} * spec.block_size * spec.num_kv_heads * spec.head_dim;
+    switch (spec.type) {
+      case KvType::kF32:
+        return 4 * elements;
+      case KvType::kBf16:
+        return 2 * elements;
+      case KvType::kInt8:
+        break;
+    }
+    return elements + int64_t{2} * 4 * spec.block_size * spec.num_kv_heads;
   }
   int64_t block_bytes() const { return BlockBytes(spec_); }
   int64_t head_bytes() const { return block_bytes() / spec_.num_kv_heads; }

@@ -57,7 +57,7 @@ struct ReferenceRope : RopeTable {
   std::vector<float> cos_sin;  // [max_positions, dims]
 };
 
-// [layer][block][slot][k or v][head][dim], always float32; bf16 caches hold rounded values.
+// [layer][block][slot][k or v][head][dim], always float32; other caches hold rounded values.
 class ReferenceKvCache : public KvCache {
  public:
   explicit ReferenceKvCache(const KvCacheSpec& spec)
@@ -72,12 +72,24 @@ class ReferenceKvCache : public KvCache {
   }
   void Store(int layer, int32_t block, int slot, bool is_v, int head, const float* source) {
     float* to = const_cast<float*>(At(layer, block, slot, is_v, head));
-    for (int d = 0; d < spec_.head_dim; ++d) {
-      to[d] = spec_.type == KvType::kBf16 ? Bf16ToFloat(FloatToBf16(source[d])) : source[d];
-    }
+    const float scale = KvScale({source, static_cast<size_t>(spec_.head_dim)});
+    for (int d = 0; d < spec_.head_dim; ++d) to[d] = Rounded(source[d], scale);
   }
 
  private:
+  float Rounded(float x, float int8_scale) const {
+    switch (spec_.type) {
+      case KvType::kF32:
+        return x;
+      case KvType::kBf16:
+        return Bf16ToFloat(FloatToBf16(x));
+      case KvType::kInt8:
+        break;
+    }
+    if (!(int8_scale > 0)) return int8_scale;
+    return int8_scale * static_cast<float>(std::lrintf(x * (1 / int8_scale)));
+  }
+
   KvCacheSpec spec_;
   std::vector<float> values_;
 };

@@ -3,5 +3,5 @@
 #include "kernels/cpu/attention.inc"
 
 namespace tandem::kernels::cpu::avx2 {
-extern const decltype(KernelTable::attention) kAttention = Attention;
+extern const decltype(KernelTable::attention) kAttention = Attention<PairLines>;
 }

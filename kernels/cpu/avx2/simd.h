@@ -11,7 +11,8 @@ namespace {
 
 #define TANDEM_SIMD [[gnu::always_inline, maybe_unused]] inline
 
-inline constexpr int kRowTile = 4;  // rows whose accumulators fit the registers
+inline constexpr int kRowTile = 4;   // rows whose accumulators fit the registers
+inline constexpr int kLineTile = 1;  // lines of 16 at once for each of these rows
 
 struct Vec {
   __m256 lo, hi;
@@ -58,6 +59,11 @@ TANDEM_SIMD __m256 Scale2Half(__m256 a, __m256 n) {
   return _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)));
 }
 TANDEM_SIMD Vec Scale2(Vec a, Vec n) { return {Scale2Half(a.lo, n.lo), Scale2Half(a.hi, n.hi)}; }
+// A float whose exponent bits are the lowest 8 bits of a's.
+TANDEM_SIMD Vec ExponentFromLowBits(Vec a) {
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a.lo), 23)),
+          _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a.hi), 23))};
+}
 TANDEM_SIMD Vec LoadHalfs(const uint8_t* p) {
   const auto* halfs = reinterpret_cast<const __m128i*>(p);
   return {_mm256_cvtph_ps(_mm_loadu_si128(halfs)), _mm256_cvtph_ps(_mm_loadu_si128(halfs + 1))};
@@ -88,6 +94,25 @@ TANDEM_SIMD BfPairs LoadBfPairs(const uint8_t* p) {
            _mm256_castsi256_ps(_mm256_slli_epi32(hi, 16))},
           {_mm256_castsi256_ps(_mm256_and_si256(lo, upper)),
            _mm256_castsi256_ps(_mm256_and_si256(hi, upper))}};
+}
+// 16 lanes of 4 int8 as two lines of bf16 pairs, the first two of each lane and the last two, all
+// of them times 2^24: an int8 in the upper byte of an int32 needs no sign extension, and the float
+// of it has no bits but bf16's.
+TANDEM_SIMD __m256i Int8PairToBf16(__m256i first, __m256i second) {
+  const __m256i low = _mm256_castps_si256(_mm256_cvtepi32_ps(first));
+  const __m256i high = _mm256_castps_si256(_mm256_cvtepi32_ps(second));
+  return _mm256_or_si256(_mm256_srli_epi32(low, 16), high);
+}
+TANDEM_SIMD void Int8ToBf16(const uint8_t* from, uint8_t* to) {
+  const __m256i upper = _mm256_set1_epi32(-16777216);
+  for (int half = 0; half < 2; ++half) {
+    const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from) + half);
+    auto* const lines = reinterpret_cast<__m256i*>(to) + half;
+    _mm256_storeu_si256(lines, Int8PairToBf16(_mm256_slli_epi32(x, 24),
+                                              _mm256_and_si256(_mm256_slli_epi32(x, 16), upper)));
+    _mm256_storeu_si256(lines + 2, Int8PairToBf16(_mm256_and_si256(_mm256_slli_epi32(x, 8), upper),
+                                                  _mm256_and_si256(x, upper)));
+  }
 }
 // Bytes as floats.
 TANDEM_SIMD Vec BytesToFloats(__m128i bytes) {

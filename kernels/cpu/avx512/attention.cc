@@ -3,5 +3,5 @@
 #include "kernels/cpu/attention.inc"
 
 namespace tandem::kernels::cpu::avx512 {
-extern const decltype(KernelTable::attention) kAttention = Attention;
+extern const decltype(KernelTable::attention) kAttention = Attention<PairLines>;
 }

@@ -11,7 +11,8 @@ namespace {
 
 #define TANDEM_SIMD [[gnu::always_inline, maybe_unused]] inline
 
-inline constexpr int kRowTile = 8;  // rows whose accumulators fit the registers
+inline constexpr int kRowTile = 8;   // rows whose accumulators fit the registers
+inline constexpr int kLineTile = 2;  // lines of 16 at once for each of these rows
 
 using Vec = __m512;
 
@@ -37,6 +38,10 @@ TANDEM_SIMD Vec Round(Vec a) {
 }
 // a * 2^n for integral n in [-126, 127].
 TANDEM_SIMD Vec Scale2(Vec a, Vec n) { return _mm512_scalef_ps(a, n); }
+// A float whose exponent bits are the lowest 8 bits of a's.
+TANDEM_SIMD Vec ExponentFromLowBits(Vec a) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a), 23));
+}
 TANDEM_SIMD Vec LoadHalfs(const uint8_t* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
@@ -58,6 +63,22 @@ TANDEM_SIMD BfPairs LoadBfPairs(const uint8_t* p) {
   const __m512i both = _mm512_loadu_si512(p);
   return {_mm512_castsi512_ps(_mm512_slli_epi32(both, 16)),
           _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32(-65536)))};
+}
+// 16 lanes of 4 int8 as two lines of bf16 pairs, the first two of each lane and the last two, all
+// of them times 2^24: an int8 in the upper byte of an int32 needs no sign extension, and the float
+// of it has no bits but bf16's.
+TANDEM_SIMD __m512i Int8PairToBf16(__m512i first, __m512i second) {
+  const __m512i low = _mm512_castps_si512(_mm512_cvtepi32_ps(first));
+  const __m512i high = _mm512_castps_si512(_mm512_cvtepi32_ps(second));
+  return _mm512_or_si512(_mm512_srli_epi32(low, 16), high);
+}
+TANDEM_SIMD void Int8ToBf16(const uint8_t* from, uint8_t* to) {
+  const __m512i x = _mm512_loadu_si512(from);
+  const __m512i upper = _mm512_set1_epi32(-16777216);
+  _mm512_storeu_si512(to, Int8PairToBf16(_mm512_slli_epi32(x, 24),
+                                         _mm512_and_si512(_mm512_slli_epi32(x, 16), upper)));
+  _mm512_storeu_si512(to + 64, Int8PairToBf16(_mm512_and_si512(_mm512_slli_epi32(x, 8), upper),
+                                              _mm512_and_si512(x, upper)));
 }
 // Bytes as floats: nibbles of 64 packed bytes and so on are dequantized through these.
 TANDEM_SIMD Vec BytesToFloats(__m128i bytes) {

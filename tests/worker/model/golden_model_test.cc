@@ -117,7 +117,19 @@ TEST_F(GoldenModel, Int8IsAsNearAsItsPeer) {
   for (const int tp : {2, 3}) {
     const double between = MeanKl(Compute(*golden_, tp, "int8", "bf16"), one);
     std::cout << "mean KL of tp " << tp << " to tp 1: " << between << "\n";
-    EXPECT_LE(between, kl) << "tp " << tp;
+    EXPECT_LE(between, 1.1 * peer.kl) << "tp " << tp;
+  }
+}
+
+// What rounding keys and values costs, with activations in float32.
+TEST_F(GoldenModel, KvCacheIsNearFloat32) {
+  // Measured 4.2e-5 and 6.5e-4; with int8 activations 2.2e-3 whatever the cache is.
+  for (const auto& [kv, limit] : {std::pair("bf16", 2e-4), std::pair("int8", 2e-3)}) {
+    const Positions one = Compute(*golden_, 1, "f32", kv);
+    const double kl = MeanKl(golden_->reference, one);
+    std::cout << "mean KL to the reference, f32/" << kv << ": " << kl << "\n";
+    EXPECT_LT(kl, limit) << kv;
+    EXPECT_LE(ClearFlips(*golden_, one), 2) << kv;
   }
 }
 
