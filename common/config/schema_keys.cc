@@ -187,9 +187,10 @@ std::vector<Key> GroupShapeKeys() {
        .name = "kv_cache_dtype",
        .type = KeyType::kChoice,
        .field = [](T t) -> Field { return &t.group.kv_cache_dtype; },
-       .help = "How a CPU keeps keys and values; `f32` takes twice the memory. With `device: cuda` "
-               "as the activations",
-       .choices = {"bf16", "f32"}},
+       .help = "How a CPU keeps keys and values; `f32` takes twice the memory of `bf16`, `int8` (a "
+               "scale for each token and KV head) about half. With `device: cuda` as the "
+               "activations",
+       .choices = {"bf16", "int8", "f32"}},
   };
 }
 

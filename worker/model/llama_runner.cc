@@ -46,8 +46,10 @@ StatusOr<kernels::KvCacheSpec> ReadKvSpec(const ShardOptions& options, const Mod
     spec.type = kernels::KvType::kF32;
   } else if (options.kv_cache_dtype == "bf16") {
     spec.type = kernels::KvType::kBf16;
+  } else if (options.kv_cache_dtype == "int8") {
+    spec.type = kernels::KvType::kInt8;
   } else {
-    return InvalidArgument("KV cache dtype \"{}\" is not known; known: bf16, f32",
+    return InvalidArgument("KV cache dtype \"{}\" is not known; known: bf16, int8, f32",
                            options.kv_cache_dtype);
   }
   return spec;

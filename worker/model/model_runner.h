@@ -37,7 +37,7 @@ struct ShardOptions {
   int max_step_tokens = 256;
   int max_context = 0;                               // 0: the model's own
   std::string activation_dtype = "int8";             // int8 | bf16 | f32
-  std::string kv_cache_dtype = "bf16";               // bf16 | f32
+  std::string kv_cache_dtype = "bf16";               // bf16 | int8 | f32
   std::string instruction_set = "auto";              // as in the cluster file
   std::function<void(const std::string&)> say = {};  // for the log: progress, choices; may be empty
 

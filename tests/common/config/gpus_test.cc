@@ -66,7 +66,8 @@ TEST(Gpus, AreNotSharedByTheGroupsOfAnEntry) {
 }
 
 TEST(Gpus, RefuseWhatOnlyCoresHave) {
-  for (const std::string key : {"threads: 2", "instruction_set: avx2", "kv_cache_dtype: f32"}) {
+  for (const std::string key :
+       {"threads: 2", "instruction_set: avx2", "kv_cache_dtype: f32", "kv_cache_dtype: int8"}) {
     EXPECT_THAT(MistakesIn("device: cuda, " + key), HasSubstr("is for 'device: cpu'")) << key;
   }
   EXPECT_THAT(MistakesIn("device: cuda, activation_dtype: int8"), HasSubstr("bf16 or f16"));

@@ -404,7 +404,8 @@ TEST(LlamaRunner, LoadErrorsSayWhatWouldWork) {
               HasSubstr("known: int8, bf16, f32"));
   options = Options(model, "auto", kServed);
   options.kv_cache_dtype = "fp8";
-  EXPECT_THAT(LoadError(options, StatusCode::kInvalidArgument), HasSubstr("known: bf16, f32"));
+  EXPECT_THAT(LoadError(options, StatusCode::kInvalidArgument),
+              HasSubstr("known: bf16, int8, f32"));
   options = Options(model, "sse2", kServed);
   EXPECT_THAT(LoadError(options, StatusCode::kInvalidArgument), HasSubstr("\"sse2\""));
   options = Options(model, "auto", kServed);
