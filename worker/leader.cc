@@ -154,18 +154,17 @@ void Leader::CommitOldest(const StepResult& step, Nanos now) {
 
 // After a step every router is told, the idle ones too; in between only if something ended.
 void Leader::Send(bool after_step, Nanos now) {
-  link::StepOut out;
-  engine_.TakeOutputs(out.outputs);
-  if (!after_step && out.outputs.empty()) return;
-  engine_.TakeKvEvents(out.kv_events);
-  out.load = engine_.load(now);
-  if (after_step) out.timing = engine_.last_step();
-  out.committed_at = now;
+  engine_.TakeOutputs(out_.outputs);
+  if (!after_step && out_.outputs.empty()) return;
+  engine_.TakeKvEvents(out_.kv_events);
+  out_.load = engine_.load(now);
+  out_.timing = after_step ? engine_.last_step() : engine::StepTiming{};
+  out_.committed_at = now;
   // The next report follows the step that is now in front, or one that is yet to be planned.
   const Nanos limit =
       num_in_flight_ > 0 ? in_flight_[0].limit : limit_.For(options_.engine.max_step_tokens);
-  out.next_within = ShareOf(kLeaderShare, limit) + 2 * options_.idle_interval;
-  routers_->SendStep(std::move(out));
+  out_.next_within = ShareOf(kLeaderShare, limit) + 2 * options_.idle_interval;
+  routers_->SendStep(std::move(out_));
 }
 
 bool Leader::FillPipeline(Nanos now) {

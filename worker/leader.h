@@ -90,8 +90,7 @@ class Leader {
   std::vector<Compiling> compiling_;
 
   std::vector<engine::Inbound> arrivals_;
-  std::vector<engine::Output> outputs_;
-  std::vector<engine::KvEvent> kv_events_;
+  link::StepOut out_;  // what is sent next; its memory is used again
 
   std::atomic<bool> draining_{false};
   Nanos draining_since_ = 0;

@@ -1,6 +1,7 @@
 #include "worker/watchdog.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <time.h>
@@ -59,6 +60,7 @@ std::string Watchdog::TakeReport() {
 }
 
 void Watchdog::Run() {
+  ::pthread_setname_np(::pthread_self(), "watchdog");
   while (!stop_.load()) {
     const int peer = link_.PollPeers(options_.tick, options_.signal_fd);
     if (ring_ == nullptr && stepping_.load(std::memory_order_acquire)) {

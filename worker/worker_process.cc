@@ -1,6 +1,7 @@
 #include "worker/worker_process.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -360,6 +361,7 @@ int Process::Lead() {
 
 // Routers hear of the group once its ranks have met in a step.
 void Process::RunEngine(Leader& leader, link::Bell& bell) {
+  ::pthread_setname_np(::pthread_self(), "engine");
   link::PlanRing& ring = ranks_->ring();
   if (!leader.RunFirstStep()) return;
   auto routers = link::RouterLink::Open(RouterOptions(bell));

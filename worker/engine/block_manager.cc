@@ -220,6 +220,7 @@ void BlockManager::Emit(KvEvent::Kind kind, const BlockHash& hash, const BlockHa
 void BlockManager::TakeEvents(std::vector<KvEvent>& out) {
   out.clear();
   std::swap(out, events_);
+  events_.reserve(out.capacity());  // no more growing once the memory handed back is this large
 }
 
 uint64_t BlockManager::Snapshot(std::vector<KvEvent>& out) const {

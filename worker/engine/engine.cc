@@ -166,6 +166,7 @@ void Engine::TakeOutputs(std::vector<Output>& out) {
   }
   out.clear();
   std::swap(out, outputs_);
+  outputs_.reserve(out.capacity());
 }
 
 void Engine::TakeKvEvents(std::vector<KvEvent>& out) { blocks_.TakeEvents(out); }

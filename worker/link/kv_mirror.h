@@ -5,9 +5,9 @@
 
 #include <cstdint>
 #include <span>
-#include <unordered_map>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "worker/engine/inbox.h"
 
 namespace tandem::link {
@@ -30,7 +30,7 @@ class KvMirror {
     BlockHash parent;
     uint64_t stored_by = 0;  // event number: a parent's is smaller than its children's
   };
-  std::unordered_map<BlockHash, Entry, BlockHashHasher> blocks_;
+  absl::flat_hash_map<BlockHash, Entry, BlockHashHasher> blocks_;
   uint64_t last_event_ = 0;
 };
 

@@ -1,6 +1,7 @@
 #include "worker/link/link_thread.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 #include <zmq.h>
@@ -81,6 +82,7 @@ void LinkThread::Ring() {
 }
 
 void LinkThread::Run() {
+  ::pthread_setname_np(::pthread_self(), "link");
   while (TakeChanges()) {
     WaitForWork();
     TurnAll();

@@ -16,6 +16,7 @@ namespace {
 
 constexpr size_t kReadsPerTurn = 256;  // of one socket before the others get theirs
 constexpr size_t kItemsPerReport = 4096;
+constexpr size_t kSpareSteps = 16;
 
 // Random, so that a router never takes this process for one before it. A first byte of zero is
 // ZeroMQ's own.
@@ -35,7 +36,8 @@ class RouterLink::Loop final : public LinkThread::Client {
   ~Loop() override;
   Status Start();
 
-  void Post(StepForRouters&& step);
+  // Leaves memory of a step that was posted before.
+  void Post(StepForRouters& step);
   void StartDraining();
   void StartGoodbye(const std::string& reason, Nanos flush);
   void WaitClosed(Nanos until);
@@ -61,6 +63,7 @@ class RouterLink::Loop final : public LinkThread::Client {
   Status Connect(const std::string& endpoint);
   void Wake() { thread_->Wake(*this); }
   void TakeCommands();
+  void KeepMemoryOfSteps();
   void Read(Connection& connection);
   void Write(Connection& connection);
   bool Stays() const;
@@ -81,6 +84,7 @@ class RouterLink::Loop final : public LinkThread::Client {
   Mutex mutex_;
   CondVar closed_cv_;
   Commands commands_ TANDEM_GUARDED_BY(mutex_);
+  std::vector<StepForRouters> spare_steps_ TANDEM_GUARDED_BY(mutex_);  // sent
   bool closed_ TANDEM_GUARDED_BY(mutex_) = false;
 };
 
@@ -135,10 +139,14 @@ RouterLink::Loop::~Loop() {
   CloseSockets(0);  // of a link that was never started
 }
 
-void RouterLink::Loop::Post(StepForRouters&& step) {
+void RouterLink::Loop::Post(StepForRouters& step) {
   {
     MutexLock lock(mutex_);
     commands_.steps.push_back(std::move(step));
+    if (!spare_steps_.empty()) {
+      step = std::move(spare_steps_.back());
+      spare_steps_.pop_back();
+    }
     if (commands_.steps.size() > 1) return;  // woken already
   }
   Wake();
@@ -196,7 +204,7 @@ bool RouterLink::Loop::Turn() {
       if (connection.session->num_waiting() >= kItemsPerReport) Write(connection);
     }
   }
-  taken_.steps.clear();
+  KeepMemoryOfSteps();
   for (Connection& connection : connections_) {
     // After the steps that were posted before it: nothing follows a Goodbye.
     if (taken_.goodbye) connection.session->AddGoodbye(taken_.reason);
@@ -230,6 +238,15 @@ void RouterLink::Loop::TakeCommands() {
     if (taken_.draining) connection.session->AddDraining();
   }
   if (taken_.goodbye && goodbye_until_ == 0) goodbye_until_ = MonotonicNow() + taken_.flush;
+}
+
+void RouterLink::Loop::KeepMemoryOfSteps() {
+  if (taken_.steps.empty()) return;
+  MutexLock lock(mutex_);
+  for (StepForRouters& step : taken_.steps) {
+    if (spare_steps_.size() < kSpareSteps) spare_steps_.push_back(std::move(step));
+  }
+  taken_.steps.clear();
 }
 
 void RouterLink::Loop::Read(Connection& connection) {
@@ -296,6 +313,7 @@ StatusOr<std::unique_ptr<RouterLink>> RouterLink::Open(const RouterLinkOptions& 
   return link;
 }
 
+RouterLink::RouterLink() : next_(std::make_unique<StepForRouters>()) {}
 RouterLink::~RouterLink() { loop_.reset(); }
 
 void RouterLink::Drain(std::vector<engine::Inbound>& inbox) {
@@ -319,8 +337,9 @@ void RouterLink::Drain(std::vector<engine::Inbound>& inbox) {
 }
 
 void RouterLink::SendStep(StepOut&& step) {
-  StepForRouters out;
-  out.step = std::move(step);
+  StepForRouters& out = *next_;
+  std::swap(out.step, step);
+  out.inbox.clear();
   out.inbox.reserve(out.step.outputs.size());
   size_t kept = 0;
   for (size_t i = 0; i < out.step.outputs.size(); ++i) {
@@ -332,12 +351,12 @@ void RouterLink::SendStep(StepOut&& step) {
     }
     out.inbox.push_back(it->second);
     if (output.finish != engine::FinishReason::kNone) live_.erase(it);
-    if (kept != i) out.step.outputs[kept] = std::move(output);
+    if (kept != i) std::swap(out.step.outputs[kept], output);
     ++kept;
   }
   out.step.outputs.resize(kept);
   out.last_request = last_request_;
-  loop_->Post(std::move(out));
+  loop_->Post(out);
 }
 
 void RouterLink::StartDraining() { loop_->StartDraining(); }

@@ -65,6 +65,8 @@ struct StepOut {
   Nanos next_within = 0;   // the next one comes within this, or the group is lost
 };
 
+struct StepForRouters;  // router_session.h
+
 class RouterLink {
  public:
   // kInvalidArgument: an endpoint that ZeroMQ does not understand. Routers need not be there yet.
@@ -74,7 +76,8 @@ class RouterLink {
   // Engine thread. Appends what has arrived, in each router's order. Never waits.
   void Drain(std::vector<engine::Inbound>& inbox);
 
-  // Engine thread, once a step: one message for each router.
+  // Engine thread, once a step: one message for each router. Leaves in `step` the memory of one
+  // that has been sent, for the next.
   void SendStep(StepOut&& step);
 
   // Any thread. Tells routers to send nothing new; sequences go on.
@@ -112,7 +115,7 @@ class RouterLink {
     }
   };
 
-  RouterLink() = default;
+  RouterLink();
   void Deliver(engine::Inbound&& inbound, Nanos at);
 
   Mutex mutex_;
@@ -124,6 +127,7 @@ class RouterLink {
   std::vector<Received> draining_;
   std::unordered_map<SequenceKey, Nanos, KeyHasher> live_;
   std::unordered_map<Nonce, RequestId> last_request_;
+  std::unique_ptr<StepForRouters> next_;  // memory of what SendStep posts
 
   Stats stats_;
   std::unique_ptr<Loop> loop_;

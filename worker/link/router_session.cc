@@ -1,7 +1,10 @@
 #include "worker/link/router_session.h"
 
+#include <google/protobuf/arena.h>
+
 #include <algorithm>
 #include <iterator>
+#include <optional>
 
 #include "common/clock.h"
 #include "common/observe/log.h"
@@ -11,11 +14,33 @@ namespace tandem::link {
 namespace {
 
 constexpr size_t kBlocksPerChunk = 2048;  // 64 KB
+constexpr size_t kMessageBlock = 4096;
 
 }  // namespace
 
+// One message at a time, on an arena whose one block grows to what a message takes: a message that
+// is cleared gives its parts back, and a report has several for each sequence.
+class RouterSession::MessageMemory {
+ public:
+  // The last one is gone.
+  wire::FromWorker* NewMessage() {
+    const auto used = arena_ ? static_cast<size_t>(arena_->SpaceAllocated()) : 0;
+    arena_.reset();
+    if (used > block_.size()) block_.resize(2 * used);
+    google::protobuf::ArenaOptions options;
+    options.initial_block = block_.data();
+    options.initial_block_size = block_.size();
+    arena_.emplace(options);
+    return google::protobuf::Arena::CreateMessage<wire::FromWorker>(&*arena_);
+  }
+
+ private:
+  std::vector<char> block_ = std::vector<char>(kMessageBlock);
+  std::optional<google::protobuf::Arena> arena_;
+};
+
 void RouterSession::Backlog::Clear() {
-  outputs.clear();
+  num_outputs = 0;
   inbox.clear();
   kv_events.clear();
   any = false;
@@ -28,7 +53,7 @@ RouterSession::RouterSession(std::string name, const RouterLinkOptions& options,
       options_(options),
       mirror_(mirror),
       stats_(stats),
-      message_(std::make_unique<wire::FromWorker>()) {}
+      memory_(std::make_unique<MessageMemory>()) {}
 
 RouterSession::~RouterSession() = default;
 
@@ -157,15 +182,17 @@ void RouterSession::Backlog::Add(const engine::Output& output, Nanos waited, siz
     return other.key == output.key &&
            output.first_index == other.first_index + static_cast<int32_t>(other.tokens.size());
   };
-  auto at = outputs.begin() + static_cast<ptrdiff_t>(std::min(hint, outputs.size()));
+  const auto end = outputs.begin() + static_cast<ptrdiff_t>(num_outputs);
+  auto at = outputs.begin() + static_cast<ptrdiff_t>(std::min(hint, num_outputs));
   if (!any) {
-    at = outputs.end();  // nothing of another step is here
-  } else if (at == outputs.end() || !same(*at)) {
-    at = std::find_if(outputs.begin(), outputs.end(), same);
+    at = end;  // nothing of another step is here
+  } else if (at == end || !same(*at)) {
+    at = std::find_if(outputs.begin(), end, same);
   }
   num_items += output.tokens.size();
-  if (at == outputs.end()) {
-    outputs.push_back(output);
+  if (at == end) {
+    if (num_outputs == outputs.size()) outputs.emplace_back();
+    outputs[num_outputs++] = output;
     inbox.push_back(waited);
     ++num_items;
     return;
@@ -228,7 +255,7 @@ void RouterSession::Sent(Nanos now) {
 }
 
 void RouterSession::EncodeHello() {
-  message_->Clear();
+  message_ = memory_->NewMessage();
   wire::Hello& hello = *message_->mutable_hello();
   Encode(options_.self, hello);
   hello.set_attempt(attempt_);
@@ -260,7 +287,7 @@ bool RouterSession::EncodeNext(Nanos now) {
 }
 
 void RouterSession::StartMessage() {
-  message_->Clear();
+  message_ = memory_->NewMessage();
   message_->set_session(session_);
   message_->set_number(++last_sent_);
 }
@@ -269,7 +296,7 @@ void RouterSession::FinishMessage() { message_->SerializeToString(&outgoing_); }
 
 void RouterSession::EncodeReport(Nanos now) {
   wire::StepReport& report = *message_->mutable_step();
-  for (size_t i = 0; i < backlog_.outputs.size(); ++i) {
+  for (size_t i = 0; i < backlog_.num_outputs; ++i) {
     Encode(backlog_.outputs[i], backlog_.inbox[i], *report.add_sequences());
   }
   // Without events, the number of the next one: a router that lacks some, because they came before

@@ -65,7 +65,8 @@ class RouterSession {
  private:
   enum class State : uint8_t { kHello, kOpen, kRefused };
   struct Backlog {
-    std::vector<engine::Output> outputs;
+    std::vector<engine::Output> outputs;  // the first num_outputs; the rest is memory for more
+    size_t num_outputs = 0;
     std::vector<Nanos> inbox;
     std::vector<engine::KvEvent> kv_events;
     engine::Load load;
@@ -79,6 +80,8 @@ class RouterSession {
     void Add(const engine::Output& output, Nanos inbox, size_t hint);
     void Clear();
   };
+
+  class MessageMemory;
 
   void Welcomed(const wire::FromRouter& message, Nanos now);
   void Refused(const std::string& reason, Nanos now);
@@ -124,7 +127,8 @@ class RouterSession {
   uint32_t snapshot_chunk_ = 0;
   uint64_t snapshot_as_of_ = 0;
 
-  std::unique_ptr<wire::FromWorker> message_;  // reused
+  std::unique_ptr<MessageMemory> memory_;
+  wire::FromWorker* message_ = nullptr;  // in memory_; being encoded
   std::string outgoing_;
   bool outgoing_is_goodbye_ = false;
 };
