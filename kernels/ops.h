@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "common/status.h"
 #include "kernels/rope_table.h"
@@ -33,6 +34,7 @@ enum class ActivationType : uint8_t { kInt8, kBf16, kF32 };
 
 struct OpsOptions {
   int threads = 1;
+  std::vector<int> cpus = {};  // where they stay, the first being the caller's; empty: anywhere
   InstructionSet instruction_set = InstructionSet::kAuto;
   ActivationType activations = ActivationType::kInt8;
   int max_tokens = 256;  // most rows of any op

@@ -19,6 +19,7 @@
 #include "kernels/comm/local_communicator.h"
 #include "kernels/comm/shm_communicator.h"
 #include "worker/build_id.h"
+#include "worker/cpu_share.h"
 #include "worker/leader.h"
 #include "worker/link/rank_link.h"
 #include "worker/link/router_link.h"
@@ -90,6 +91,7 @@ class Process {
   }
 
   int Run() {
+    ShareCpus();
     Status ready = CheckModel();
     if (ready.ok()) ready = Meet();
     if (ready.ok()) ready = Load();
@@ -99,6 +101,8 @@ class Process {
   }
 
  private:
+  void ShareCpus();
+  void Pin(bool to_first);
   model::ShardOptions ShardOptionsOf() const;
   bool OnGpu() const { return group_.device == "cuda"; }
   int DeviceIndex() const;
@@ -130,6 +134,9 @@ class Process {
   const int rank_;
   const model::DeviceBackend* const gpu_;
   link::UniqueFd signals_;
+  std::vector<int> affinity_;  // of the process as it was started
+  int threads_ = 1;            // that compute
+  ClaimedCpus claimed_;        // none: they are not pinned
   std::unique_ptr<link::RankLink> ranks_;
   std::unique_ptr<kernels::Communicator> comm_;
   kernels::GlooCommunicator* hosts_comm_ = nullptr;  // comm_, if the ranks are on several hosts
@@ -141,6 +148,32 @@ class Process {
   std::atomic<int> exit_code_{kExitDone};
   std::unique_ptr<Watchdog> watchdog_;  // last: its thread uses the others
 };
+
+void Process::ShareCpus() {
+  if (OnGpu()) return;
+  affinity_ = AffinityOfThisThread();
+  const UsableCpus usable = ReadUsableCpus(affinity_);
+  threads_ = ThreadsOfRank(cluster_, group_, rank_, usable);
+  if (group_.pin == "auto") claimed_ = ClaimedCpus::Claim(cluster_, group_, rank_, usable);
+  std::string where;
+  for (const int cpu : claimed_.cpus()) {
+    where += fmt::format("{}{}", where.empty() ? "on CPUs " : ", ", cpu);
+  }
+  if (where.empty()) where = "not pinned";
+  const std::string quota = usable.quota > 0 ? fmt::format(", a quota of {}", usable.quota) : "";
+  observe::LogInfo("{} compute thread{}, {}; the process may use {} CPUs{}", threads_,
+                   threads_ == 1 ? "" : "s", where, usable.cpus.size(), quota);
+}
+
+// The main thread, which is the first compute thread. Threads that others start must not inherit
+// it.
+void Process::Pin(bool to_first) {
+  if (claimed_.cpus().empty()) return;
+  const std::span<const int> first = std::span(claimed_.cpus()).first(1);
+  if (!RunThisThreadOn(to_first ? first : std::span<const int>(affinity_))) {
+    observe::LogWarn("cannot stay on CPU {}", first[0]);
+  }
+}
 
 link::RankLinkOptions Process::LinkOptions() const {
   link::RankLinkOptions options;
@@ -203,7 +236,8 @@ Status Process::ConnectHosts() {
 model::ShardOptions Process::ShardOptionsOf() const {
   model::ShardOptions options;
   options.model_path = served_.path;
-  options.threads = group_.threads;
+  options.threads = threads_;
+  options.cpus = claimed_.cpus();
   options.block_size = group_.block_size;
   options.kv_memory_bytes = group_.kv_memory_bytes;
   options.max_seqs = group_.max_seqs;
@@ -253,7 +287,9 @@ Status Process::CheckModel() {
 Status Process::Load() {
   const model::ShardOptions options = ShardOptionsOf();
   const Nanos start = MonotonicNow();
+  Pin(true);  // what it writes is then in the memory near its CPU
   TANDEM_ASSIGN_OR_RETURN(model_, model::ModelRunner::Load(options, *comm_));
+  Pin(false);
   loaded_.store(model_.get(), std::memory_order_release);
   observe::LogInfo("loaded {} in {} ms: {}, {} KV blocks fit", options.model_path,
                    (MonotonicNow() - start) / kMillisecond, model_->info().instruction_set,
@@ -331,6 +367,7 @@ WatchdogOptions Process::WatchdogFor() {
 
 int Process::Follow() {
   watchdog_->WatchSteps([this] { ranks_->ring().RequestDrain(); });
+  Pin(true);
   const Status ended = RunRank(*model_, ranks_->ring(), rank_, nullptr);
   if (!ended.ok()) WaitForTheEnd(ended);
   observe::LogInfo("the group has shut down");
@@ -350,6 +387,7 @@ int Process::Lead() {
   Leader leader(options, ranks, bell);
   watchdog_->WatchSteps([&leader] { leader.StartDraining(); });
   std::thread engine([&] { RunEngine(leader, bell); });
+  Pin(true);
   const Status ended = RunRank(*model_, ranks_->ring(), 0, &results);
   if (!ended.ok()) WaitForTheEnd(ended);
   engine.join();

@@ -28,7 +28,8 @@ struct Group {
   // Where rank i runs, or all of them: an address or a name; empty: wherever it is started.
   std::vector<std::string> hosts;
   int rendezvous_port = 0;     // ranks meet over TCP, at this port of hosts[0]; 0: on one machine
-  int threads = 1;             // of each rank
+  int threads = 0;             // of each rank; 0 (auto): a share of the CPUs
+  std::string pin = "auto";    // auto | off: threads to CPUs
   std::string device = "cpu";  // cpu | cuda | sim
   std::string profile;         // device sim: path of a device profile; absolute
   std::vector<int> devices;    // device cuda: GPU of each rank; empty: its place on its machine

@@ -8,7 +8,7 @@ namespace tandem::config {
 namespace {
 
 constexpr std::string_view kGpu = "cuda";
-constexpr std::string_view kNotOfGpus[] = {"threads", "instruction_set", "kv_cache_dtype"};
+constexpr std::string_view kNotOfGpus[] = {"threads", "pin", "instruction_set", "kv_cache_dtype"};
 constexpr std::string_view kOnlyOfGpus[] = {"devices", "cuda_graphs", "peer_memory"};
 constexpr int kStepTokens = 2048;  // fewer leave a GPU idle
 

@@ -242,6 +242,10 @@ void Reader::ReadValue(const Key& key, const YamlNode& node, const std::string& 
 Status Reader::SetScalar(const Key& key, const std::string& text, const Field& field) {
   switch (key.type) {
     case KeyType::kInteger:
+      if (!key.zero.empty() && text == key.zero) {
+        *std::get<int*>(field) = 0;
+        return OkStatus();
+      }
       return SetNumber(key, ParseInteger(text), field);
     case KeyType::kFlag:
       if (text != "true" && text != "false") {

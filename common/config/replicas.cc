@@ -14,8 +14,9 @@ constexpr std::string_view kSimulated = "sim";
 
 // What a device profile says, or nothing does.
 constexpr std::string_view kNotOfSimulated[] = {
-    "hosts",     "rendezvous_port", "tp",      "threads",     "instruction_set", "activation_dtype",
-    "kv_memory", "kv_cache_dtype",  "devices", "cuda_graphs", "peer_memory"};
+    "hosts",           "rendezvous_port",  "tp",        "threads",        "pin",
+    "instruction_set", "activation_dtype", "kv_memory", "kv_cache_dtype", "devices",
+    "cuda_graphs",     "peer_memory"};
 
 std::string NameOf(const Group& group, int i) {
   return group.count == 1 ? group.name : fmt::format("{}-{}", group.name, i);

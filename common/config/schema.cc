@@ -84,7 +84,8 @@ std::string TypeText(const Key& key) {
       if (key.multiple > 1) {
         return fmt::format("multiple of {}, {} to {}", key.multiple, key.min, key.max);
       }
-      return fmt::format("integer, {} to {}", key.min, key.max);
+      return fmt::format("{}integer, {} to {}",
+                         key.zero.empty() ? "" : fmt::format("{} or ", key.zero), key.min, key.max);
     case KeyType::kFlag:
       return "true or false";
     case KeyType::kBytes:
@@ -110,7 +111,9 @@ std::string TypeText(const Key& key) {
 std::string ValueText(const Key& key, const Target& target) {
   const Field field = key.field(target);
   const auto* const* bytes = std::get_if<int64_t*>(&field);
-  if (bytes != nullptr && **bytes == 0 && !key.zero.empty()) return std::string(key.zero);
+  const auto* const* integer = std::get_if<int*>(&field);
+  const bool is_zero = (bytes != nullptr && **bytes == 0) || (integer != nullptr && **integer == 0);
+  if (is_zero && !key.zero.empty()) return std::string(key.zero);
   return FieldText(key.type, field);
 }
 

@@ -19,7 +19,7 @@ enum class KeyType {
   kFile,       // path of a file that must exist; relative to the cluster file
   kNewFile,    // path of a file that is made when absent; relative to the cluster file
   kFolder,     // path of a folder; relative to the cluster file
-  kInteger,    // min to max, a multiple of `multiple`
+  kInteger,    // min to max, a multiple of `multiple`; or `zero`, which is 0
   kFlag,       // true or false
   kBytes,      // min to max; or `zero`, which is 0
   kDuration,   // min to max
@@ -71,7 +71,7 @@ struct Key {
   std::vector<std::string> choices = {};
   bool required = false;
   bool live = false;           // a running router reads it again
-  std::string_view zero = {};  // text of a size that stands for 0; empty: none does
+  std::string_view zero = {};  // text of a size or integer that stands for 0; empty: none does
 };
 
 struct Section {

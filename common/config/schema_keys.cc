@@ -133,9 +133,20 @@ std::vector<Key> GroupShapeKeys() {
        .name = "threads",
        .type = KeyType::kInteger,
        .field = [](T t) -> Field { return &t.group.threads; },
-       .help = "Compute threads of each rank; `tp` x `threads` beyond the cores only costs",
+       .help =
+           "Compute threads of each rank; `tp` x `threads` beyond the cores only costs. `auto`: "
+           "an equal share of the cores that the affinity mask and the cgroup of the process "
+           "allow; of four or more, one is left to the router",
        .min = 1,
-       .max = 256},
+       .max = 256,
+       .zero = "auto"},
+      {.section = "groups",
+       .name = "pin",
+       .type = KeyType::kChoice,
+       .field = [](T t) -> Field { return &t.group.pin; },
+       .help = "`auto`: each compute thread stays on a CPU of its own, where the ranks' threads "
+               "leave at least one CPU to the rest; `off`: the kernel moves them as it likes",
+       .choices = {"auto", "off"}},
       {.section = "groups",
        .name = "device",
        .type = KeyType::kChoice,

@@ -34,8 +34,10 @@ std::string Describe(const config::Group& first) {
                        : fmt::format("  groups  {0}-0 to {0}-{1}", first.entry, first.count - 1);
   if (first.device == "sim")
     return fmt::format("{}: {}, simulated, {}", name, first.model, first.profile);
-  return fmt::format("{}: {}, tp {}, {} thread{} a rank, {}", name, first.model, first.tp,
-                     first.threads, first.threads == 1 ? "" : "s", first.device);
+  const std::string threads = first.threads == 0 ? "threads auto"
+                                                 : fmt::format("{} thread{} a rank", first.threads,
+                                                               first.threads == 1 ? "" : "s");
+  return fmt::format("{}: {}, tp {}, {}, {}", name, first.model, first.tp, threads, first.device);
 }
 
 // "large (prompts up to 2000 tokens, 30 % of them), then small"

@@ -72,7 +72,7 @@ class CpuOps : public Ops {
         name_(variant.name),
         kernels_(variant.kernels()),
         panels_{options.activations, kernels_.matmul_bf16 != nullptr},
-        pool_(std::max(1, options.threads)),
+        pool_(std::max(1, options.threads), options.cpus),
         rounded_stride_(RoundedStride(options.max_cols, panels_.bf16_pairs)),
         rounded_(static_cast<size_t>(rounded_stride_) * options.max_tokens),
         matmul_scratch_(pool_.size() * MatMulScratchBytes()),

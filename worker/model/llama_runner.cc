@@ -17,6 +17,7 @@ StatusOr<kernels::OpsOptions> ReadOpsOptions(const ShardOptions& options,
                                              const ModelConfig& config) {
   kernels::OpsOptions ops;
   ops.threads = options.threads;
+  ops.cpus = options.cpus;
   ops.max_tokens = std::max(options.max_step_tokens, options.max_seqs);
   ops.max_cols = std::max({config.hidden, config.ffn, config.num_heads * config.head_dim});
   ops.max_vocab = config.vocab;

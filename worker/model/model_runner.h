@@ -31,6 +31,7 @@ struct DeviceBackend {
 struct ShardOptions {
   std::string model_path;
   int threads = 1;
+  std::vector<int> cpus = {};  // of the threads, the first of which is the caller; empty: any
   int block_size = 16;
   int64_t kv_memory_bytes = 0;  // of the whole group; a rank has its KV heads' share
   int max_seqs = 64;

@@ -110,7 +110,7 @@ TEST(Reader, NamesValuesOutOfRange) {
       {InGroup("tp: two"),
        "c.yaml:4:9: 'groups[0].tp': 'two' is not a whole number; integer, 1 to 64"},
       {InGroup("threads: 0"),
-       "c.yaml:4:14: 'groups[0].threads': 0 is out of range; integer, 1 to 256"},
+       "c.yaml:4:14: 'groups[0].threads': 0 is out of range; auto or integer, 1 to 256"},
       {InGroup("block_size: 24"),
        "c.yaml:4:17: 'groups[0].block_size': 24 does not fit; multiple of 16, 16 to 256"},
       {InGroup("kv_memory: 256"),
