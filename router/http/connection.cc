@@ -299,13 +299,17 @@ asio::awaitable<bool> Connection::Generate(Endpoint endpoint, const HttpRequest&
   call->client = context_.handler.ClientOf(request);
   call->before.parse = MonotonicNow() - start;
   MakeGenerations(*call);
-  Reply reply(call,
-              {.http_1_0 = request.http_1_0, .close = !request.keep_alive || service_.draining()},
-              [this, &reply, streams = call->api.stream] {
-                const auto limit = static_cast<size_t>(context_.limits.max_stream_buffer_bytes);
-                if (streams && reply.num_pending_bytes() > limit) CutOff();
-                Wake();
-              });
+  Reply reply(
+      call,
+      {.http_1_0 = request.http_1_0,
+       .close = !request.keep_alive || service_.draining(),
+       .make_aside = [this](auto make,
+                            auto done) { service_.MakeAside(std::move(make), std::move(done)); }},
+      [this, &reply, streams = call->api.stream] {
+        const auto limit = static_cast<size_t>(context_.limits.max_stream_buffer_bytes);
+        if (streams && reply.num_pending_bytes() > limit) CutOff();
+        Wake();
+      });
   call->sink = &reply;
   call_ = call;
   service_.Submit(call);

@@ -9,6 +9,12 @@ bool ApiCall::ended() const {
                      [](const Generation& g) { return g.ended; });
 }
 
+std::string_view ApiCall::served_model() const {
+  const auto served = std::find_if(generations.begin(), generations.end(),
+                                   [](const Generation& g) { return !g.served_model.empty(); });
+  return served == generations.end() ? std::string_view() : served->served_model;
+}
+
 void MakeGenerations(ApiCall& call) {
   const size_t prompts = call.api.num_prompts();
   const auto of_each = static_cast<size_t>(call.api.best_of);

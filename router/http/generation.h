@@ -3,9 +3,10 @@
 // Plain state.
 //
 // Thread: the I/O thread. While a prompt is being prepared a text thread reads `api`, which nobody
-// changes after the parse.
+// changes after the parse; and all of it while the body is made of a call that has ended.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -109,10 +110,12 @@ struct ApiCall {
   uint64_t seed = 0;
   std::vector<Generation> generations;  // by prompt, then index; not resized once it is submitted
   size_t num_entered = 0;               // leading ones that the service has taken up
+  size_t text_bytes = 0;                // api.num_text_bytes()
+  // It failed or was abandoned: what waits for a text thread need not be done. Any thread.
+  std::atomic<bool> unwanted = false;
 
-  std::string_view served_model() const {
-    return generations.empty() ? std::string_view() : generations.front().served_model;
-  }
+  // Empty: none yet. A prompt that is still being read does not hide what serves another one.
+  std::string_view served_model() const;
   bool ended() const;
 };
 

@@ -128,14 +128,14 @@ bool ApiRequest::has_strict_tools() const {
   return std::any_of(tools.begin(), tools.end(), [](const ApiTool& tool) { return tool.strict; });
 }
 
-size_t ApiRequest::num_text_bytes(size_t prompt) const {
+size_t ApiRequest::num_text_bytes() const {
   // Of a chat a template may show all that it says.
-  size_t bytes = is_chat() ? body_bytes : prompts[prompt].text.size() + prompts[prompt].ids.size();
+  size_t bytes = is_chat() ? body_bytes : 0;
+  for (const ApiPrompt& prompt : prompts) bytes += prompt.text.size() + prompt.ids.size();
   for (const ApiTool& tool : tools) {
     if (must_call() || tool.strict) bytes += kGrammarWork * tool.parameters.size();
   }
-  if (prompt == 0) bytes += kGrammarWork * grammar.text.size();
-  return bytes;
+  return bytes + kGrammarWork * grammar.text.size();
 }
 
 std::optional<ApiError> ParseRequest(Endpoint endpoint, std::string_view body, ApiRequest& out) {

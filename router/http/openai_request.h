@@ -142,8 +142,8 @@ struct ApiRequest {
   bool is_chat() const { return !messages.empty(); }
   bool embeds() const { return endpoint == Endpoint::kEmbeddings; }
   size_t num_prompts() const { return is_chat() ? 1 : prompts.size(); }
-  // How long it takes to make tokens of the prompt, and to read the grammar, in bytes of text.
-  size_t num_text_bytes(size_t prompt) const;
+  // How long it takes to make tokens of all prompts, and to read the grammar, in bytes of text.
+  size_t num_text_bytes() const;
   // Whether replies need more of tokens than their text.
   bool wants_tokens() const { return logprobs || return_token_ids || continuous_usage; }
 };

@@ -13,6 +13,8 @@
 namespace tandem::http {
 namespace {
 
+constexpr size_t kLargeBody = 32'768;  // numbers or tokens: about a millisecond
+
 // Null: embeddings, which have no choices and no stream.
 std::unique_ptr<ReplyFormat> FormatOf(const ApiCall& call) {
   if (call.api.embeds()) return nullptr;
@@ -183,15 +185,62 @@ std::vector<Choice> Reply::Best() {
   return best;
 }
 
-std::string Reply::Body() {
+std::function<std::string()> Reply::BodyMaker() {
   LatencyAccount& timed = account();
   if (timed.first_flushed == 0) timed.first_flushed = timed.first_token;
-  if (call_->api.embeds()) return EmbeddingsBody(*call_, std::time(nullptr), usage(), Timing());
   const Usage all = usage();  // of those that are left out too
-  return format_->Body(Best(), all, Timing());
+  if (call_->api.embeds()) {
+    return [call = call_, now = std::time(nullptr), all, timing = Timing()] {
+      return EmbeddingsBody(*call, now, all, timing);
+    };
+  }
+  return [call = call_, format = format_, best = std::make_shared<std::vector<Choice>>(Best()), all,
+          timing = Timing()] { return format->Body(*best, all, timing); };
+}
+
+// By what it has of numbers and tokens, which take some ten nanoseconds each to write.
+bool Reply::IsLarge() const {
+  size_t size = 0;
+  for (const Choice& choice : choices_) {
+    size += choice.generation->embedding.size() + choice.text.size() / 16 + choice.tokens.size();
+    for (const routing::TokenLogprob& token : choice.logprobs) size += 4 * token.top.size();
+  }
+  return size > kLargeBody;
+}
+
+void Reply::TakeBody(std::string& out) {
+  if (making_) return;
+  if (!made_ && options_.make_aside && IsLarge()) {
+    making_ = true;
+    options_.make_aside(BodyMaker(), [this, alive = std::weak_ptr(alive_)](std::string body) {
+      if (alive.expired()) return;
+      making_ = false;
+      made_ = std::move(body);
+      wake_();
+    });
+    return;
+  }
+  if (head_taken_) {
+    out = *std::move(made_);  // it is not copied behind its head
+    taken_end_ = true;
+    return;
+  }
+  const bool aside = made_.has_value();
+  if (!aside) made_ = BodyMaker()();
+  out += HeadText({.content_type = "application/json",
+                   .request_id = call_->request_id,
+                   .model = call_->served_model(),
+                   .allow = {},
+                   .content_length = static_cast<int64_t>(made_->size()),
+                   .close = options_.close});
+  head_taken_ = aside;
+  if (aside) return;
+  out += *made_;
+  taken_end_ = true;
 }
 
 void Reply::TakeEnd(std::string& out) {
+  if (!started_ && !error_) return TakeBody(out);
   taken_end_ = true;
   if (started_) {
     const std::string events = StreamEnd();
@@ -203,20 +252,15 @@ void Reply::TakeEnd(std::string& out) {
     }
     return;
   }
-  Head head{.content_type = "application/json", .request_id = call_->request_id, .allow = {}};
-  std::string body;
-  if (error_) {
-    options_.close = options_.close || error_->close;
-    head.status = error_->status;
-    head.retry_after = error_->retry_after;
-    body = ErrorJson(*error_);
-  } else {
-    head.model = call_->served_model();
-    body = Body();
-  }
-  head.close = options_.close;
-  head.content_length = static_cast<int64_t>(body.size());
-  out += HeadText(head);
+  options_.close = options_.close || error_->close;
+  const std::string body = ErrorJson(*error_);
+  out += HeadText({.status = error_->status,
+                   .content_type = "application/json",
+                   .request_id = call_->request_id,
+                   .allow = {},
+                   .retry_after = error_->retry_after,
+                   .content_length = static_cast<int64_t>(body.size()),
+                   .close = options_.close});
   out += body;
 }
 

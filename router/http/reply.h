@@ -6,6 +6,7 @@
 //        └──finished, failed──▶ ended (one response with a status)
 //
 // The head of a stream leaves with its first text, so that what fails before it has a status.
+// A large body is made aside, on another thread, so that nobody else waits for it.
 // Thread: the I/O thread.
 #pragma once
 
@@ -25,6 +26,9 @@ class Reply : public ReplySink {
   struct Options {
     bool http_1_0 = false;  // no chunked coding: the body ends with the connection
     bool close = false;     // the connection closes after this reply
+    // Calls the first elsewhere, then the second, with what that made, here. Null: there is no
+    // elsewhere.
+    std::function<void(std::function<std::string()>, std::function<void(std::string)>)> make_aside;
   };
   // `wake` is called when Take() has something new. REQUIRES: the call's sequences are made.
   Reply(std::shared_ptr<ApiCall> call, Options options, std::function<void()> wake);
@@ -52,14 +56,17 @@ class Reply : public ReplySink {
   LatencyAccount& account();  // of the sequence whose text came first
   void Start();
   void TakeEnd(std::string& out);
+  void TakeBody(std::string& out);
   std::string StreamEnd();
-  std::string Body();
+  // Makes the body. It may be called when this is gone.
+  std::function<std::string()> BodyMaker();
+  bool IsLarge() const;  // the body
   std::vector<Choice> Best();
   Usage usage() const;
   std::string Timing();
 
   const std::shared_ptr<ApiCall> call_;
-  const std::unique_ptr<ReplyFormat> format_;  // null: of embeddings
+  const std::shared_ptr<ReplyFormat> format_;  // null: of embeddings
   Options options_;
   const std::function<void()> wake_;
   std::vector<Choice> choices_;  // one for each sequence
@@ -70,6 +77,11 @@ class Reply : public ReplySink {
   bool ended_ = false;                 // all finished, or OnFailed came
   bool taken_end_ = false;             // and Take() gave the end
   bool flushed_ = false;
+  bool making_ = false;              // the body, aside
+  bool head_taken_ = false;          // and it is what comes next
+  std::optional<std::string> made_;  // the body
+  // Those who come back from elsewhere hold it weakly: they may come too late.
+  const std::shared_ptr<const bool> alive_ = std::make_shared<const bool>(true);
   std::string pending_;  // streaming: made and not taken
   std::string head_;
   std::optional<ApiError> error_;

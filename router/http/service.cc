@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
 #include "common/check.h"
@@ -102,6 +103,7 @@ void Service::Submit(const std::shared_ptr<ApiCall>& shared) {
     error.close = true;
     return Fail(first, error);
   }
+  call.text_bytes = call.api.num_text_bytes();
   call.route = routes_.Find(call.api.model);
   if (call.route == nullptr) return Fail(first, NotFound(call.api.model));
   if (num_active() > settings_.max_queued_requests) {
@@ -140,11 +142,12 @@ void Service::Advance(const GenerationPtr& generation) {
   const ServedModel& model = PoolOf(g).model();
   const int context = PoolOf(g).dispatcher().max_context();
   const auto prompt_index = static_cast<size_t>(g.prompt_index);
-  if (g.call->api.num_text_bytes(prompt_index) <= options_.inline_text_bytes) {
+  if (g.call->text_bytes <= options_.inline_text_bytes) {
     return Prepared(generation, PreparePrompt(g.call->api, prompt_index, model, context));
   }
   const Nanos queued_at = MonotonicNow();
   text_pool_.Run([this, generation, queued_at, prompt_index, context, &model] {
+    if (generation->call->unwanted.load(std::memory_order_relaxed)) return;
     const Nanos started_at = MonotonicNow();
     auto prompt = std::make_shared<PreparedPrompt>(
         PreparePrompt(generation->call->api, prompt_index, model, context));
@@ -178,9 +181,12 @@ void Service::Prepared(const GenerationPtr& generation, PreparedPrompt prompt) {
   g.grammar = std::move(prompt.grammar);
   g.begun = true;
   Consider(generation);
-  for (Generation& sibling : g.call->generations) {
+  // Its siblings only: of many prompts each looks at its own.
+  const auto of_each = static_cast<size_t>(g.call->api.best_of);
+  const std::span<Generation> all = g.call->generations;
+  for (Generation& sibling : all.subspan(static_cast<size_t>(g.prompt_index) * of_each, of_each)) {
     if (g.prompt == nullptr) return;  // it went on to another model: they follow from there
-    if (sibling.prompt_index != g.prompt_index || sibling.begun || sibling.ended) continue;
+    if (sibling.begun || sibling.ended) continue;
     sibling.begun = true;
     sibling.prompt = g.prompt;
     sibling.reply_syntax = g.reply_syntax;
@@ -318,6 +324,7 @@ void Service::Abandon(ApiCall& call, std::string_view why) {
 
 // Those that have not ended: nobody hears of them any more.
 void Service::EndAll(ApiCall& call) {
+  call.unwanted.store(true, std::memory_order_relaxed);
   for (Generation& g : call.generations) {
     if (g.ended) continue;
     Withdraw(g);
@@ -372,13 +379,19 @@ void Service::Tokenize(const std::shared_ptr<const ApiRequest>& api, TokenizeDon
   if (route == nullptr) return done(NotFound(api->model));
   const Pool& pool = *pools_[route->at(0).model];  // of an alias its first
   const int context = pool.dispatcher().max_context();
-  if (api->num_text_bytes(0) <= options_.inline_text_bytes) {
+  if (api->num_text_bytes() <= options_.inline_text_bytes) {
     return done(TokenizeReply(*api, pool.model(), context));
   }
   text_pool_.Run([this, api, context, &pool, done = std::move(done)]() mutable {
     post_([reply = TokenizeReply(*api, pool.model(), context), done = std::move(done)]() mutable {
       done(std::move(reply));
     });
+  });
+}
+
+void Service::MakeAside(std::function<std::string()> make, std::function<void(std::string)> done) {
+  text_pool_.Run([this, make = std::move(make), done = std::move(done)]() mutable {
+    post_([made = make(), done = std::move(done)]() mutable { done(std::move(made)); });
   });
 }
 

@@ -50,7 +50,7 @@ struct ServiceOptions {
   std::vector<ServedModel> models;  // at least one; names differ
   ServiceSettings settings;
   int text_threads = 1;
-  size_t inline_text_bytes = 4096;    // longer prompts go to a text thread
+  size_t inline_text_bytes = 4096;    // a call with more goes to a text thread
   TraceRecorder* recorder = nullptr;  // not owned; null: nothing is recorded
 };
 
@@ -77,6 +77,10 @@ class Service : public routing::GroupListener {
   // or later on this thread.
   using TokenizeDone = std::function<void(std::variant<std::string, ApiError>)>;
   void Tokenize(const std::shared_ptr<const ApiRequest>& api, TokenizeDone done);
+
+  // Calls `make` on a text thread, then `done` with what it made on this one; neither once the text
+  // threads are stopped.
+  void MakeAside(std::function<std::string()> make, std::function<void(std::string)> done);
 
   // What waits in queues and has waited too long ends. Several times a second.
   void Tick(Nanos now);

@@ -52,7 +52,10 @@ class ReplyParser {
   void Finish(ReplyHandler& handler);  // once, last
 
   int num_calls() const { return num_calls_; }  // that the handler heard of
-  bool is_reasoning() const { return state_ == State::kReasoning; }
+  // What came last is of what the model thinks, or will be if nothing more comes.
+  bool is_reasoning() const {
+    return state_ == State::kReasoning || (state_ == State::kOpening && options_.reasoning_begun);
+  }
   size_t num_waiting_bytes() const { return buffer_.size(); }
 
  private:

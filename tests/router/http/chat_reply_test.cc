@@ -287,6 +287,11 @@ TEST_F(ChatReplyTest, APromptMayBeginTheReasoning) {
   EXPECT_THAT(prompt_, HasSubstr("[assistant]<think>\n"));
   EXPECT_EQ(Plain(Reply("", "Hm.</think>So.").at_pointer("/choices/0/message")),
             json::parse(R"({"content":"Hm.</think>So."})"));
+  // White space that may stand before the mark is of the thought if no more comes.
+  const json::value cut = Reply(kOn, "\n", FinishReason::kLength);
+  EXPECT_EQ(cut.at_pointer("/choices/0/message/reasoning_content"), "\n");
+  EXPECT_EQ(cut.at_pointer("/usage/completion_tokens_details/reasoning_tokens"),
+            cut.at_pointer("/usage/completion_tokens"));
 }
 
 TEST_F(ChatReplyTest, TokensComeWithTheirPieces) {

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "router/http/chat_input.h"
+#include "router/http/generation.h"
 #include "router/http/openai_request.h"
 #include "router/text/chat_template.h"
 
@@ -57,7 +58,7 @@ TEST(ChatRequest, AllThatATemplateMayShowTakesTime) {
        }) {
     ApiRequest r;
     ASSERT_FALSE(ParseChat(fmt::format(fmt::runtime(messages), text), "", r)) << messages;
-    EXPECT_GE(r.num_text_bytes(0), text.size()) << messages;
+    EXPECT_GE(r.num_text_bytes(), text.size()) << messages;
   }
   for (const char* more :
        {R"(,"documents":[{{"t":"{}"}}])", R"(,"chat_template_kwargs":{{"t":"{}"}})",
@@ -66,8 +67,24 @@ TEST(ChatRequest, AllThatATemplateMayShowTakesTime) {
     ASSERT_FALSE(
         ParseChat(R"([{"role":"user","content":"x"}])", fmt::format(fmt::runtime(more), text), r))
         << more;
-    EXPECT_GE(r.num_text_bytes(0), text.size()) << more;
+    EXPECT_GE(r.num_text_bytes(), text.size()) << more;
   }
+}
+
+TEST(ChatRequest, AllPromptsOfACallTakeTime) {
+  ApiRequest r;
+  const std::string prompt = '"' + std::string(1000, 'x') + '"';
+  const auto body = fmt::format(R"({{"model":"m","prompt":[{0},{0},{0}]}})", prompt);
+  ASSERT_FALSE(ParseRequest(Endpoint::kCompletions, body, r));
+  EXPECT_EQ(r.num_text_bytes(), 3000u);
+}
+
+TEST(ChatRequest, ACallIsServedByTheModelOfAnyPrompt) {
+  ApiCall call;
+  EXPECT_EQ(call.served_model(), "");
+  call.generations.resize(3);
+  call.generations[1].served_model = "m";  // the first prompt is still being read
+  EXPECT_EQ(call.served_model(), "m");
 }
 
 constexpr char kOneUser[] = R"([{"role":"user","content":"x"}])";

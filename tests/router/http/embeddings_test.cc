@@ -4,6 +4,7 @@
 
 #include <boost/json.hpp>
 
+#include "router/http/reply.h"
 #include "tests/router/http/fixture.h"
 
 namespace tandem::http {
@@ -91,6 +92,91 @@ TEST_F(EmbeddingsTest, InputsComeBackInTheirOrder) {
     const json::value& one = body.at("data").as_array()[static_cast<size_t>(i)];
     EXPECT_EQ(one.at("index"), i);
     EXPECT_EQ(one.at("embedding").as_array()[0].to_number<int>(), i);
+  }
+}
+
+// A large body is made on a text thread; what comes of it is the same.
+TEST_F(EmbeddingsTest, ALargeBodyIsMadeAside) {
+  StartWithGroup();
+  const std::vector<float> large(40'000, 0.25f);
+  const std::string fields = R"("input":[[1],[2]],"normalize":false)";
+  RawClient client(port());
+  for (int round = 0; round < 2; ++round) {  // the connection stays
+    client.Send(Post(fields));
+    for (int i = 0; i < 2; ++i) groups_->AnswerEmbedding(groups_->WaitSent(), large);
+    const json::value body = json::parse(client.Read().body);
+    for (size_t i = 0; i < 2; ++i) {
+      const json::value& one = body.at("data").as_array()[i];
+      EXPECT_EQ(one.at("index"), i);
+      ASSERT_EQ(one.at("embedding").as_array().size(), large.size());
+      EXPECT_EQ(one.at("embedding").as_array().back(), 0.25);
+    }
+  }
+  for (int i = 0; i < 20; ++i) {  // its client may leave meanwhile
+    RawClient leaver(port());
+    leaver.Send(Post(R"("input":[5],"normalize":false)"));
+    groups_->AnswerEmbedding(groups_->WaitSent(), large);
+    leaver.Close();
+  }
+  client.Send(Post(R"("input":[5])"));
+  groups_->AnswerEmbedding(groups_->WaitSent(), {1, 0, 0, 0});
+  EXPECT_EQ(client.Read().status, 200);
+}
+
+// An ended call with one embedding.
+std::shared_ptr<ApiCall> CallWith(std::vector<float> embedding) {
+  auto call = std::make_shared<ApiCall>();
+  call->api.endpoint = Endpoint::kEmbeddings;
+  call->api.prompts.resize(1);
+  call->api.best_of = 1;
+  MakeGenerations(*call);
+  call->generations[0].prompt = std::make_shared<const std::vector<TokenId>>(1, 5);
+  call->generations[0].embedding = std::move(embedding);
+  return call;
+}
+
+TEST(Reply, GivesWhatIsMadeAsideOnceItIsThere) {
+  using Done = std::function<void(std::string)>;
+  for (const size_t size : {4, 40'000}) {
+    const auto call = CallWith(std::vector<float>(size, 1));
+    std::function<std::string()> make;
+    Done done;
+    int wakes = 0;
+    auto reply = std::make_unique<Reply>(call,
+                                         Reply::Options{.make_aside =
+                                                            [&](auto asked, auto answer) {
+                                                              make = std::move(asked);
+                                                              done = std::move(answer);
+                                                            }},
+                                         [&] { ++wakes; });
+    reply->OnFinished(call->generations[0]);
+    std::string bytes;
+    reply->Take(bytes);
+    if (size == 4) {
+      EXPECT_FALSE(make);
+      EXPECT_THAT(bytes, HasSubstr("\"embedding\":[1,1,1,1]"));
+      EXPECT_TRUE(reply->done());
+      continue;
+    }
+    EXPECT_EQ(bytes, "");
+    ASSERT_TRUE(make);
+    const std::string body = std::exchange(make, nullptr)();
+    reply->Take(bytes);  // woken by something else
+    EXPECT_EQ(bytes, "");
+    EXPECT_FALSE(make);  // it is not made twice
+    EXPECT_FALSE(reply->done());
+    wakes = 0;
+    done(body);
+    EXPECT_EQ(wakes, 1);
+    reply->Take(bytes);
+    EXPECT_TRUE(bytes.ends_with("\r\n\r\n"));
+    EXPECT_THAT(bytes, HasSubstr(fmt::format("content-length: {}\r\n", body.size())));
+    EXPECT_FALSE(reply->done());
+    reply->Take(bytes);
+    EXPECT_EQ(bytes, body);
+    EXPECT_TRUE(reply->done());
+    reply.reset();
+    done(body);  // too late
   }
 }
 

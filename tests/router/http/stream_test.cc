@@ -372,6 +372,31 @@ TEST_F(StreamTest, ALeavingClientsLongPromptIsDropped) {
   EXPECT_EQ(next.Read().status, 200);
 }
 
+// What clients sent who are gone does not hold up the others.
+TEST_F(StreamTest, PromptsOfLeaversAreNotRead) {
+  Start();
+  groups_->Up("g0", 1 << 22);
+  const std::string text(1 << 20, 'x');
+  const auto read = [&] {
+    const Nanos start = MonotonicNow();
+    RawClient client(port());
+    client.Send(ChatPost(text));
+    FakeGroups::Sent sent = groups_->WaitSent();
+    while (sent.request.max_tokens == 1) sent = groups_->WaitSent();  // a leaver's
+    groups_->Answer(sent, Tokens("ok"), 0, FinishReason::kLength);
+    EXPECT_EQ(client.Read().status, 200);
+    return MonotonicNow() - start;
+  };
+  const Nanos alone = read();
+  constexpr int kLeavers = 40;
+  for (int i = 0; i < kLeavers; ++i) {
+    RawClient leaver(port());
+    leaver.Send(ChatPost(text, R"(,"max_tokens":1)"));
+    leaver.Close();
+  }
+  EXPECT_LT(read(), kLeavers / 4 * alone);
+}
+
 TEST_F(StreamTest, DrainingFinishesStreamsAndRefusesNewOnes) {
   StartWithGroup();
   RawClient streaming(port()), idle(port()), late(port());
