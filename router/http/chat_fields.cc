@@ -82,6 +82,9 @@ FieldError ReadFunction(const std::string& param, const json::value& v, json::ob
   json::object schema = {{"type", "object"}};
   if (const json::value* parameters = shown.if_contains("parameters")) {
     for (const auto& [key, value] : parameters->get_object()) schema[key] = value;
+  } else {  // OpenAI: an empty parameter list
+    schema["properties"] = json::object();
+    schema["additionalProperties"] = false;
   }
   out.parameters = json::serialize(schema);
   return std::nullopt;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <iterator>
 
 #include "router/http/chat_reply.h"
@@ -92,8 +93,21 @@ void CompletionsFormat::AppendStart(std::string& out) const {
   AppendHead(out, meta_, true);
 }
 
-void CompletionsFormat::Begin(std::string& out, std::span<const Choice> choices) {
+// Of a chunk that has a choice.
+void CompletionsFormat::AppendUsageSoFar(std::string& out) const {
+  if (call_.api.continuous_usage) {
+    AppendUsage(out, usage_);
+  } else if (meta_.include_usage) {
+    out += ",\"usage\":null";
+  }
+}
+
+void CompletionsFormat::Begin(std::string& out, std::span<const Choice> choices,
+                              const Usage& usage) {
   meta_.model = call_.served_model();
+  usage_ = usage;
+  usage_.completion_tokens = 0;  // the first ones are in the chunk behind these
+  usage_.reasoning_tokens = std::min(usage.reasoning_tokens, 0);
   for (const Choice& choice : choices) {
     frames_.push_back(MakeTextChunkFrame(meta_, choice.index));
     if (!chat()) continue;
@@ -106,7 +120,7 @@ void CompletionsFormat::Begin(std::string& out, std::span<const Choice> choices)
                    ",\"choices\":[{{\"index\":{},\"delta\":{{\"role\":\"assistant\",\"content\":"
                    "\"\"}},\"logprobs\":null,\"finish_reason\":null}}]",
                    choice.index);
-    if (meta_.include_usage) out += ",\"usage\":null";
+    AppendUsageSoFar(out);
     out += "}\n\n";
   }
 }
@@ -145,11 +159,7 @@ void CompletionsFormat::AppendChunk(std::string& out, Choice& choice, const Delt
     }
   }
   out += "}]";
-  if (api.continuous_usage) {
-    AppendUsage(out, usage_);
-  } else if (meta_.include_usage) {
-    out += ",\"usage\":null";
-  }
+  AppendUsageSoFar(out);
   out += "}\n\n";
 }
 
@@ -248,17 +258,19 @@ void CompletionsFormat::AppendFinish(std::string& out, Choice& choice, std::stri
                  choice.index, chat() ? "\"delta\":{}" : "\"text\":\"\"");
   AppendEnd(out, choice, choice.parser ? choice.parser->num_calls() : 0);
   out += "}]";
-  if (meta_.include_usage) out += ",\"usage\":null";
+  AppendUsageSoFar(out);
   AppendTiming(out, timing);
   out += "}\n\n";
 }
 
-void CompletionsFormat::EndChoice(std::string& out, Choice& choice) {
+void CompletionsFormat::EndChoice(std::string& out, Choice& choice, const Usage& usage) {
+  usage_ = usage;
   AppendFinish(out, choice, {});
 }
 
 void CompletionsFormat::End(std::string& out, Choice& last, const Usage& usage,
                             std::string_view timing) {
+  usage_ = usage;
   AppendFinish(out, last, meta_.include_usage ? std::string_view() : timing);
   if (meta_.include_usage) {
     AppendStart(out);

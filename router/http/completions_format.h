@@ -35,10 +35,10 @@ class CompletionsFormat final : public ReplyFormat {
   // Borrows the call, which knows which model serves it.
   CompletionsFormat(const ApiCall& call, int64_t created);
 
-  void Begin(std::string& out, std::span<const Choice> choices) override;
+  void Begin(std::string& out, std::span<const Choice> choices, const Usage& usage) override;
   void AppendDelta(std::string& out, Choice& choice, const Delta& delta,
                    const Usage& usage) override;
-  void EndChoice(std::string& out, Choice& choice) override;
+  void EndChoice(std::string& out, Choice& choice, const Usage& usage) override;
   void End(std::string& out, Choice& last, const Usage& usage, std::string_view timing) override;
   void Fail(std::string& out, const ApiError& error) override;
   std::string Body(std::span<const Choice> choices, const Usage& usage,
@@ -47,6 +47,7 @@ class CompletionsFormat final : public ReplyFormat {
  private:
   bool chat() const { return meta_.endpoint == Endpoint::kChat; }
   void AppendStart(std::string& out) const;
+  void AppendUsageSoFar(std::string& out) const;
   void AppendLogprobs(std::string& out, const Choice& choice, std::span<const TokenId> tokens,
                       std::span<const routing::TokenLogprob> logprobs, size_t& offset) const;
   class Pieces;
@@ -59,7 +60,7 @@ class CompletionsFormat final : public ReplyFormat {
   const ApiCall& call_;
   ReplyMeta meta_;
   std::string body_;                    // of a chunk, while it is made
-  Usage usage_;                         // as of the last delta
+  Usage usage_;                         // so far, where chunks say it
   std::vector<TextChunkFrame> frames_;  // by choice
 };
 

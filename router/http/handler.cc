@@ -100,8 +100,8 @@ std::optional<ApiError> Handler::Check(const HttpRequest& request) const {
   if (allowed.empty()) {
     return RequestError(404, "not_found",
                         fmt::format("there is no '{}' here; the API is at /v1/chat/completions, "
-                                    "/v1/completions, /v1/responses, /v1/embeddings and "
-                                    "/v1/models",
+                                    "/v1/completions, /v1/responses, /v1/embeddings, "
+                                    "/v1/models, /tokenize and /detokenize; see /openapi.json",
                                     FindInvalidUtf8(request.path) == std::string::npos
                                         ? request.path
                                         : std::string("(not UTF-8)")));

@@ -74,7 +74,7 @@ void Reply::Start() {
                     .chunked = !options_.http_1_0,
                     .close = options_.close,
                     .stream = true});
-  format_->Begin(pending_, choices_);
+  format_->Begin(pending_, choices_, UsageSoFar());
 }
 
 void Reply::OnDelta(const Generation& generation, const Delta& delta) {
@@ -83,7 +83,7 @@ void Reply::OnDelta(const Generation& generation, const Delta& delta) {
   Choice& choice = ChoiceOf(generation);
   if (api.stream) {
     if (!started_) Start();
-    format_->AppendDelta(pending_, choice, delta, api.continuous_usage ? usage() : Usage{});
+    format_->AppendDelta(pending_, choice, delta, UsageSoFar());
     CountReasoning(choice);
     return wake_();
   }
@@ -106,7 +106,9 @@ void Reply::OnFinished(const Generation& generation) {
   CountReasoning(ChoiceOf(generation));
   if (call_->api.stream && !started_) Start();
   ended_ = static_cast<size_t>(++num_finished_) == choices_.size();
-  if (call_->api.stream && !ended_) format_->EndChoice(pending_, ChoiceOf(generation));
+  if (call_->api.stream && !ended_) {
+    format_->EndChoice(pending_, ChoiceOf(generation), UsageSoFar());
+  }
   wake_();
 }
 
@@ -135,6 +137,8 @@ Usage Reply::usage() const {
   }
   return usage;
 }
+
+Usage Reply::UsageSoFar() const { return call_->api.continuous_usage ? usage() : Usage{}; }
 
 std::string Reply::Timing() { return call_->timing ? account().Json() : std::string(); }
 

@@ -63,6 +63,7 @@ class Reply : public ReplySink {
   bool IsLarge() const;  // the body
   std::vector<Choice> Best();
   Usage usage() const;
+  Usage UsageSoFar() const;  // where chunks say it
   std::string Timing();
 
   const std::shared_ptr<ApiCall> call_;

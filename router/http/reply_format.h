@@ -40,11 +40,12 @@ class ReplyFormat {
   virtual ~ReplyFormat() = default;
 
   // A stream: Server-Sent Events are appended to `out`.
-  virtual void Begin(std::string& out, std::span<const Choice> choices) = 0;  // once, first
-  // `usage`: so far.
+  // `usage`: so far, if chunks say it (continuous_usage).
+  virtual void Begin(std::string& out, std::span<const Choice> choices,
+                     const Usage& usage) = 0;  // once, first
   virtual void AppendDelta(std::string& out, Choice& choice, const Delta& delta,
                            const Usage& usage) = 0;
-  virtual void EndChoice(std::string& out, Choice& choice) = 0;  // but the last
+  virtual void EndChoice(std::string& out, Choice& choice, const Usage& usage) = 0;  // but the last
   // `timing`: JSON, or empty.
   virtual void End(std::string& out, Choice& last, const Usage& usage, std::string_view timing) = 0;
   virtual void Fail(std::string& out, const ApiError& error) = 0;  // instead of the end

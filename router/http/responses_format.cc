@@ -95,7 +95,8 @@ void ResponsesFormat::AppendResponse(std::string& out, std::string_view status,
   out += '}';
 }
 
-void ResponsesFormat::Begin(std::string& out, std::span<const Choice> /*one*/) {
+void ResponsesFormat::Begin(std::string& out, std::span<const Choice> /*one*/,
+                            const Usage& /*none*/) {
   for (const char* event : {"response.created", "response.in_progress"}) {
     items_.AppendEvent(out, event, [&] {
       out += ",\"response\":";
@@ -116,7 +117,7 @@ void ResponsesFormat::AppendDelta(std::string& out, Choice& choice, const Delta&
   }
 }
 
-void ResponsesFormat::EndChoice(std::string& /*out*/, Choice& /*one*/) {}
+void ResponsesFormat::EndChoice(std::string& /*out*/, Choice& /*one*/, const Usage& /*none*/) {}
 
 void ResponsesFormat::End(std::string& out, Choice& last, const Usage& usage,
                           std::string_view timing) {

@@ -17,10 +17,11 @@ class ResponsesFormat final : public ReplyFormat {
   // Borrows the call, which has one sequence.
   ResponsesFormat(const ApiCall& call, int64_t created);
 
-  void Begin(std::string& out, std::span<const Choice> choices) override;
+  void Begin(std::string& out, std::span<const Choice> choices, const Usage& usage) override;
   void AppendDelta(std::string& out, Choice& choice, const Delta& delta,
                    const Usage& usage) override;
-  void EndChoice(std::string& out, Choice& choice) override;  // there is only the last
+  // There is only the last one.
+  void EndChoice(std::string& out, Choice& choice, const Usage& usage) override;
   void End(std::string& out, Choice& last, const Usage& usage, std::string_view timing) override;
   void Fail(std::string& out, const ApiError& error) override;
   std::string Body(std::span<const Choice> choices, const Usage& usage,

@@ -84,6 +84,36 @@ TEST_F(ChoicesTest, AStreamTellsThemApart) {
   EXPECT_THAT(rest, HasSubstr("\"completion_tokens\":3"));
 }
 
+TEST_F(ChoicesTest, EveryChunkSaysTheUsageSoFar) {
+  StartWithGroup();
+  for (const bool chat : {true, false}) {
+    RawClient client(port());
+    constexpr std::string_view kOptions =
+        R"(,"n":2,"stream":true,"stream_options":{"include_usage":true,)"
+        R"("continuous_usage_stats":true})";
+    client.Send(
+        chat ? ChatPost("Hi", kOptions)
+             : RawClient::Post("/v1/completions",
+                               fmt::format(R"({{"model":"tiny","prompt":"Hi"{}}})", kOptions)));
+    const auto sent = WaitSent(2);
+    groups_->Answer(sent[0], Tokens("a"), 0);
+    groups_->Answer(sent[0], {end_id()}, 1, FinishReason::kStop);
+    groups_->Answer(sent[1], Tokens("b"), 0, FinishReason::kLength);
+    const std::string events = client.ReadUntil("data: [DONE]\n\n");
+    std::vector<int64_t> tokens;
+    for (size_t at = 0; (at = events.find("data: {", at)) != events.npos;) {
+      at += 6;
+      const json::value chunk = json::parse(events.substr(at, events.find("\n\n", at) - at));
+      EXPECT_EQ(chunk.at_pointer("/usage/prompt_tokens").as_int64(),
+                static_cast<int64_t>(sent[0].request.prompt.size()));
+      tokens.push_back(chunk.at_pointer("/usage/completion_tokens").as_int64());
+    }
+    EXPECT_TRUE(std::is_sorted(tokens.begin(), tokens.end()));
+    EXPECT_EQ(tokens.front(), chat ? 0 : 1);  // a chat's first says the role
+    EXPECT_EQ(tokens.back(), 3);
+  }
+}
+
 TEST_F(ChoicesTest, AClientThatLeavesCancelsAll) {
   StartWithGroup();
   for (const bool streaming : {false, true}) {

@@ -26,7 +26,7 @@ using ::testing::HasSubstr;
 constexpr std::string_view kTools =
     R"("tools":[{"type":"function","function":{"name":"add","parameters":{"type":"object",)"
     R"("properties":{"a":{"type":"integer"}},"required":["a"]}}},)"
-    R"({"type":"function","function":{"name":"f"}}])";
+    R"({"type":"function","function":{"name":"f","parameters":{}}}])";
 constexpr std::string_view kHermes = "{% if tools %}{% endif %}{# <tool_call> name arguments #}";
 constexpr std::string_view kThinks = "{# </think> #}";
 constexpr std::string_view kOpens = "{% if add_generation_prompt %}<think>\n{% endif %}";
@@ -104,7 +104,7 @@ class ReplyGrammarTest : public ::testing::Test {
 constexpr std::string_view kStrict =
     R"("tools":[{"type":"function","function":{"name":"add","strict":true,"parameters":{)"
     R"("properties":{"a":{"type":"integer"}},"required":["a"]}}},)"
-    R"({"type":"function","function":{"name":"f"}}])";
+    R"({"type":"function","function":{"name":"f","parameters":{}}}])";
 
 constexpr std::string_view kAdd = R"({"name": "add", "arguments": {"a":1}})";
 constexpr std::string_view kF = R"({"name": "f", "arguments": {"x": [1, "}"]}})";
@@ -130,6 +130,13 @@ TEST_F(ReplyGrammarTest, OneFunctionIsRequired) {
   Expect(One(kF), R"(||f{"x": [1, "}"]})");
   Refuse(One(kAdd));
   Refuse(One(kF) + "\n" + One(kF));
+}
+
+TEST_F(ReplyGrammarTest, AFunctionWithoutParametersIsGivenNone) {
+  Prepare(R"("tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"required")",
+          kHermes);
+  Expect(One(R"({"name": "f", "arguments": {}})"), "||f{}");
+  Refuse(One(kF));
 }
 
 TEST_F(ReplyGrammarTest, EveryFormatHasItsOwn) {

@@ -167,6 +167,11 @@ TEST_F(ServerTest, RefusesByName) {
       {"user", chat(",\"user\":\"" + std::string(300, 'u') + "\""), 400, "\"param\":\"user\""},
       {"long prompt", ChatPost(std::string(2000, 'x')), 400, "context_length_exceeded"},
       {"max_tokens too many", chat(R"(,"max_tokens":5000)"), 400, "context_length_exceeded"},
+      {"by that name", chat(R"(,"max_tokens":5000)"), 400, "\"param\":\"max_tokens\""},
+      {"of responses",
+       RawClient::Post("/v1/responses",
+                       R"({"model":"tiny","input":"Hi","max_output_tokens":5000})"),
+       400, "\"param\":\"max_output_tokens\""},
   };
   RawClient client(port());  // one connection: a refused request does not cost it
   for (const Refused& c : cases) {
