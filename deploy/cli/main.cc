@@ -12,6 +12,7 @@
 
 #include "common/config/cluster_config.h"
 #include "common/config/values.h"
+#include "common/gguf/gguf_file.h"
 #include "common/huggingface/model_folder.h"
 #include "common/mapped_file.h"
 #include "deploy/cli/drain.h"
@@ -61,11 +62,14 @@ std::string DescribeChoices(const config::Alias& alias) {
   return all;
 }
 
-// Of what a folder has to have: what a router and workers would miss at once. That its contents are
-// a model that can be served is found by them.
-Status CheckFolders(const config::Cluster& cluster) {
+// What a router and workers would miss at once. That it is a model that can be served is found by
+// them.
+Status CheckModels(const config::Cluster& cluster) {
   for (const config::Model& model : cluster.models) {
-    if (!huggingface::IsFolder(model.path)) continue;
+    if (!huggingface::IsFolder(model.path)) {
+      TANDEM_RETURN_IF_ERROR(gguf::File::Open(model.path).status());
+      continue;
+    }
     TANDEM_RETURN_IF_ERROR(huggingface::ModelFolder::Open(model.path).status());
     TANDEM_RETURN_IF_ERROR(MappedFile::Open(model.path + "/tokenizer.json").status());
   }
@@ -78,7 +82,7 @@ int Check(const std::string& file, const config::Overrides& overrides) {
     PrintError(Message(cluster.status()));
     return kOperatorMistake;
   }
-  if (const Status status = CheckFolders(*cluster); !status.ok()) {
+  if (const Status status = CheckModels(*cluster); !status.ok()) {
     PrintError(Message(status));
     return kOperatorMistake;
   }

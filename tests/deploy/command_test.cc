@@ -23,9 +23,17 @@ class Command : public UpFixture {
 };
 
 TEST_F(Command, CheckSaysWhatAValidFileDescribes) {
+  std::string model = "GGUF\3";
+  model.resize(24);  // no tensors, no keys
+  Write("model.gguf", model);
   EXPECT_EQ(Run({"check", Path("cluster.yaml")}), 0);
   EXPECT_THAT(text_, HasSubstr("cluster.yaml: valid"));
   EXPECT_THAT(text_, HasSubstr("g0: model, tp 2, 1 thread a rank, cpu"));
+}
+
+TEST_F(Command, CheckOpensTheModel) {
+  EXPECT_EQ(Run({"check", Path("cluster.yaml"), "--model", Path("cluster.yaml")}), 2);
+  EXPECT_THAT(text_, HasSubstr("cluster.yaml: at byte 4: not a GGUF file"));
 }
 
 TEST_F(Command, CheckNamesEveryMistake) {

@@ -48,7 +48,7 @@ ROOMS = {
     "router/http": ["common", "common/config", "common/grammar", "common/observe",
                     "common/tokenizer", "router/routing", "router/text"],
     "router": [*ALL_COMMON, "router/routing", "router/text", "router/link", "router/http"],
-    "deploy/cli": ["common", "common/config", "common/huggingface", "common/observe"],
+    "deploy/cli": ["common", "common/config", "common/gguf", "common/huggingface", "common/observe"],
     # The simulator: it alone drives the pure rooms of both sides.
     "bench/sim": ["common", "common/config", "worker/step_plan.h", "worker/engine", "worker/sim",
                   "router/routing", "bench/sim/peers", "bench/trace"],
