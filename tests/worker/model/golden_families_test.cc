@@ -132,10 +132,10 @@ void Collect(LlamaRunner& runner, const TestPlan& plan, int rank, int tp, std::v
 
 // Two sequences of the same tokens: one decodes from the 16th token on, one comes in chunks of 48.
 std::vector<LogitsByPosition> Compute(const Golden& golden, const std::string& path, int tp,
-                                      const char* kv_cache_dtype) {
+                                      const char* activation_dtype, const char* kv_cache_dtype) {
   ShardOptions options;
   options.model_path = path;
-  options.activation_dtype = "f32";
+  options.activation_dtype = activation_dtype;
   options.kv_cache_dtype = kv_cache_dtype;
   options.kv_memory_bytes = 64 << 20;
   options.max_seqs = 4;
@@ -221,7 +221,7 @@ TEST_P(GoldenFamilies, LogitsAreTheirs) {
   }
   const std::string path = made ? made->path() : golden.path;
   for (const int tp : {1, 2}) {
-    const auto computed = Compute(golden, path, tp, "f32");
+    const auto computed = Compute(golden, path, tp, "f32", "f32");
     EXPECT_EQ(PositionsOfEqualBits(computed), 23);  // from the 128th token on
     const Distance exact = DistanceOf(golden, computed, golden.logits);
     // All nine positions of the one sequence, the last three of the other.
@@ -230,11 +230,14 @@ TEST_P(GoldenFamilies, LogitsAreTheirs) {
     EXPECT_LT(exact.most, 1e-4) << "tp " << tp;
   }
   if (golden.logits_bf16.empty()) return;
-  const auto computed = Compute(golden, path, 2, "bf16");
-  EXPECT_EQ(PositionsOfEqualBits(computed), 23);
-  const Distance rounded = DistanceOf(golden, computed, golden.logits_bf16);
-  RecordProperty("relative_bf16", std::to_string(rounded.relative));
-  EXPECT_LT(rounded.relative, 1e-2);
+  // "int8", the default: weights in BF16 multiply bf16.
+  for (const char* activations : {"f32", "int8"}) {
+    const auto computed = Compute(golden, path, 2, activations, "bf16");
+    EXPECT_EQ(PositionsOfEqualBits(computed), 23);
+    const Distance rounded = DistanceOf(golden, computed, golden.logits_bf16);
+    RecordProperty(std::string("relative_bf16_") + activations, std::to_string(rounded.relative));
+    EXPECT_LT(rounded.relative, 1e-2) << activations;
+  }
 }
 
 std::string NameOf(const ::testing::TestParamInfo<Golden>& info) {
