@@ -8,14 +8,11 @@
 #include <iostream>
 #include <sstream>
 
+#include "tests/worker/model/forced_run.h"
 #include "tests/worker/model/golden.h"
-#include "tests/worker/model/script.h"
-#include "worker/model/llama_runner.h"
 
 namespace tandem::model {
 namespace {
-
-constexpr int kBlocks = 512;
 
 // How far llama.cpp is from the same reference, with its 8-bit activations.
 struct Peer {
@@ -36,36 +33,12 @@ Peer LoadPeer() {
           static_cast<int>(std::lround(mean.at("clear_flips").as_double() * num_prompts))};
 }
 
-// All prompts in one batch, the reference's tokens forced.
 Positions Compute(const Golden& golden, int tp, const char* activations, const char* kv) {
-  ShardOptions options;
-  options.model_path = ModelPath();
-  options.activation_dtype = activations;
-  options.kv_cache_dtype = kv;
-  options.kv_memory_bytes = int64_t{512} << 20;
-  options.max_seqs = 32;
-  options.max_step_tokens = 1536;
-  options.max_context = 1024;
-  const auto plans = MakeScript(ForcedSequences(golden));
   Positions positions = PositionsOf(golden);
-  tandem::testing::SpawnRanks(tp, [&](kernels::Communicator& comm) {
-    auto file = ModelSource::Open(options.model_path);
-    TANDEM_CHECK(file.ok()) << Message(file.status());
-    auto runner = LlamaRunner::Make(options, std::move(file).value(), comm);
-    TANDEM_CHECK(runner.ok()) << Message(runner.status());
-    TANDEM_CHECK((*runner)->Prepare(kBlocks).ok());
-    std::vector<RowResult> results(options.max_seqs);
-    for (size_t step = 0; step < plans.size(); ++step) {
-      const Status status = (*runner)->Run(plans[step].View(step + 1), results);
-      TANDEM_CHECK(status.ok()) << Message(status);
-      const kernels::TensorView logits = (*runner)->logits();
-      for (int i = 0; i < logits.rows; ++i) {  // every row of every step samples
-        const int sequence = plans[step].sequences[i * tp + comm.rank()];
-        positions[sequence][step] =
-            ReadRow(logits.row(i), static_cast<int>(logits.cols), golden.top_ids[sequence][step]);
-      }
-    }
-  });
+  RunForced(golden, ForcedOptions(ModelPath(), activations, kv), tp,
+            [&](int sequence, size_t step, const float* logits, int vocab) {
+              positions[sequence][step] = ReadRow(logits, vocab, golden.top_ids[sequence][step]);
+            });
   return positions;
 }
 
