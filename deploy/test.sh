@@ -16,6 +16,7 @@ setup() {
   nvcc=$(cmake -P cmake/find_nvcc.cmake 2>&1)
   [ -x "$nvcc" ] || die "$nvcc"
   deploy/get_model.sh
+  deploy/get_model.sh gemma3-270m
   local wanted=tests/e2e/requirements.txt stamp=build/venv/requirements.stamp
   if ! cmp -s "$wanted" "$stamp"; then
     [ -x build/venv/bin/pip ] || python3 -m venv build/venv

@@ -41,9 +41,9 @@ std::vector<T> Numbers(const boost::json::value& array) {
   return boost::json::value_to<std::vector<T>>(array);
 }
 
-inline Golden LoadGolden() {
+inline Golden LoadGolden(const char* path = "tests/golden/data/smollm2_greedy.jsonl") {
   Golden golden;
-  std::ifstream file("tests/golden/data/smollm2_greedy.jsonl");
+  std::ifstream file(path);
   for (std::string line; std::getline(file, line);) {
     const auto record = boost::json::parse(line);
     golden.prompts.push_back(Numbers<TokenId>(record.at("prompt_ids")));
