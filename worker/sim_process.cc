@@ -68,6 +68,7 @@ engine::EngineOptions EngineOptionsFor(const config::Cluster& cluster, const con
   options.vocab_size = model.vocab_size;
   options.max_seqs = group.max_seqs;
   options.max_step_tokens = group.max_step_tokens;
+  options.max_step_time = group.max_step_time;
   options.embeddings = false;
   options.hash_seed = model.fingerprint;
   return options;

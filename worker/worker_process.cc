@@ -319,6 +319,7 @@ engine::EngineOptions Process::EngineOptionsFor(int num_blocks) const {
   options.vocab_size = info.vocab_size;
   options.max_seqs = group_.max_seqs;
   options.max_step_tokens = group_.max_step_tokens;
+  options.max_step_time = group_.max_step_time;
   options.penalties = info.penalties;
   options.tokens = info.tokens;
   options.embeddings = info.embedding_size > 0;

@@ -34,6 +34,7 @@ StatusOr<GroupSpec> SpecOf(const config::Cluster& cluster, const config::Group& 
   spec.engine.vocab_size = kVocabSize;
   spec.engine.max_seqs = group.max_seqs;
   spec.engine.max_step_tokens = group.max_step_tokens;
+  spec.engine.max_step_time = group.max_step_time;
   spec.engine.hash_seed = fmt::format("sim/{}", group.model);
   return spec;
 }

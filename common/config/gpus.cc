@@ -20,7 +20,9 @@ bool CanActivate(bool gpu, const std::string& dtype) {
 
 // What is left out has another value than on a CPU.
 void Reader::SettleDevice(const YamlNode& node, Group* group) {
-  if (node.kind != YamlNode::Kind::kMap || group->device != kGpu) return;
+  if (node.kind != YamlNode::Kind::kMap || group->device == "cpu") return;
+  if (FindValue(node, "max_step_time") == nullptr) group->max_step_time = 0;
+  if (group->device != kGpu) return;
   if (FindValue(node, "activation_dtype") == nullptr) group->activation_dtype = "bf16";
   if (FindValue(node, "kv_memory") == nullptr) group->kv_memory_bytes = 0;
   if (FindValue(node, "max_step_tokens") == nullptr) group->max_step_tokens = kStepTokens;

@@ -233,6 +233,15 @@ std::vector<Key> GroupLimitKeys() {
        .min = 1,
        .max = 8192},
       {.section = "groups",
+       .name = "max_step_time",
+       .type = KeyType::kDuration,
+       .field = [](T t) -> Field { return &t.group.max_step_time; },
+       .help = "Running replies get no more prompt tokens beside them in a step than are predicted "
+               "to fit into this time, but always an eighth of `max_step_tokens`; 0ms: as many as "
+               "there are, the default with `device: cuda` and `sim`",
+       .min = 0,
+       .max = 10 * kSecond},
+      {.section = "groups",
        .name = "max_seqs",
        .type = KeyType::kInteger,
        .field = [](T t) -> Field { return &t.group.max_seqs; },
@@ -269,7 +278,8 @@ std::vector<Key> RouterKeys() {
        .name = "text_threads",
        .type = KeyType::kInteger,
        .field = [](T t) -> Field { return &t.cluster.router.text_threads; },
-       .help = "Threads that tokenize long prompts beside the one that serves",
+       .help =
+           "Threads that tokenize long prompts and write large bodies beside the one that serves",
        .min = 1,
        .max = 64},
       {.section = "router",

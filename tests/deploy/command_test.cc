@@ -28,7 +28,7 @@ TEST_F(Command, CheckSaysWhatAValidFileDescribes) {
   Write("model.gguf", model);
   EXPECT_EQ(Run({"check", Path("cluster.yaml")}), 0);
   EXPECT_THAT(text_, HasSubstr("cluster.yaml: valid"));
-  EXPECT_THAT(text_, HasSubstr("g0: model, tp 2, 1 thread a rank, cpu"));
+  EXPECT_THAT(text_, HasSubstr("g0: model, tp 2, threads auto, cpu"));
 }
 
 TEST_F(Command, CheckOpensTheModel) {

@@ -43,9 +43,8 @@ struct EngineOptions {
   int max_seqs = 64;            // slots; no more than max_step_tokens are used
   int max_step_tokens = 256;    // bounds ITL: a step computes at most this many
   int max_chunk_tokens = 8192;  // of one prompt in one step
-  // Bounds ITL in time: a step gets no more prompt tokens than are predicted to fit into it, by a
-  // fit to the steps before, but always an eighth of max_step_tokens. 0: off, as it is on a device
-  // whose full step of max_step_tokens is longer than anybody would set it to.
+  // Bounds ITL in time: a step with decodes gets no more prompt tokens than are predicted to fit
+  // into it, by a fit to the steps before, but always an eighth of max_step_tokens. 0: off.
   Nanos max_step_time = 0;
   // Prompts go in the order of common/prompt_order.h, but older ones before all others, by arrival.
   Nanos max_prompt_age = 60 * kSecond;

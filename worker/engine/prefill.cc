@@ -142,7 +142,10 @@ void Engine::AddChunk(Sequence& seq) {
 // Tokens of seq that this step still has room and time for (engine.planning.chunks).
 int Engine::ChunkFor(const Sequence& seq) const {
   const int most = std::min(BudgetLeft(), options_.max_chunk_tokens);
-  if (options_.max_step_time == 0 || step_model_.num_observed() < kStepsToTrust) return most;
+  if (options_.max_step_time == 0 || building_->plan.num_decodes == 0 ||
+      step_model_.num_observed() < kStepsToTrust) {
+    return most;
+  }
   const LatencyModel::Coefficients& cost = step_model_.coefficients();
   const double left = static_cast<double>(options_.max_step_time) / kSecond -
                       step_model_.Seconds(FeaturesOf(*building_));

@@ -94,7 +94,7 @@ class Predictions(unittest.TestCase):
 
 class Profiles(unittest.TestCase):
     def check(self, folder, profile):
-        (folder / "model.gguf").write_bytes(b"")  # `check` reads the cluster file alone
+        (folder / "model.gguf").write_bytes(b"GGUF" + (3).to_bytes(4, "little") + bytes(16))  # no tensors, no keys
         (folder / "profile.yaml").write_text(profile)
         (folder / "cluster.yaml").write_text(
             "model:\n  name: m\n  path: model.gguf\n"

@@ -131,8 +131,16 @@ TEST(Prefill, AStepIsBoundedInTimeOnceTheFitIsKnown) {
     h.Add(Prompt(1 + i * 5 % 13, i * 17), 1 + i % 3);
     while (const StepPlan* plan = h.Plan()) run(*plan);
   }
-  const RequestId id = h.Add(Prompt(60, 900), 1);
+  // Only running replies are to be spared.
+  h.Add(Prompt(30, 700), 1);
   const StepPlan* plan = h.Plan();
+  EXPECT_EQ(NumTokens(*plan), 16);
+  run(*plan);
+  h.Drain();
+  h.Add(Prompt(2, 800), 8);
+  run(*h.Plan());
+  const RequestId id = h.Add(Prompt(60, 900), 1);
+  plan = h.Plan();
   EXPECT_GE(NumTokens(*plan), 3);
   EXPECT_LE(NumTokens(*plan), 5);
   run(*plan);
@@ -150,9 +158,12 @@ TEST(Prefill, GoesOnWhenNothingFitsIntoTheTime) {
     h.Add(Prompt(1 + i % 9, i * 17), 1 + i % 3);
     h.Drain();
   }
+  h.Add(Prompt(2, 800), 8);
+  h.Plan();
+  h.Commit();
   h.Add(Prompt(41, 900), 1);
   const StepPlan* plan = h.Plan();
-  EXPECT_EQ(NumTokens(*plan), 2);
+  EXPECT_EQ(NumTokens(*plan), 1 + 2);
   h.Commit();
   h.Drain();
   h.ExpectAllStreamsAsIfAlone();
