@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <future>
 #include <optional>
 #include <thread>
 
@@ -134,6 +135,7 @@ TEST_P(SteadyStep, AllocatesNothing) {
   std::optional<RingRanks> ring_ranks;
   std::optional<Counting> counting;
   std::optional<Leader> leader;
+  std::promise<void> leader_is_there;
   std::thread engine;
 
   std::thread model_thread([&] {
@@ -152,6 +154,7 @@ TEST_P(SteadyStep, AllocatesNothing) {
     ring_ranks.emplace(*ranks, *results);
     counting.emplace(*ring_ranks, sequences);
     leader.emplace(options, *counting, bell);
+    leader_is_there.set_value();
     engine = std::thread([&] {
       NameThread("engine");
       ASSERT_TRUE(leader->RunFirstStep());
@@ -165,6 +168,7 @@ TEST_P(SteadyStep, AllocatesNothing) {
     EXPECT_TRUE(RunRank(*model, ranks->ring(), 0, &*results).ok());
   });
   EXPECT_EQ(router.Wait(), 0);
+  leader_is_there.get_future().wait();  // which the router's process cannot tell this thread
   leader->StartDraining();
   model_thread.join();
   engine.join();
