@@ -97,14 +97,15 @@ struct ApiRequest {
   std::vector<std::string> stop;
   std::optional<uint64_t> seed;
   // Absent: the model's defaults, where it has some.
-  std::optional<float> temperature;         // [0, 2]
-  std::optional<float> top_p;               // (0, 1]
-  std::optional<float> min_p;               // [0, 1)
-  int32_t top_k = kAbsentTopK;              // -1, 0: off
-  std::optional<float> repetition_penalty;  // [0.01, 100]
-  std::optional<float> presence_penalty;    // [-2, 2]
-  std::optional<float> frequency_penalty;   // [-2, 2]
-  std::optional<int32_t> max_tokens;        // >= 1; absent: the model's, or what the context leaves
+  std::optional<float> temperature;             // [0, 2]
+  std::optional<float> top_p;                   // (0, 1]
+  std::optional<float> min_p;                   // [0, 1)
+  int32_t top_k = kAbsentTopK;                  // -1, 0: off
+  std::optional<float> repetition_penalty;      // [0.01, 100]
+  std::optional<float> presence_penalty;        // [-2, 2]
+  std::optional<float> frequency_penalty;       // [-2, 2]
+  const char* max_tokens_param = "max_tokens";  // what the request calls it
+  std::optional<int32_t> max_tokens;  // >= 1; absent: the model's, or what the context leaves
   int32_t min_tokens = 0;
   int32_t n = 1;                    // choices of each prompt
   int32_t best_of = 0;              // sequences they are chosen from; as parsed: at least n

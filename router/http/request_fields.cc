@@ -51,6 +51,9 @@ FieldError ReadMaxTokens(const std::string& param, const json::value& v, ApiRequ
                           "invalid_value");
   }
   out.max_tokens = value;
+  for (const char* name : {"max_output_tokens", "max_completion_tokens"}) {
+    if (param == name) out.max_tokens_param = name;
+  }
   return std::nullopt;
 }
 

@@ -35,7 +35,7 @@ std::optional<ApiError> Service::CheckLength(Generation& g, const Pool& pool) {
   }
   if (api.max_tokens && *api.max_tokens > context - length) {
     return InvalidRequest(
-        api.endpoint == Endpoint::kResponses ? "max_output_tokens" : "max_tokens",
+        api.max_tokens_param,
         fmt::format("{}. However, you requested {} tokens ({} in the {}, {} in the completion).",
                     limit(), int64_t{length} + *api.max_tokens, length, param, *api.max_tokens),
         "context_length_exceeded");

@@ -172,6 +172,11 @@ TEST_F(ServerTest, RefusesByName) {
        RawClient::Post("/v1/responses",
                        R"({"model":"tiny","input":"Hi","max_output_tokens":5000})"),
        400, "\"param\":\"max_output_tokens\""},
+      {"too many tokens of a chat",
+       RawClient::Post("/v1/chat/completions",
+                       R"({"model":"tiny","messages":[{"role":"user","content":"Hi"}],)"
+                       R"("max_completion_tokens":5000})"),
+       400, "\"param\":\"max_completion_tokens\""},
   };
   RawClient client(port());  // one connection: a refused request does not cost it
   for (const Refused& c : cases) {
