@@ -16,7 +16,6 @@ setup() {
   nvcc=$(cmake -P cmake/find_nvcc.cmake 2>&1)
   [ -x "$nvcc" ] || die "$nvcc"
   deploy/get_model.sh
-  deploy/get_model.sh gemma3-270m
   local wanted=tests/e2e/requirements.txt stamp=build/venv/requirements.stamp
   if ! cmp -s "$wanted" "$stamp"; then
     [ -x build/venv/bin/pip ] || python3 -m venv build/venv
@@ -43,7 +42,10 @@ build_release() {
   cmake --build --preset release -j "$jobs" --target all_verify_interface_header_sets
 }
 
-test_release() { run_ctest release; }
+test_release() {
+  deploy/get_model.sh gemma3-270m
+  run_ctest release
+}
 
 # Where a preset is for tests alone: only they are built, and what end-to-end tests start.
 build_tests() {

@@ -44,7 +44,7 @@ struct Group {
   int max_seqs = 64;
   std::string activation_dtype = "int8";  // int8 | bf16 | f32; device cuda: bf16 | f16
   std::string kv_cache_dtype = "bf16";    // bf16 | int8 | f32; device cuda: the activations'
-  std::string instruction_set = "auto";   // auto | avx512 | avx2 | reference
+  std::string instruction_set = "auto";   // auto, or a name of kernels/cpu/instruction_sets.h
   Nanos min_watchdog = 5 * kSecond;       // a step may take max(this, 10 x predicted)
 };
 

@@ -26,7 +26,7 @@ namespace tandem::text {
 
 class EncodeCache {
  public:
-  // Shorter texts are encoded sooner than found.
+  // Shorter texts take a few microseconds to encode and are not kept.
   static constexpr size_t kMinBytes = 128;
 
   // Of texts and tokens together, about.
