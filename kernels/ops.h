@@ -192,6 +192,9 @@ class Ops {
                               const KvCache& kv, int layer, const StepBatch& batch,
                               const AttentionSpec& spec) = 0;
 
+  // x = factor * x.
+  virtual void Scale(TensorView x, float factor) = 0;
+
   // x = cap * tanh(x / cap).
   virtual void SoftCap(TensorView x, float cap) = 0;
 

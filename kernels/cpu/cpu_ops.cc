@@ -197,6 +197,13 @@ class CpuOps : public Ops {
     pool_.Run([&](int thread) { AttendPart(q.cols, cache, layer, spec, thread); });
   }
 
+  void Scale(TensorView x, float factor) override {
+    ForRows(x.rows, [&](int64_t t) {
+      float* const row = x.row(t);
+      for (int64_t i = 0; i < x.cols; ++i) row[i] *= factor;
+    });
+  }
+
   void SoftCap(TensorView x, float cap) override {
     ForRows(x.rows, [&](int64_t t) { kernels_.soft_cap(x.row(t), x.cols, cap); });
   }

@@ -86,6 +86,8 @@ __global__ void __launch_bounds__(kThreads)
     const int64_t row_bytes = table.cols / BlockElements(kType) * BlockBytes(kType);
     Dequantize8<kType>(values, static_cast<const unsigned char*>(table.data) + token * row_bytes,
                        col);
+#pragma unroll
+    for (float& value : values) value *= table.scale;
   }
   Store8(x + blockIdx.y * table.cols + col, values);
 }

@@ -122,8 +122,10 @@ struct EmbeddingTable {
   WeightType type = WeightType::kF32;
   int64_t rows = 0;  // V
   int64_t cols = 0;  // H
+  float scale = 1;
 };
-// x[t] = row tokens[t] of the table; padding rows become zero. Notes the tokens in block_tokens.
+// x[t] = scale * row tokens[t] of the table; padding rows become zero. Notes the tokens in
+// block_tokens.
 void Embed(float* x,  // [T, H]
            const EmbeddingTable& table, const Batch& batch, cudaStream_t stream);
 
@@ -238,6 +240,7 @@ struct Logits {
   int32_t rows = 0;  // S
   int32_t part_cols = 0;
   int32_t vocab = 0;  // V <= parts * part_cols, at most kMaxVocab
+  float scale = 1;    // what is drawn from, and logged, is scale * data
 };
 
 // Draws one token for each row; also into last_sampled. `scratch`: SampleScratchBytes(). `batch`:

@@ -38,8 +38,8 @@ __device__ inline float LogitOf(Word key) {
 // whether it is in the prompt, and whether it has a bias.
 inline constexpr uint32_t kInPrompt = 0x8000, kBiased = 0x4000, kMostTimes = 0x3fff;
 
-// The logits of one row; NaN is minus infinity. With `counts`, biased, penalized and masked as
-// sampling.h says.
+// The logits of one row, scaled; NaN is minus infinity. With `counts`, biased, penalized and masked
+// as sampling.h says.
 class RowLogits {
  public:
   __device__ RowLogits(const Logits& logits, int row) : logits_(logits), row_(row) {}
@@ -56,7 +56,9 @@ class RowLogits {
                                   static_cast<uint32_t>(logits_.part_cols));
     }
     const int64_t row = int64_t{part} * logits_.rows + row_;
-    float logit = logits_.data[row * logits_.part_cols + (id - part * logits_.part_cols)];
+    // Adjusted() adds to it: the same bits in all kernels, as there.
+    float logit = __fmul_rn(
+        logits_.scale, logits_.data[row * logits_.part_cols + (id - part * logits_.part_cols)]);
     if (counts_ != nullptr) logit = Adjusted(logit, id, counts_[id]);
     return logit == logit ? logit : -INFINITY;
   }

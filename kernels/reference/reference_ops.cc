@@ -266,6 +266,12 @@ class ReferenceOps : public Ops {
     }
   }
 
+  void Scale(TensorView x, float factor) override {
+    for (int64_t t = 0; t < x.rows; ++t) {
+      for (int64_t i = 0; i < x.cols; ++i) x.row(t)[i] *= factor;
+    }
+  }
+
   void SoftCap(TensorView x, float cap) override {
     for (int64_t t = 0; t < x.rows; ++t) {
       for (int64_t i = 0; i < x.cols; ++i) {

@@ -66,6 +66,16 @@ TEST_P(ElementwiseTest, EmbedReadsTheFilesRows) {
   }
 }
 
+TEST_P(ElementwiseTest, ScaleIsAFactor) {
+  const auto ops = OpsFor(GetParam());
+  Random random(5);
+  std::vector<float> x = random.Normals(81);
+  x[7] = INFINITY;
+  const std::vector<float> before = x;
+  ops->Scale({x.data(), 3, 27}, 0.0625f / 3);
+  for (size_t i = 0; i < x.size(); ++i) EXPECT_EQ(x[i], before[i] * (0.0625f / 3)) << i;
+}
+
 TEST_P(ElementwiseTest, SoftCapBendsWhatIsLarge) {
   const auto ops = OpsFor(GetParam());
   std::vector<float> x;

@@ -39,13 +39,15 @@ TEST(CudaEmbed, TakesRowsAsTheFileHasThem) {
       const FileMatrix table(type, 7, cols, random);
       const DeviceArray<uint8_t> device_table(stream, table.data);
       const DeviceArray<float> x(stream, tokens.size() * cols, NAN);
-      Embed(x.data(), {device_table.data(), type, table.rows, cols}, batch, stream);
+      const float scale = cols == 96 ? 0.7f : 1;
+      Embed(x.data(), {device_table.data(), type, table.rows, cols, scale}, batch, stream);
       std::vector<float> expected(tokens.size() * cols);
       for (size_t t = 0; t < tokens.size(); ++t) {
         if (expected_tokens[t] < 0) continue;
         DequantizeRow(table.Slice(), expected_tokens[t],
                       {&expected[t * cols], static_cast<size_t>(cols)});
       }
+      for (float& value : expected) value *= scale;
       EXPECT_EQ(x.Read(), expected);
     }
   }
