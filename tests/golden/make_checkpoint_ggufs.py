@@ -2,7 +2,7 @@
 """Writes checkpoints/NAME.gguf from checkpoints/NAME/ for families whose GGUF files differ from Llama's,
 as llama.cpp's converter would, and says how far llama.cpp's logits of it are from transformers'.
 
-    build/venv-golden/bin/python tests/golden/make_checkpoint_ggufs.py [--check]
+    build/venv-golden/bin/python tests/golden/make_checkpoint_ggufs.py [--check] [NAME...]
 """
 
 import argparse
@@ -19,14 +19,16 @@ HERE = pathlib.Path(__file__).resolve().parent / "checkpoints"
 # name: (architecture, type of matrices)
 FILES = {"smollm3": ("smollm3", "BF16"), "qwen3moe": ("qwen3moe", "F16"),
          "mixtral": ("llama", "BF16"), "gemma2": ("gemma2", "BF16"), "gemma3": ("gemma3", "BF16"),
-         "phi3-long": ("phi3", "F16")}
+         "phi3-long": ("phi3", "F16"), "granite": ("granite", "BF16")}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help="of FILES; none: all")
     parser.add_argument("--check", action="store_true", help="compare with llama.cpp")
     args = parser.parse_args()
-    for name, (architecture, matrix_type) in FILES.items():
+    for name in args.names or FILES:
+        architecture, matrix_type = FILES[name]
         path = HERE / f"{name}.gguf"
         write(path, HERE / name, architecture, gguf.GGMLQuantizationType[matrix_type])
         off = ""
@@ -66,7 +68,7 @@ def write(path, folder, architecture, matrix_type):
     names = gguf.get_tensor_name_map(arch, config["num_hidden_layers"])
     experts = {}
     for name, weight in read_safetensors(folder / "model.safetensors"):
-        if architecture in ("llama", "smollm3"):
+        if architecture in ("llama", "smollm3", "granite"):
             weight = adjacent_pairs(name, weight, config)
         if architecture.startswith("gemma") and "norm" in name:
             weight = weight + 1
@@ -123,6 +125,11 @@ def add_metadata(writer, config, architecture):
         writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
     if config.get("final_logit_softcapping"):
         writer.add_final_logit_softcapping(config["final_logit_softcapping"])
+    if architecture == "granite":
+        writer.add_embedding_scale(config["embedding_multiplier"])
+        writer.add_residual_scale(config["residual_multiplier"])
+        writer.add_attention_scale(config["attention_multiplier"])
+        writer.add_logit_scale(config["logits_scaling"])
     experts = config.get("num_local_experts") or config.get("num_experts")
     if experts:
         writer.add_expert_count(experts)

@@ -78,6 +78,10 @@ FAMILIES = {
         layer_types=["full_attention", "sliding_attention"],
         rope_parameters=dict(full_attention=dict(rope_type="default", rope_theta=1e6),
                              sliding_attention=dict(rope_type="default", rope_theta=1e4)))),
+    # Heads as GPUs take them.
+    "granite": ("granite", "bfloat16", dict(
+        head_dim=64, hidden_size=64, embedding_multiplier=6.0, residual_multiplier=0.22,
+        attention_multiplier=0.2, logits_scaling=3.0, tie_word_embeddings=True)),
     "phi3-long": ("phi3", "bfloat16", phi3(64)),
     "phi3-short": ("phi3", "bfloat16", phi3(512, sliding_window=40)),
     "mixtral": ("mixtral", "bfloat16", dict(num_local_experts=4, num_experts_per_tok=2)),

@@ -44,6 +44,7 @@ struct Family {
   bool gelu = false;
   bool attention_softcap = false;  // may have one
   bool scaled_embeddings = false;  // by sqrt(hidden)
+  bool multipliers = false;        // has factors of embeddings, residuals, scores and logits
   bool norms_less_one = false;     // Hugging Face: norm weights are stored less 1
   bool tied = false;               // Hugging Face: tie_word_embeddings if the config is silent
 };

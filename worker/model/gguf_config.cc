@@ -73,17 +73,25 @@ StatusOr<const Family*> FindFamily(const gguf::File& file) {
                      architecture, KnownGguf());
 }
 
-Status CheckNothingElse(const Keys& keys) {
+// Factors that a family may have; 0 is none.
+constexpr const char* kEmbeddingScale = "embedding_scale";
+constexpr const char* kResidualScale = "residual_scale";
+constexpr const char* kAttentionScale = "attention.scale";
+constexpr const char* kLogitScale = "logit_scale";
+
+Status CheckNothingElse(const Keys& keys, const Family& family) {
   if (keys.Has("attention.causal")) {
     TANDEM_ASSIGN_OR_RETURN(const bool causal, keys.file().GetBool(keys.Name("attention.causal")));
     if (!causal) return Unsupported("{}: not a causal model", keys.file_name());
   }
   for (const char* key :
-       {"attention.scale", "attention.temperature_scale", "attention.clamp_kqv",
-        "attention.max_alibi_bias", "logit_scale", "residual_scale", "embedding_scale",
+       {"attention.temperature_scale", "attention.clamp_kqv", "attention.max_alibi_bias",
         "rope.scaling.alpha", "rope.scaling.yarn_log_multiplier", "expert_shared_count",
         "expert_weights_scale", "leading_dense_block_count"}) {
     TANDEM_RETURN_IF_ERROR(keys.CheckNeutral(key, 0));
+  }
+  for (const char* key : {kEmbeddingScale, kResidualScale, kAttentionScale, kLogitScale}) {
+    if (!family.multipliers) TANDEM_RETURN_IF_ERROR(keys.CheckNeutral(key, 0));
   }
   for (const char* key : {"rope.scaling.yarn_ext_factor", "rope.scaling.yarn_attn_factor"}) {
     TANDEM_RETURN_IF_ERROR(keys.CheckNeutral(key, 1));
@@ -239,6 +247,25 @@ Status ReadRopes(const Keys& keys, const Family& family, ModelConfig& config) {
   return OkStatus();
 }
 
+// As llama.cpp reads them: what is missing or 0 is as in a Llama.
+StatusOr<double> Factor(const Keys& keys, const char* key, double none) {
+  TANDEM_ASSIGN_OR_RETURN(const double value, keys.FloatOr(key, -1e-9, 1e6, 0));
+  return value < 1e-6 ? none : value;
+}
+
+Status ReadMultipliers(const Keys& keys, ModelConfig& config) {
+  Multipliers factors;
+  TANDEM_ASSIGN_OR_RETURN(factors.embedding, Factor(keys, kEmbeddingScale, 1));
+  TANDEM_ASSIGN_OR_RETURN(factors.residual, Factor(keys, kResidualScale, 1));
+  TANDEM_ASSIGN_OR_RETURN(const double divisor, Factor(keys, kLogitScale, 1));
+  factors.logits = 1 / divisor;
+  SetMultipliers(factors, config);
+  TANDEM_ASSIGN_OR_RETURN(const double scores,
+                          Factor(keys, kAttentionScale, config.attention_scale));
+  config.attention_scale = static_cast<float>(scores);
+  return OkStatus();
+}
+
 Status ReadConstants(const Keys& keys, const Family& family, ModelConfig& config) {
   TANDEM_ASSIGN_OR_RETURN(const double eps, keys.Float("attention.layer_norm_rms_epsilon", 0, 1));
   config.rms_eps = static_cast<float>(eps);
@@ -264,6 +291,7 @@ Status ReadConstants(const Keys& keys, const Family& family, ModelConfig& config
   if (family.scaled_embeddings) {
     config.embedding_scale = std::sqrt(static_cast<float>(config.hidden));
   }
+  if (family.multipliers) TANDEM_RETURN_IF_ERROR(ReadMultipliers(keys, config));
   return OkStatus();
 }
 
@@ -367,7 +395,7 @@ std::vector<TensorPart> PartsOf(std::string_view name, const ModelConfig& c, boo
 StatusOr<ModelConfig> ReadGgufConfig(const gguf::File& file) {
   TANDEM_ASSIGN_OR_RETURN(const Family* const family, FindFamily(file));
   const Keys keys(file, family->gguf);
-  TANDEM_RETURN_IF_ERROR(CheckNothingElse(keys));
+  TANDEM_RETURN_IF_ERROR(CheckNothingElse(keys, *family));
   ModelConfig config;
   config.architecture = family->name;
   TANDEM_RETURN_IF_ERROR(ReadSizes(keys, *family, config));

@@ -341,6 +341,18 @@ Status ReadBiases(const JsonConfig& json, const Family& family, ModelConfig& con
   return OkStatus();
 }
 
+Status ReadMultipliers(const JsonConfig& json, ModelConfig& config) {
+  Multipliers factors;
+  TANDEM_ASSIGN_OR_RETURN(factors.embedding, FloatOr(json, "embedding_multiplier", 0, 1e6, 1));
+  TANDEM_ASSIGN_OR_RETURN(factors.residual, FloatOr(json, "residual_multiplier", 1e-6, 1e6, 1));
+  TANDEM_ASSIGN_OR_RETURN(const double divisor, FloatOr(json, "logits_scaling", 1e-6, 1e6, 1));
+  factors.logits = 1 / divisor;
+  SetMultipliers(factors, config);
+  TANDEM_ASSIGN_OR_RETURN(const double scores, FloatOr(json, "attention_multiplier", 0, 1e6, 1));
+  config.attention_scale = static_cast<float>(scores);
+  return OkStatus();
+}
+
 Status ReadConstants(const JsonConfig& json, const Family& family, ModelConfig& config) {
   TANDEM_ASSIGN_OR_RETURN(const double eps, Float(json, "rms_norm_eps", 0, 1));
   config.rms_eps = static_cast<float>(eps);
@@ -363,6 +375,7 @@ Status ReadConstants(const JsonConfig& json, const Family& family, ModelConfig& 
   if (family.scaled_embeddings) {
     config.embedding_scale = std::sqrt(static_cast<float>(config.hidden));
   }
+  if (family.multipliers) TANDEM_RETURN_IF_ERROR(ReadMultipliers(json, config));
   TANDEM_RETURN_IF_ERROR(ReadBiases(json, family, config));
   return ReadActivation(json, family, config);
 }

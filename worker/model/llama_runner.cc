@@ -308,6 +308,7 @@ void LlamaRunner::Logits(const StepInputs& in) {
   float* const part_logits = tp() == 1 ? logits_.data() : part_logits_.data();
   if (part > 0) {
     ops_->MatMul({part_logits, rows, part}, normed, *weights_.output, {});
+    if (config_.logit_scale != 1) ops_->Scale({part_logits, rows, part}, config_.logit_scale);
     if (config_.logit_softcap > 0) ops_->SoftCap({part_logits, rows, part}, config_.logit_softcap);
   }
   if (tp() == 1) return;

@@ -26,6 +26,13 @@ Status CheckRope(const RopeConfig& rope, const ModelConfig& config, const std::s
 
 }  // namespace
 
+// With r for `residual` and x = r y: x / sqrt(mean(x^2) + eps) = y / sqrt(mean(y^2) + eps / r^2).
+void SetMultipliers(const Multipliers& factors, ModelConfig& config) {
+  config.embedding_scale = static_cast<float>(factors.embedding / factors.residual);
+  config.rms_eps = static_cast<float>(config.rms_eps / (factors.residual * factors.residual));
+  config.logit_scale = static_cast<float>(factors.logits);
+}
+
 kernels::RopeSpec RopeSpecOf(const RopeConfig& rope, int max_positions, int max_context) {
   kernels::RopeSpec spec;
   spec.dims = rope.dims;

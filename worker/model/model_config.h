@@ -53,7 +53,8 @@ struct ModelConfig {
   float embedding_scale = 1;
   float attention_scale = 0;    // of the scores
   float attention_softcap = 0;  // 0: none
-  float logit_softcap = 0;      // 0: none
+  float logit_scale = 1;        // of the logits
+  float logit_softcap = 0;      // 0: none; of scaled ones
 
   // Mixture of experts: a router chooses experts_per_token of them for every token.
   int num_experts = 0;  // 0: one feed-forward for all
@@ -65,6 +66,15 @@ struct ModelConfig {
 
   int heads_per_kv() const { return num_heads / num_kv_heads; }
 };
+
+// Granite's factors, 1 being none. What attention and feed-forward give is multiplied by `residual`
+// before it is added; no operation here does that. Instead the whole residual stream is held
+// divided by it, which its norms do not see, up to their eps.
+struct Multipliers {
+  double embedding = 1, residual = 1, logits = 1;
+};
+// REQUIRES: rms_eps is read, and no norm but those of the residual stream uses it.
+void SetMultipliers(const Multipliers& factors, ModelConfig& config);
 
 // The rotary embedding of positions [0, max_positions) where contexts of up to `max_context` are
 // served. Borrows from `rope`.

@@ -127,6 +127,7 @@ std::vector<double> Head(const ModelSource& source, const Embedding& state) {
     kernels::DequantizeRow(tensor.slice, token, row);
     double logit = 0;
     for (size_t k = 0; k < row.size(); ++k) logit += double{row[k]} * double{state[k]};
+    logit *= double{config.logit_scale};
     const double cap = config.logit_softcap;
     logits.push_back(cap > 0 ? cap * std::tanh(logit / cap) : logit);
   }

@@ -80,6 +80,8 @@ TEST_F(HuggingFaceConfig, NamesWhatIsNotSupported) {
       {"qwen3moe", R"({"num_experts_per_tok":9})", "9 of 6 experts a token"},
       {"gemma3-scale", R"({"attn_logit_softcapping":50})",
        "attn_logit_softcapping (50) is not supported for gemma3"},
+      {"granite", R"({"residual_multiplier":0})", "residual_multiplier is 0, expected between"},
+      {"granite", R"({"logits_scaling":"x"})", "logits_scaling is not"},
       {"phi3-long", R"({"partial_rotary_factor":1,"rope_parameters":{"rope_type":"longrope",
         "short_factor":[1],"long_factor":[1],"original_max_position_embeddings":64}})",
        "1 rope factors for 32 rotated dimensions"},

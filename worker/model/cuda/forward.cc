@@ -157,6 +157,7 @@ Logits Forward::logits(int rows) const {
   logits.rows = rows;
   logits.part_cols = spec_.part_cols;
   logits.vocab = spec_.config.vocab;
+  logits.scale = spec_.config.logit_scale;
   return logits;
 }
 

@@ -6,6 +6,7 @@
 
 #include "common/check.h"
 #include "common/round.h"
+#include "worker/model/cuda/model_check.h"
 
 namespace tandem::model::cuda {
 namespace {
@@ -28,81 +29,13 @@ int DeviceOf(const ShardOptions& options, int rank) {
   return options.device_index >= 0 ? options.device_index : rank;
 }
 
-// What families have that the kernels here do not compute.
-Status CheckParts(const ModelConfig& config, const std::string& file) {
-  const LayerConfig& first = config.layers[0];
-  const std::pair<bool, const char*> parts[] = {
-      {!config.has_head, "a model without an output matrix"},
-      {config.num_experts > 0, "mixture of experts"},
-      {config.post_norms, "norms after attention and feed-forward"},
-      {config.activation != kernels::Activation::kSilu, "a gate of GELU"},
-      {config.embedding_scale != 1, "scaled embeddings"},
-      {config.attention_softcap > 0, "soft-capping of attention scores"},
-      {config.logit_softcap > 0, "soft-capping of logits"},
-      {config.o_bias, "a bias of the attention's output"},
-      {config.ropes.size() > 1, "rotary embeddings that differ by layer"},
-      {config.ropes[0].dims != config.head_dim, "a partly rotated head"},
-      {!config.ropes[0].long_factors.empty(), "factors for long contexts"},
-      {std::any_of(config.layers.begin(), config.layers.end(),
-                   [](const LayerConfig& layer) { return layer.rope == kNoRope; }),
-       "layers without a rotary embedding"},
-      {std::any_of(config.layers.begin(), config.layers.end(),
-                   [&](const LayerConfig& layer) { return layer.window != first.window; }),
-       "windows that differ by layer"}};
-  for (const auto& [has, what] : parts) {
-    if (has) return Unsupported("{}: {} is not supported on a GPU", file, what);
-  }
-  return OkStatus();
-}
-
-// Q, K and V are packed into one weight.
-Status CheckTypes(const ModelSource& source) {
-  for (const auto& [name, tensor] : source.tensors()) {
-    if (tensor.slice.type <= kernels::WeightType::kQ8_0) continue;
-    return Unsupported("{}: tensor {} is of type {}, which is not supported on a GPU",
-                       source.name(), tensor.source, tensor.type_name);
-  }
-  for (int i = 0; i < source.config().num_layers; ++i) {
-    const ModelTensor& q = source.tensors().at(LayerTensorName(i, "attn_q"));
-    for (const char* kind : {"attn_k", "attn_v"}) {
-      const ModelTensor& other = source.tensors().at(LayerTensorName(i, kind));
-      if (other.slice.type == q.slice.type) continue;
-      return Unsupported(
-          "{}: tensors {} ({}) and {} ({}) of different types are not supported on "
-          "a GPU",
-          source.name(), q.source, q.type_name, other.source, other.type_name);
-    }
-  }
-  return OkStatus();
-}
-
-Status CheckSource(const ModelSource& source) {
-  const ModelConfig& config = source.config();
-  const std::string& file = source.name();
-  TANDEM_RETURN_IF_ERROR(CheckParts(config, file));
-  TANDEM_RETURN_IF_ERROR(CheckTypes(source));
-  if (config.head_dim != 64 && config.head_dim != 96 && config.head_dim != 128) {
-    return Unsupported("{}: a head dimension of {} is not supported on a GPU; 64, 96 and 128 are",
-                       file, config.head_dim);
-  }
-  if (config.vocab > kernels::cuda::kMaxVocab) {
-    return Unsupported("{}: a vocabulary of {} tokens is not supported on a GPU; {} is the most",
-                       file, config.vocab, kernels::cuda::kMaxVocab);
-  }
-  if (config.heads_per_kv() > kernels::cuda::kAttentionTileRows) {
-    return Unsupported("{}: {} heads share a KV head; {} is the most that is supported on a GPU",
-                       file, config.heads_per_kv(), kernels::cuda::kAttentionTileRows);
-  }
-  return OkStatus();
-}
-
 }  // namespace
 
 StatusOr<int> GpuLlamaRunner::Check(const ShardOptions& options, int rank, int tp) {
   TANDEM_RETURN_IF_ERROR(UseDevice(DeviceOf(options, rank)).status());
   TANDEM_ASSIGN_OR_RETURN(const std::unique_ptr<ModelSource> source,
                           ModelSource::Open(options.model_path));
-  TANDEM_RETURN_IF_ERROR(CheckSource(*source));
+  TANDEM_RETURN_IF_ERROR(CheckModel(*source));
   TANDEM_RETURN_IF_ERROR(MakeShardLayout(source->config(), tp).status());
   return source->config().max_context;
 }
@@ -161,7 +94,7 @@ Status GpuLlamaRunner::Load() {
 
 Status GpuLlamaRunner::ReadShape() {
   TANDEM_ASSIGN_OR_RETURN(spec_.type, TypeOf(options_));
-  TANDEM_RETURN_IF_ERROR(CheckSource(*source_));
+  TANDEM_RETURN_IF_ERROR(CheckModel(*source_));
   spec_.config = source_->config();
   const ModelConfig& config = spec_.config;
   TANDEM_ASSIGN_OR_RETURN(const std::vector<RankShard> shards, MakeShardLayout(config, tp()));
@@ -498,6 +431,7 @@ StatusOr<std::vector<float>> GpuLlamaRunner::Logits() {
   for (int row = 0; row < rows; ++row) {
     for (int col = 0; col < logits.vocab; ++col) {
       all[static_cast<size_t>(row) * logits.vocab + col] =
+          logits.scale *
           parts[col / logits.part_cols * part + static_cast<size_t>(row) * logits.part_cols +
                 col % logits.part_cols];
     }

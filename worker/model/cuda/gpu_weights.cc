@@ -139,7 +139,8 @@ class Loader {
     const MatrixSlice table = reader_.Whole("token_embd.weight");
     const int64_t bytes = table.rows() * kernels::RowBytes(table);
     TANDEM_ASSIGN_OR_RETURN(void* const memory, Allocate(bytes));
-    weights_.embedding = {memory, table.type, table.rows(), table.cols()};
+    weights_.embedding = {memory, table.type, table.rows(), table.cols(),
+                          spec_.source.config().embedding_scale};
     if (uploader_ == nullptr) return OkStatus();
     return uploader_->Bytes(
         memory, {static_cast<const std::byte*>(table.data), static_cast<size_t>(bytes)});
