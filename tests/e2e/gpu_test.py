@@ -16,7 +16,8 @@ import time
 import unittest
 import unittest.mock
 
-from cluster import BIN, NAME, SLOW, Cluster, wait_until
+import folders
+from cluster import BIN, NAME, SLOW, Cluster, free_port, wait_until
 
 FAMILIES = ("llama3", "qwen2", "qwen3")
 PROMPT = "the other of a thing in an hour and all the while on"
@@ -51,7 +52,8 @@ def model(family):
     return pathlib.Path(folder.name) / f"{family}.gguf"
 
 
-def gpu_cluster(family, settings=", max_seqs: 4", tp=1, watchdog="30s", beside_cpu=False):
+def gpu_cluster(family, settings=", max_seqs: 4", tp=1, watchdog="30s", beside_cpu=False,
+                path=None):
     """`beside_cpu`: the model is also served by a group of its own on the CPU, as `on-cpu`."""
     names = [NAME]
     groups = [f"{{{{name: g0, model: {NAME}, device: cuda, tp: {tp}, kv_memory: 1MiB, "
@@ -62,7 +64,7 @@ def gpu_cluster(family, settings=", max_seqs: 4", tp=1, watchdog="30s", beside_c
                       "kv_cache_dtype: f32, kv_memory: 2MiB, max_step_tokens: 64}}")
     models = [f"{{{{name: {name}, path: {{model}}}}}}" for name in names]
     return Cluster(text=CLUSTER % (", ".join(models), ", ".join(groups)), bin_dir=bin_dir,
-                   model=model(family))
+                   model=path or model(family))
 
 
 def emulation(options):
@@ -155,6 +157,18 @@ class Gpu(unittest.TestCase):
                     alone = [streamed(cluster.client(), NAME, r)[0] for r in (greedy, seeded)]
                     self.assertEqual(alone, [text for text, _ in first[:2]])
 
+    def test_a_hugging_face_folder_in_bf16(self):
+        """Granite's, with a factor of the logits; its tokenizer makes characters tokens."""
+        path = folders.make(pathlib.Path(folder.name) / "granite", "granite")
+        requests = [{"prompt": PROMPT * 2, "max_tokens": 16, "temperature": 0},
+                    {"prompt": PROMPT, "max_tokens": 16, "temperature": 1, "seed": 5},
+                    {"prompt": PROMPT, "max_tokens": 16, "temperature": 0.7, "top_p": 0.9,
+                     "seed": 6, "presence_penalty": 1, "logit_bias": {"40": 5}}]
+        with gpu_cluster("granite", ", max_seqs: 4, activation_dtype: f16", 2, beside_cpu=True,
+                         path=path) as cluster:
+            wait_until(lambda: cluster.metric("tandem_router_group_up") == 2, 60, "both")
+            self.beside_cpu(cluster, requests)
+
     def test_graphs_change_no_bit(self):
         replies = []
         for settings in (", max_seqs: 4", ", max_seqs: 4, cuda_graphs: false"):
@@ -220,10 +234,13 @@ class Gpu(unittest.TestCase):
             self.assertGreater(complete(cluster)["usage"]["completion_tokens"], 0)
 
     def test_without_peer_access_sums_go_over_nccl(self):
-        with emulation("peer_access=0"), gpu_cluster("llama3", tp=2) as cluster:
+        """As between hosts: the ranks' link is TCP."""
+        link = f", max_seqs: 4, hosts: [127.0.0.1], rendezvous_port: {free_port()}"
+        with emulation("peer_access=0"), gpu_cluster("llama3", link, tp=2) as cluster:
             self.assertEqual(texts(cluster), texts(cluster))
             self.assertIn("the ranks' GPUs do not reach each other's memory (GPU 0 has no peer "
                           "access to GPU 1); all sums go over NCCL", cluster.log())
+            self.assertIn("connected to all ranks, from 127.0.0.1\n", cluster.log())
             self.assertNotIn("go over peer memory", cluster.log())
 
     def test_what_a_rank_cannot_use_is_one_line(self):
