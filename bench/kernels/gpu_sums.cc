@@ -108,6 +108,8 @@ class Rank {
     partial_ = Zeros(2 * most, stream_.get());
     out_ = Zeros(2 * most, stream_.get());
     x_ = Zeros(4 * most, stream_.get());
+    part_ = Zeros(4 * shapes.sampled.back() * PartCols(), stream_.get());
+    logits_ = Zeros(4 * shapes.sampled.back() * PartCols() * peers.size, stream_.get());
     weight_ = Zeros(4 * shapes.hidden, stream_.get());
     for (model::cuda::Event* const event : {&begin_, &end_}) {
       cudaEvent_t made = nullptr;
@@ -122,6 +124,7 @@ class Rank {
 
   void Run() {
     for (const int rows : shapes_.rows) Sums(rows);
+    for (const int rows : shapes_.sampled) Gather(rows);
   }
 
  private:
@@ -151,13 +154,27 @@ class Rank {
               [&] { AllReduceAddRmsNorm(out, x, partial, weight, 1e-5f, peers_, stream); }}});
   }
 
+  // Logits in float32, a part of the vocabulary from each rank: NCCL is the only way.
+  void Gather(int rows) {
+    const int64_t part = rows * PartCols();
+    const double seconds = Time([&] {
+      nccl_->AllGather(part_.get(), logits_.get(), static_cast<size_t>(part),
+                       NcclCommunicator::Element::kF32, stream_.get());
+    });
+    Print(fmt::format("gather of logits, {} rows", rows),
+          4.0 * static_cast<double>(part * (peers_.size - 1)), seconds, seconds);
+  }
+  int64_t PartCols() const { return (shapes_.vocab + peers_.size - 1) / peers_.size; }
+
   using Sum = std::function<void()>;
   void Compare(int rows, const char* with, const Sum& nccl,
                const std::vector<std::pair<const char*, Sum>>& ours) {
     const double by_nccl = Time(nccl);
-    Print(fmt::format("NCCL{}, {} rows", with, rows), rows, by_nccl, by_nccl);
+    const double moved = 4.0 * static_cast<double>(rows * shapes_.hidden * (peers_.size - 1)) /
+                         static_cast<double>(peers_.size);
+    Print(fmt::format("NCCL{}, {} rows", with, rows), moved, by_nccl, by_nccl);
     for (const auto& [name, sum] : ours) {
-      Print(fmt::format("{}{}, {} rows", name, with, rows), rows, Time(sum), by_nccl);
+      Print(fmt::format("{}{}, {} rows", name, with, rows), moved, Time(sum), by_nccl);
     }
   }
 
@@ -181,11 +198,11 @@ class Rank {
     return best / 1e3 / shapes_.runs;
   }
 
-  void Print(const std::string& name, int rows, double seconds, double by_nccl) const {
+  // `moved`: bytes that each rank receives at least.
+  void Print(const std::string& name, double moved, double seconds, double by_nccl) const {
     if (peers_.rank != 0) return;
-    const double bytes = 2.0 * static_cast<double>(rows * shapes_.hidden);
-    std::printf("%-34s %10.1f %9.1f %6.2fx\n", name.c_str(), seconds * 1e6,
-                2 * bytes * (peers_.size - 1) / peers_.size / seconds / 1e9, by_nccl / seconds);
+    std::printf("%-34s %10.1f %9.1f %6.2fx\n", name.c_str(), seconds * 1e6, moved / seconds / 1e9,
+                by_nccl / seconds);
     std::fflush(stdout);
   }
 
@@ -193,7 +210,7 @@ class Rank {
   const PeerBuffers peers_;
   Communicator& link_;
   model::cuda::Stream stream_;
-  DeviceMemory partial_, out_, x_, weight_;
+  DeviceMemory partial_, out_, x_, weight_, part_, logits_;
   model::cuda::Event begin_, end_;
   std::unique_ptr<NcclCommunicator> nccl_;
 };
@@ -204,6 +221,8 @@ SumShapes SmallSums() {
   SumShapes shapes;
   shapes.hidden = 256;
   shapes.rows = {1, 20};
+  shapes.vocab = 500;
+  shapes.sampled = {1, 3};
   shapes.max_ranks = 2;
   shapes.runs = 1;
   return shapes;

@@ -1,5 +1,6 @@
 // Sums of activations over the GPUs of this machine, by size: over peer memory in one shot and in
-// two, over NCCL, and with the norm that follows. A part of tandem-bench-gpu.
+// two, over NCCL, and with the norm that follows; and the gather of the rows' logits that are
+// sampled. A part of tandem-bench-gpu.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +11,8 @@ namespace tandem::bench {
 struct SumShapes {
   int64_t hidden = 4096;
   std::vector<int> rows = {1, 8, 64, 256, 1024};
+  int64_t vocab = 128256;
+  std::vector<int> sampled = {1, 8, 64, 256};
   int max_ranks = 8;
   int runs = 50;
 };

@@ -73,7 +73,8 @@ class GpuCheck(unittest.TestCase):
                         "RoPE and K, V written, ", "SiLU-mul, ", "Q4_0, ", "Q4_1, ", "Q8_0, ",
                         "add + RMSNorm, ", "gather, add + RMSNorm, ", "sample, ",
                         "beside cuBLASLt", "sum over 2 GPUs", "NCCL, 20 rows", "one shot, 20 rows",
-                        "two shot, 20 rows", "one kernel with norm, 20 rows"],
+                        "two shot, 20 rows", "one kernel with norm, 20 rows",
+                        "gather of logits, 3 rows"],
             "load, one GPU": ["tokens/s", group],
             "load, all 2 GPUs, random weights": ["tokens/s", group, "go over peer memory"],
         }
