@@ -426,8 +426,10 @@ void Process::WarnOfShortContext() const {
   if (context >= options.max_context) return;
   observe::LogWarn(
       "kv_memory of group {} holds {} tokens, so no prompt and reply together are longer, though "
-      "the model takes {}; raise groups[].kv_memory for more",
-      group_.name, context, options.max_context);
+      "the model takes {}; {} for more",
+      group_.name, context, options.max_context,
+      group_.kv_memory_bytes > 0 ? "raise groups[].kv_memory"
+                                 : "lower max_step_tokens or max_seqs, or raise groups[].tp,");
 }
 
 void Process::WaitForTheEnd(const Status& why) {

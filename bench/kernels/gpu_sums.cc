@@ -74,6 +74,9 @@ class PeerMemory {
     peers_.size = size;
     for (int rank = 0; rank < size; ++rank) {
       Check(cudaSetDevice(rank));
+      int multiprocessors = 0;
+      Check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, rank));
+      peers_.max_blocks = std::min(peers_.max_blocks, multiprocessors);
       for (int peer = 0; peer < size; ++peer) {
         if (peer != rank) Check(cudaDeviceEnablePeerAccess(peer, 0));
       }

@@ -147,8 +147,9 @@ __global__ void __launch_bounds__(kMaxNormThreads)
 
 ReduceArgs MakeReduceArgs(const Matrix& partial, const PeerBuffers& peers) {
   TANDEM_CHECK(peers.size >= 1 && peers.size <= kMaxPeers && peers.rank >= 0 &&
-               peers.rank < peers.size)
-      << "rank " << peers.rank << " of " << peers.size;
+               peers.rank < peers.size && peers.max_blocks >= 1 &&
+               peers.max_blocks <= kMaxExchangeBlocks)
+      << "rank " << peers.rank << " of " << peers.size << ", " << peers.max_blocks << " blocks";
   CheckMatrix(partial, partial.rows, partial.cols, partial.type);
   const int64_t packs = partial.rows * partial.cols / kPackElements;
   TANDEM_CHECK(packs < int64_t{1} << 31) << packs << " packs";
@@ -156,8 +157,9 @@ ReduceArgs MakeReduceArgs(const Matrix& partial, const PeerBuffers& peers) {
           static_cast<uint32_t>(packs)};
 }
 
-LaunchConfig ReduceConfig(int64_t blocks, int threads, cudaStream_t stream) {
-  return {.grid = dim3(static_cast<unsigned>(std::min<int64_t>(blocks, kMaxExchangeBlocks))),
+LaunchConfig ReduceConfig(int64_t blocks, const PeerBuffers& peers, int threads,
+                          cudaStream_t stream) {
+  return {.grid = dim3(static_cast<unsigned>(std::min<int64_t>(blocks, peers.max_blocks))),
           .block = dim3(static_cast<unsigned>(threads)),
           .stream = stream,
           .cooperative = true};
@@ -175,11 +177,12 @@ void AllReduce(const Matrix& partial, AllReduceAlgorithm algorithm, const PeerBu
   if (args.packs == 0 || peers.size == 1) return;
   ForType(partial.type, [&]<class T>(T) {
     if (algorithm == AllReduceAlgorithm::kOneShot) {
-      Launch<&OneShotKernel<T>>(ReduceConfig(CeilDiv(args.packs, kThreads), kThreads, stream),
-                                args);
+      Launch<&OneShotKernel<T>>(
+          ReduceConfig(CeilDiv(args.packs, kThreads), peers, kThreads, stream), args);
     } else {
       const int64_t share = CeilDiv<int64_t>(args.packs, peers.size);
-      Launch<&TwoShotKernel<T>>(ReduceConfig(CeilDiv(share, kThreads), kThreads, stream), args);
+      Launch<&TwoShotKernel<T>>(ReduceConfig(CeilDiv(share, kThreads), peers, kThreads, stream),
+                                args);
     }
   });
 }
@@ -194,7 +197,7 @@ void AllReduceAddRmsNorm(const Matrix& out, float* x, const Matrix& partial, con
   ForType(out.type, [&]<class T>(T) {
     ForPacks(out.cols, [&]<int kPacks>(std::integral_constant<int, kPacks>) {
       Launch<&ReduceNormKernel<T, kPacks>>(
-          ReduceConfig(partial.rows, NormThreads(out.cols), stream), args);
+          ReduceConfig(partial.rows, peers, NormThreads(out.cols), stream), args);
     });
   });
 }

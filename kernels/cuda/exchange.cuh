@@ -18,8 +18,6 @@
 
 namespace tandem::kernels::cuda {
 
-inline constexpr int kMaxExchangeBlocks = 32;  // of a grid: resident at once on any GPU
-
 // What lies in `signals` of a rank.
 struct Signals {
   // Calls that block b has ended. All entries are equal between calls, whatever their grids were:

@@ -9,6 +9,7 @@
 #include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/block_reduce.cuh"
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/ops.h"
 
 namespace tandem::kernels::cuda {
 
@@ -25,8 +26,8 @@ constexpr int NormThreads(int64_t cols) {
 // the registers that 1024 threads have.
 template <class F>
 void ForPacks(int64_t cols, F&& f) {
-  TANDEM_CHECK(cols > 0 && cols <= int64_t{2} * kMaxNormThreads * kPackElements)
-      << cols << " columns in a norm";
+  static_assert(kMaxNormCols == int64_t{2} * kMaxNormThreads * kPackElements);
+  TANDEM_CHECK(cols > 0 && cols <= kMaxNormCols) << cols << " columns in a norm";
   if (cols <= int64_t{kMaxNormThreads} * kPackElements) {
     f(std::integral_constant<int, 1>{});
   } else {

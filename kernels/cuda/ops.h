@@ -131,7 +131,9 @@ void Embed(float* x,  // [T, H]
 
 // ---- rms_norm.cu
 
-// H at most 16384. out = x / sqrt(mean(x^2) + eps) * weight.
+inline constexpr int64_t kMaxNormCols = 16384;
+
+// H at most kMaxNormCols. out = x / sqrt(mean(x^2) + eps) * weight.
 void RmsNorm(const Matrix& out,                                     // [T, H]
              const float* x,                                        // [T, H]
              const float* weight, float eps, cudaStream_t stream);  // [H]
@@ -252,6 +254,7 @@ int64_t SampleScratchBytes(int32_t max_rows, int32_t vocab);
 // ---- all_reduce.cu
 
 inline constexpr int kMaxPeers = 8;
+inline constexpr int kMaxExchangeBlocks = 32;
 
 // The exchange memory of every rank as this process sees it (CUDA IPC); `signals` are zeroed once
 // before first use. Both are opaque to callers; sizes by AllReduceBytes / kAllReduceSignalBytes.
@@ -265,6 +268,9 @@ struct PeerBuffers {
   const uint32_t* abandoned = nullptr;
   int32_t rank = 0;
   int32_t size = 1;
+  // Of a grid, equal on all ranks: no more than the multiprocessors of any rank's GPU, so that all
+  // run at once.
+  int32_t max_blocks = kMaxExchangeBlocks;
 };
 inline constexpr int64_t kAllReduceSignalBytes = 64 * 1024;
 int64_t AllReduceBytes(int64_t max_elements);

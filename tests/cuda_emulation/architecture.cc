@@ -12,10 +12,11 @@ namespace tandem::emulation {
 namespace {
 
 constexpr Architecture kArchitectures[] = {
-    {75, "T4", 40, 64 << 10, 64 << 10},
-    {80, "A100", 108, 164 << 10, 163 << 10},
-    {90, "H100", 132, 228 << 10, 227 << 10},
-    {100, "B200", 148, 228 << 10, 227 << 10},
+    {75, "T4", 40, 1024, 16, 64 << 10, 64 << 10},
+    {80, "A100", 108, 2048, 32, 164 << 10, 163 << 10},
+    {86, "A2", 10, 1536, 16, 100 << 10, 99 << 10},
+    {90, "H100", 132, 2048, 32, 228 << 10, 227 << 10},
+    {100, "B200", 148, 2048, 32, 228 << 10, 227 << 10},
 };
 
 struct Opted {
@@ -33,7 +34,7 @@ const Architecture& TheArchitecture() {
   for (const Architecture& a : kArchitectures) {
     if (a.capability == GetOptions().arch) return a;
   }
-  return kArchitectures[2];
+  return kArchitectures[3];
 }
 
 void FillProperties(cudaDeviceProp& p, int device) {
@@ -49,8 +50,8 @@ void FillProperties(cudaDeviceProp& p, int device) {
   p.regsPerBlock = p.regsPerMultiprocessor = 65536;
   p.warpSize = 32;
   p.maxThreadsPerBlock = kMaxThreadsPerBlock;
-  p.maxThreadsPerMultiProcessor = kThreadsPerMultiprocessor;
-  p.maxBlocksPerMultiProcessor = kBlocksPerMultiprocessor;
+  p.maxThreadsPerMultiProcessor = a.threads_per_multiprocessor;
+  p.maxBlocksPerMultiProcessor = a.blocks_per_multiprocessor;
   const int block[] = {1024, 1024, 64};
   const int grid[] = {2147483647, 65535, 65535};
   std::copy_n(block, 3, p.maxThreadsDim);
@@ -117,10 +118,10 @@ size_t MaxDynamicShared(const void* kernel) {
 int MaxActiveBlocks(int block_threads, size_t dynamic_shared) {
   const Architecture& a = TheArchitecture();
   const int warps = (block_threads + 31) / 32;
-  const int by_threads = kThreadsPerMultiprocessor / 32 / std::max(warps, 1);
+  const int by_threads = a.threads_per_multiprocessor / 32 / std::max(warps, 1);
   const size_t shared = dynamic_shared + kReservedSharedPerBlock;
   const auto by_shared = static_cast<int>(a.shared_per_multiprocessor / shared);
-  return std::min({by_threads, by_shared, kBlocksPerMultiprocessor});
+  return std::min({by_threads, by_shared, a.blocks_per_multiprocessor});
 }
 
 cudaError_t CheckLaunch(const GridLaunch& launch) {

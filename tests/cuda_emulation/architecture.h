@@ -14,6 +14,8 @@ struct Architecture {
   int capability;  // 90: 9.0
   const char* name;
   int multiprocessors;
+  int threads_per_multiprocessor;
+  int blocks_per_multiprocessor;
   size_t shared_per_multiprocessor;
   size_t shared_per_block;  // after opting in
 };
@@ -21,8 +23,6 @@ struct Architecture {
 inline constexpr size_t kSharedWithoutOptIn = 48 << 10;
 inline constexpr size_t kReservedSharedPerBlock = 1 << 10;
 inline constexpr int kMaxThreadsPerBlock = 1024;
-inline constexpr int kThreadsPerMultiprocessor = 2048;
-inline constexpr int kBlocksPerMultiprocessor = 32;
 
 const Architecture& TheArchitecture();
 

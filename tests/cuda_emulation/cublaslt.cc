@@ -274,7 +274,12 @@ cublasStatus_t Enqueue(const Product& p, const Operands& o, const Algorithm& alg
   const auto stream = FindStream(handle);
   if (stream == nullptr) return CUBLAS_STATUS_INVALID_VALUE;
   const size_t used = kAlgorithmWorkspace[algorithm.index];
-  const auto run = [=] {
+  // A kernel, so that a dependent launch behind it may begin before it ends.
+  Work work;
+  work.name = "cublasLtMatmul";
+  work.grid.emplace();
+  work.grid->name = "cublasLtMatmul";
+  work.grid->thread_body = [=] {
     // What others keep in there is lost.
     if (used > 0) std::memset(workspace, 0xFF, used);
     if (p.a.type == CUDA_R_16BF) {
@@ -283,9 +288,8 @@ cublasStatus_t Enqueue(const Product& p, const Operands& o, const Algorithm& alg
       MultiplyInto<__half>(p, o);
     }
   };
-  return EnqueueOrCapture(*stream, Simple("cublasLtMatmul", run)) == cudaSuccess
-             ? CUBLAS_STATUS_SUCCESS
-             : CUBLAS_STATUS_EXECUTION_FAILED;
+  return EnqueueOrCapture(*stream, std::move(work)) == cudaSuccess ? CUBLAS_STATUS_SUCCESS
+                                                                   : CUBLAS_STATUS_EXECUTION_FAILED;
 }
 
 cublasLtMatmulHeuristicResult_t ResultOf(const Algorithm& algorithm) {

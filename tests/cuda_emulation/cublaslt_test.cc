@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "tests/cuda_emulation/collectives.h"
 #include "tests/cuda_emulation/runtime_test_support.h"
 
 namespace tandem::emulation {
@@ -82,6 +83,29 @@ TEST_F(CublasLtTest, MultipliesWithAlphaAndBeta) {
   EXPECT_EQ(Result(), (std::vector<float>{0, 0, 28, 56, 56, 112}));
   ASSERT_CUBLAS(Multiply(a_, 0.5f, 2));
   EXPECT_EQ(Result(), (std::vector<float>{0, 0, 70, 140, 140, 280}));
+}
+
+// The library's kernels may let the launch behind them begin: it waits, or reads what was before.
+TEST_F(CublasLtTest, ADependentLaunchMayBeginBeforeAProductEnds) {
+  bool found = false;
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_CUDA(cudaMemsetAsync(d_, 0, 48, stream_));
+    ASSERT_CUBLAS(Multiply(a_));
+    float early = 0, late = 0;
+    GridLaunch launch;
+    launch.name = "Reader";
+    launch.dependent = true;
+    launch.thread_body = [&] {
+      early = d_[4];
+      WaitForPrimary({__FILE__, __LINE__});
+      late = d_[4];
+    };
+    ASSERT_CUDA(EnqueueGrid(launch, stream_));
+    ASSERT_CUDA(cudaStreamSynchronize(stream_));
+    EXPECT_EQ(late, 28);
+    found = found || early != late;
+  }
+  EXPECT_TRUE(found);
 }
 
 TEST_F(CublasLtTest, TransposesAreTaken) {

@@ -58,8 +58,8 @@ void Set(Options& options, std::string_view item, bool& has_seed) {
     options.seed = static_cast<uint64_t>(Number(item, value));
     has_seed = true;
   } else if (key == "arch") {
-    constexpr int kArchitectures[] = {75, 80, 90, 100};
-    options.arch = kArchitectures[Word<int>(item, value, {"75", "80", "90", "100"})];
+    constexpr int kArchitectures[] = {75, 80, 86, 90, 100};
+    options.arch = kArchitectures[Word<int>(item, value, {"75", "80", "86", "90", "100"})];
   } else if (key == "driver") {
     options.driver = static_cast<int>(Number(item, value));
   } else if (key == "memory") {

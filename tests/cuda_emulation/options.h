@@ -26,9 +26,9 @@ struct Options {
   Policy policy = Policy::kInOrder;
   AsyncCopies cp_async = AsyncCopies::kLazy;
   Streams streams = Streams::kSync;
-  uint64_t seed = 0;           // of everything drawn; absent: from the system, and printed
-  int arch = 90;               // compute capability, ten times; 75 is too old for every kernel
-  int driver = -1;             // its CUDA version, 12090 for 12.9; 0: none; -1: the toolkit's
+  uint64_t seed = 0;  // of everything drawn; absent: from the system, and printed
+  int arch = 90;    // compute capability, ten times; 75 is too old for every kernel, 86 a small GPU
+  int driver = -1;  // its CUDA version, 12090 for 12.9; 0: none; -1: the toolkit's
   int64_t memory = 1ll << 30;  // bytes of a device; suffix K, M or G
   int watchdog_seconds = 10;   // for how long all threads of a grid may spin before it is a bug
   int devices = 8;             // that this process sees

@@ -256,6 +256,9 @@ class Gpu(unittest.TestCase):
         subprocess.run([BIN / "tandem-make-tiny-model", wide, "family=llama3", *SHAPE, "ffn=256"],
                        check=True)
         q6_k = with_tensor_type(wide, "blk.1.ffn_down.weight", 14)
+        broad = pathlib.Path(folder.name) / "broad.gguf"
+        subprocess.run([BIN / "tandem-make-tiny-model", broad, "family=llama3", "head_dim=64",
+                        "heads=2", "kv_heads=1", "hidden=16416", "ffn=32", "layers=1"], check=True)
         for options, settings, file, code, said in (
             ("arch=75", "", None, 3, ["T4", "compute capability 7.5; 8.0 (A100) or later"]),
             ("driver=0", "", None, 3, ["no NVIDIA driver on this machine", "device: cpu"]),
@@ -267,6 +270,8 @@ class Gpu(unittest.TestCase):
             ("memory=1M", "", None, 1,
              ["GPU 0 has 1 MiB of memory free, and rank 0 of 1 needs ", "2 MiB of weights",
               "groups[].tp", "max_step_tokens", "max_seqs"]),
+            ("", ", max_seqs: 4, max_step_tokens: 64", broad, 2,
+             ["an embedding length of 16416 is not supported on a GPU; 16384 is the most"]),
             ("memory=64M", ", kv_memory: 65MiB", None, 1,
              ["kv_memory is 65 MiB, and GPU 0 has ", "lower groups[].kv_memory"]),
             ("", "", q6_k, 2,

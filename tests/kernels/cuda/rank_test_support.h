@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <barrier>
 #include <functional>
 #include <string>
@@ -37,6 +38,9 @@ class Ranks {
   Ranks(int size, int64_t max_elements) : size_(size), meeting_(size) {
     for (int rank = 0; rank < size; ++rank) {
       CheckCuda(cudaSetDevice(rank));
+      int multiprocessors = 0;
+      CheckCuda(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, rank));
+      peers_.max_blocks = std::min(peers_.max_blocks, multiprocessors);
       for (int peer = 0; peer < size; ++peer) {
         if (peer != rank) EnablePeer(peer);
       }

@@ -74,6 +74,12 @@ Status GpuLlamaRunner::Load() {
   TANDEM_RETURN_IF_ERROR(ReadShape());
   TANDEM_ASSIGN_OR_RETURN(stream_, MakeStream());
   TANDEM_RETURN_IF_ERROR(LoadWeights());
+  TANDEM_RETURN_IF_ERROR(
+      WithAdvice(AllocateStep(), "lower max_step_tokens or max_seqs, or raise groups[].tp"));
+  return CountBlocks();
+}
+
+Status GpuLlamaRunner::AllocateStep() {
   if (tp() > 1) {
     if (options_.meet) TANDEM_RETURN_IF_ERROR(options_.meet());
     RankExchangeSpec exchange;
@@ -88,8 +94,7 @@ Status GpuLlamaRunner::Load() {
   }
   TANDEM_ASSIGN_OR_RETURN(forward_, Forward::Make(spec_, weights_, exchange_.get(), stream_.get()));
   attention_.emplace(Forward::AttentionOf(spec_));
-  TANDEM_RETURN_IF_ERROR(AllocateFlights());
-  return CountBlocks();
+  return AllocateFlights();
 }
 
 Status GpuLlamaRunner::ReadShape() {
@@ -135,7 +140,10 @@ Status GpuLlamaRunner::LoadWeights() {
     tenths = now;
     options_.say(fmt::format("weights: {} of {} on GPU {}", MiB(done), MiB(bytes), device_.index));
   };
-  TANDEM_ASSIGN_OR_RETURN(weights_, LoadGpuWeights(weights, on_progress));
+  StatusOr<GpuWeights> loaded = LoadGpuWeights(weights, on_progress);
+  TANDEM_RETURN_IF_ERROR(
+      WithAdvice(loaded.status(), "raise groups[].tp, or take a file of fewer bits a weight"));
+  weights_ = std::move(loaded).value();
   return OkStatus();
 }
 
@@ -149,6 +157,12 @@ Status GpuLlamaRunner::CheckMemory(int64_t weights, int64_t step) const {
       "weight lower the first; max_step_tokens and max_seqs the second",
       device_.index, MiB(free), comm_.rank(), tp(), MiB(weights + step + block), MiB(weights),
       MiB(step), spec_.max_tokens, spec_.max_seqs);
+}
+
+Status GpuLlamaRunner::WithAdvice(const Status& status, std::string_view settings) const {
+  if (status.code() != StatusCode::kResourceExhausted) return status;
+  return ResourceExhausted("rank {} of {} on GPU {}: {}; {}", comm_.rank(), tp(), device_.index,
+                           Message(status), settings);
 }
 
 // What graphs, libraries and other programs may still want of a GPU is not given to KV.
@@ -206,13 +220,16 @@ Status GpuLlamaRunner::AllocateFlights() {
 Status GpuLlamaRunner::Prepare(int num_blocks) {
   TANDEM_CHECK(num_blocks >= 1 && num_blocks <= info_.num_blocks)
       << num_blocks << " blocks, " << info_.num_blocks << " fit";
-  TANDEM_ASSIGN_OR_RETURN(kv_, AllocateKv(spec_, num_blocks));
+  const char* const advice = "lower groups[].kv_memory or max_seqs";
+  StatusOr<KvMemory> kv = AllocateKv(spec_, num_blocks);
+  TANDEM_RETURN_IF_ERROR(WithAdvice(kv.status(), advice));
+  kv_ = std::move(kv).value();
   info_.num_blocks = num_blocks;
   slots_.emplace(limits_, num_blocks, SlotTable::LastSampled::kOnDevice);
   // No kernel waits for a rank that still allocates.
   comm_.Barrier();
   TANDEM_RETURN_IF_ERROR(comm_.Poll());
-  return options_.cuda_graphs ? CaptureGraphs() : OkStatus();
+  return options_.cuda_graphs ? WithAdvice(CaptureGraphs(), advice) : OkStatus();
 }
 
 // Each size runs once before it is captured: libraries choose and load what they need then, which
@@ -264,7 +281,9 @@ StatusOr<Graph> GpuLlamaRunner::Capture(const StepLayout& layout) {
   cudaGraph_t captured = nullptr;
   TANDEM_RETURN_IF_ERROR(FromCuda(cudaStreamEndCapture(stream_.get(), &captured), what));
   cudaGraphExec_t graph = nullptr;
-  const cudaError_t error = cudaGraphInstantiate(&graph, captured, 0);
+  // A launch that was refused is not in the graph, though the capture is fine.
+  cudaError_t error = cudaPeekAtLastError();
+  if (error == cudaSuccess) error = cudaGraphInstantiate(&graph, captured, 0);
   static_cast<void>(cudaGraphDestroy(captured));
   TANDEM_RETURN_IF_ERROR(FromCuda(error, what));
   return Graph(graph);

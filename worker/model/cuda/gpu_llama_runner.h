@@ -68,6 +68,9 @@ class GpuLlamaRunner final : public ModelRunner {
   Status Load();
   Status ReadShape();
   Status CheckMemory(int64_t weights, int64_t step) const;
+  // What CheckMemory could not foresee: libraries take memory, too. Of other errors: as they are.
+  Status WithAdvice(const Status& status, std::string_view settings) const;
+  Status AllocateStep();
   Status LoadWeights();
   Status CountBlocks();
   Status AllocateFlights();

@@ -66,6 +66,10 @@ Status CheckModel(const ModelSource& source) {
     return Unsupported("{}: a head dimension of {} is not supported on a GPU; 64, 96 and 128 are",
                        file, config.head_dim);
   }
+  if (config.hidden > kernels::cuda::kMaxNormCols) {
+    return Unsupported("{}: an embedding length of {} is not supported on a GPU; {} is the most",
+                       file, config.hidden, kernels::cuda::kMaxNormCols);
+  }
   if (config.vocab > kernels::cuda::kMaxVocab) {
     return Unsupported("{}: a vocabulary of {} tokens is not supported on a GPU; {} is the most",
                        file, config.vocab, kernels::cuda::kMaxVocab);

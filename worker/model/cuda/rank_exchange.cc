@@ -59,6 +59,7 @@ std::atomic_ref<uint32_t> Abandoned(const PinnedMemory& word) {
 struct RankExchange::PeerCard {
   bool reaches_all = false;  // this rank's GPU can read and write the memory of all others
   int32_t device = -1;
+  int32_t multiprocessors = 0;
   char bus_id[16] = {};  // of the GPU; the same name on two hosts is no peer, see host
   char host[64] = {};
   cudaIpcMemHandle_t data = {}, signals = {};
@@ -118,6 +119,9 @@ Status RankExchange::MakeOwn(int device, PeerCard& own) {
   ::gethostname(own.host, sizeof(own.host) - 1);
   TANDEM_RETURN_IF_ERROR(FromCuda(cudaDeviceGetPCIBusId(own.bus_id, sizeof(own.bus_id), device),
                                   "asking for a GPU's place"));
+  TANDEM_RETURN_IF_ERROR(
+      FromCuda(cudaDeviceGetAttribute(&own.multiprocessors, cudaDevAttrMultiProcessorCount, device),
+               "asking for a GPU's multiprocessors"));
   TANDEM_ASSIGN_OR_RETURN(data_, AllocateDevice(WholeBlocks(kernels::cuda::AllReduceBytes(
                                      int64_t{max_peer_rows_} * spec_.hidden))));
   TANDEM_ASSIGN_OR_RETURN(signals_,
@@ -161,12 +165,13 @@ bool RankExchange::OpenAll(std::span<const PeerCard> cards) {
   peers_.size = comm_.size();
   peers_.abandoned = static_cast<const uint32_t*>(abandoned_.get());
   for (int r = 0; r < comm_.size(); ++r) {
+    const PeerCard& card = cards[static_cast<size_t>(r)];
+    peers_.max_blocks = std::min(peers_.max_blocks, card.multiprocessors);
     if (r == comm_.rank()) {
       peers_.data[r] = data_.get();
       peers_.signals[r] = signals_.get();
       continue;
     }
-    const PeerCard& card = cards[static_cast<size_t>(r)];
     for (const auto& [handle, to] :
          {std::pair(&card.data, &peers_.data[r]), std::pair(&card.signals, &peers_.signals[r])}) {
       if (cudaIpcOpenMemHandle(to, *handle, cudaIpcMemLazyEnablePeerAccess) != cudaSuccess) {
@@ -239,6 +244,13 @@ StatusOr<float> RankExchange::Time(Way way, int rows, const Trial& trial) {
       static_cast<void>(cudaEventRecord(trial.begin.get(), stream_));
     }
     SumAddRmsNormBy(way, out, x, partial, /*weight=*/x, 1e-5f, stream_);
+  }
+  // Else a way that a rank cannot launch is the fastest.
+  const Status launched = FromCuda(cudaPeekAtLastError(), "timing sums");
+  if (!launched.ok()) {
+    Abort();
+    static_cast<void>(cudaStreamSynchronize(stream_));
+    return launched;
   }
   static_cast<void>(cudaEventRecord(trial.end.get(), stream_));
   TANDEM_RETURN_IF_ERROR(WaitFor(trial.end.get(), way));

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "kernels/comm/shm_communicator.h"
+#include "tests/cuda_emulation/options.h"
 #include "tests/support/fork_rank.h"
 #include "tests/support/shared_memory.h"
 #include "tests/worker/model/cuda/gpu_options.h"
@@ -123,6 +124,32 @@ TEST(RankExchange, SumsOverPeerMemoryWhereThereIsSome) {
   EXPECT_NE(said.find("rows go over peer memory"), std::string::npos) << said;
 }
 
+// For the ranks that are forked while it lives.
+class WithOptions {
+ public:
+  explicit WithOptions(void (*change)(emulation::Options&)) : before_(emulation::GetOptions()) {
+    emulation::Options options = before_;
+    change(options);
+    emulation::SetOptions(options);
+  }
+  ~WithOptions() { emulation::SetOptions(before_); }
+
+ private:
+  const emulation::Options before_;
+};
+
+// Blocks of a sum wait for each other, and a small GPU holds ten of 1024 threads at once.
+TEST(RankExchange, SumsOverPeerMemoryOnASmallGpu) {
+  const WithOptions small([](emulation::Options& options) { options.arch = 86; });
+  const std::string said = SaidOf([](int) {
+    RankExchangeSpec spec = SmallSpec();
+    spec.max_rows = 32;
+    spec.hidden = 8192;
+    return spec;
+  });
+  EXPECT_NE(said.find("rows go over peer memory"), std::string::npos) << said;
+}
+
 TEST(RankExchange, OneRankThatMayNotUsePeerMemoryIsEnough) {
   const std::string said = SaidOf([](int rank) {
     RankExchangeSpec spec = SmallSpec();
@@ -225,6 +252,18 @@ TEST(RankExchange, AnErrorOfNcclTellsWhatElseWaitsBeforeItAborts) {
   };
   const std::string said = Rank0Says({}, run);
   EXPECT_EQ(said.substr(0, said.find(": ")), "cudaErrorNotReady; NCCL") << said;
+}
+
+// What sums take comes on top of what was found to fit; with NCCL that is a lot.
+TEST(RankExchange, WhatDoesNotFitBesideItSaysWhatLowersIt) {
+  const WithOptions small([](emulation::Options& options) { options.memory = 36 << 20; });
+  const ModelFile model(Tiny());
+  const std::string said = Rank0Says({}, [&](kernels::Communicator& comm) -> Status {
+    return ModelRunner::Load(GpuOptions(model), comm).status();
+  });
+  EXPECT_TRUE(said.starts_with("rank 0 of 2 on GPU 0: ")) << said;
+  EXPECT_NE(said.find("lower max_step_tokens or max_seqs, or raise groups[].tp"), std::string::npos)
+      << said;
 }
 
 // All weights are there before the first word to another rank that has a limit.
