@@ -162,8 +162,11 @@ class Gpu(unittest.TestCase):
     def test_a_hugging_face_folder_in_bf16(self):
         """Granite's, with a factor of the logits; its tokenizer makes characters tokens."""
         path = folders.make(pathlib.Path(folder.name) / "granite", "granite")
-        requests = [{"prompt": PROMPT * 2, "max_tokens": 16, "temperature": 0},
-                    {"prompt": PROMPT, "max_tokens": 16, "temperature": 1, "seed": 5},
+        # Biases and penalties of each row are its own.
+        requests = [{"prompt": PROMPT * 2, "max_tokens": 16, "temperature": 0,
+                     "logit_bias": {"30": 6}, "frequency_penalty": 1},
+                    {"prompt": PROMPT, "max_tokens": 16, "temperature": 1, "seed": 5,
+                     "logit_bias": {"50": 6, "51": 4}},
                     {"prompt": PROMPT, "max_tokens": 16, "temperature": 0.7, "top_p": 0.9,
                      "seed": 6, "presence_penalty": 1, "logit_bias": {"40": 5}}]
         with gpu_cluster("granite", ", max_seqs: 4, activation_dtype: f16", 2, beside_cpu=True,
