@@ -13,6 +13,11 @@ namespace tandem {
 inline constexpr int64_t kAgeingTokensPerSecond = 250;
 inline constexpr int64_t kTokensPerPriority = 4096;
 
+// Prompts of negative priority fill a step to one part of so many only: what comes while they are
+// computed waits that much less (engine.planning.patient). Routers send those of clients that flood
+// with one, while there are others.
+inline constexpr int32_t kPatientPart = 2;
+
 inline int64_t PromptScore(int64_t remaining_tokens, Nanos age, int64_t priority) {
   return remaining_tokens - age / kMillisecond * kAgeingTokensPerSecond / 1000 -
          kTokensPerPriority * priority;

@@ -19,6 +19,7 @@ constexpr int32_t kMaxClass = 1000;
 // there too: the step that runs, so that the group never runs dry for fairness' sake.
 constexpr double kStepsBeyondShare = 1;
 constexpr double kStepsOfLead = 8;
+constexpr double kLeadOfFlood = 1.5;  // of the lead that a client may have
 constexpr double kAnyLead = std::numeric_limits<double>::infinity();
 
 // Until the first report sets the scale of predictions, in full steps too.
@@ -252,10 +253,16 @@ void Dispatcher::View(const WaitingRequest& request, Nanos now) {
 }
 
 // In the group. From half of the lead that it may have, the more a client leads, the later its
-// prompts are served there; below that, shortest first is worth more.
+// prompts are served there; below that, shortest first is worth more. Beyond what bursts reach they
+// leave room in each step.
 int32_t Dispatcher::PriorityOf(const WaitingRequest& request) const {
-  const double lead = shares_.num_clients() < 2 ? 1 : shares_.Lead(request.client) / MaxLead();
-  const auto favour = static_cast<int32_t>(kLevelsOfShare * std::clamp(2 - 2 * lead, 0.0, 1.0));
+  int32_t favour = 0;
+  if (shares_.num_clients() >= 2) {
+    const double lead = shares_.Lead(request.client) / MaxLead();
+    favour = lead >= kLeadOfFlood
+                 ? -1
+                 : static_cast<int32_t>(kLevelsOfShare * std::clamp(2 - 2 * lead, 0.0, 1.0));
+  }
   return request.priority * kLevelsPerClass + favour;
 }
 

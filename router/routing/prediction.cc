@@ -18,12 +18,14 @@ struct Work {
   }
 };
 
-// The prompts that wait at a group, split by whether they are served before ours.
+// The prompts that wait at a group, split by whether they are served before ours; and those of them
+// that leave room for others (kPatientPart).
 struct Queue {
-  Work ahead, all;
+  Work ahead, all, patient;
   int64_t own_score = 0;
   void Add(int32_t remaining, int32_t length, Nanos age, int32_t priority) {
     all.Add(remaining, length);
+    if (priority < 0) patient.Add(remaining, length);
     if (PromptScore(remaining, age, priority) <= own_score) ahead.Add(remaining, length);
   }
 };
@@ -101,6 +103,9 @@ Prediction Predict(const GroupState& group, const PromptState& prompt, Nanos now
   p.own_tokens = std::max(1, prompt.prompt_tokens - prompt.cached_tokens);
   const Queue queue = QueueOf(group, PromptScore(p.own_tokens, 0, prompt.priority), now);
   p.num_behind = queue.all.prompts - queue.ahead.prompts;
+  // They are not delayed by ours: they have what others leave. Counted, they would drive all others
+  // to the few groups that have none of a flood.
+  if (prompt.priority >= 0) p.num_behind = std::max(0, p.num_behind - queue.patient.prompts);
   p.wait = StepsInFlight(group, now);
   p.backlog = p.wait + rates.Seconds(queue.all.tokens, queue.all.attention);
 
@@ -109,7 +114,13 @@ Prediction Predict(const GroupState& group, const PromptState& prompt, Nanos now
   if (busy && load.in_flight.num_steps < 2) {
     // It planned one more step at once after that report: with what was queued, however long, and
     // with its decodes. We come after that.
-    const double planned = std::min(rates.room, static_cast<double>(load.queued_tokens));
+    const double queued = static_cast<double>(load.queued_tokens);
+    double patient = 0;
+    for (const QueueEntry& entry : load.queue) {
+      if (entry.priority < 0) patient += entry.remaining_tokens;
+    }
+    const double planned = std::max(std::min(rates.room, queued - patient),
+                                    std::min(rates.room / kPatientPart, queued));
     if (ahead < planned) {
       attention += queue.all.attention / queue.all.tokens * (planned - ahead);
       ahead = planned;

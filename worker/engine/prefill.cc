@@ -22,6 +22,8 @@ constexpr auto kServedLater = [](const auto& a, const auto& b) {
   return a.score != b.score ? a.score > b.score : a.seq->id > b.seq->id;
 };
 
+bool IsPatient(const Sequence& seq) { return seq.priority < 0; }
+
 }  // namespace
 
 void Engine::PlanPrefills(Nanos now) {
@@ -29,7 +31,11 @@ void Engine::PlanPrefills(Nanos now) {
   RankCandidates(now);
   while (BudgetLeft() > 0) {
     Sequence* seq = NextCandidate();
-    if (seq == nullptr || ChunkFor(*seq) == 0) return;
+    if (seq == nullptr) return;
+    if (ChunkFor(*seq) == 0) {
+      if (IsPatient(*seq)) continue;  // others may go on
+      return;
+    }
     if (InThisPlan(*seq)) continue;
     if (!seq->has_slot()) {
       if (Sequence* ahead = ComputingSamePrefix(*seq)) {
@@ -139,22 +145,27 @@ void Engine::AddChunk(Sequence& seq) {
   if (last) seq.state = SeqState::kDecode;
 }
 
-// Tokens of seq that this step still has room and time for (engine.planning.chunks).
+// Tokens of seq that this step still has room and time for (engine.planning.chunks, .patient).
 int Engine::ChunkFor(const Sequence& seq) const {
-  const int most = std::min(BudgetLeft(), options_.max_chunk_tokens);
+  const int planned = static_cast<int>(building_->tokens.size()) - building_->plan.num_decodes;
+  int most = std::min(BudgetLeft(), options_.max_chunk_tokens);
+  Nanos time = options_.max_step_time;
+  if (IsPatient(seq)) {
+    most = std::clamp(std::max(1, limits_.max_step_tokens / kPatientPart) - planned, 0, most);
+    time /= kPatientPart;
+  }
   if (options_.max_step_time == 0 || building_->plan.num_decodes == 0 ||
       step_model_.num_observed() < kStepsToTrust) {
     return most;
   }
   const LatencyModel::Coefficients& cost = step_model_.coefficients();
-  const double left = static_cast<double>(options_.max_step_time) / kSecond -
-                      step_model_.Seconds(FeaturesOf(*building_));
+  const double left =
+      static_cast<double>(time) / kSecond - step_model_.Seconds(FeaturesOf(*building_));
   // c tokens after s cost c * token + (s * c + c * c / 2) * pair.
   const double linear = cost.prefill_token + cost.attention * seq.num_planned;
   const double root = std::sqrt(linear * linear + 2 * cost.attention * std::max(0.0, left));
   const double fits = linear + root > 0 ? 2 * std::max(0.0, left) / (linear + root) : most;
   // Whatever the fit says, prompts go on.
-  const int planned = static_cast<int>(building_->tokens.size()) - building_->plan.num_decodes;
   const int least = std::max(1, limits_.max_step_tokens / kLeastShare) - planned;
   return std::clamp(static_cast<int>(std::min<double>(fits, most)), std::clamp(least, 0, most),
                     most);

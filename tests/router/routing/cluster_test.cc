@@ -79,11 +79,11 @@ std::map<uint64_t, std::vector<Nanos>> TtftsDuringFlood(bool flood, const Others
 }
 
 // A client that floods waits for itself; the others' requests come through as before. At 70 % of
-// what the groups do, with long prompts and with shorter ones, and at 35 %.
+// what the groups do, with long prompts and with shorter ones, and at 35 %, with short ones too.
 TEST(Cluster, AFloodOfOneClientDoesNotDelayOthers) {
   for (const Others& others :
        {Others{10, 44 * kMillisecond, 200, 4000}, Others{10, 22 * kMillisecond, 100, 2000},
-        Others{1, 88 * kMillisecond, 200, 4000}}) {
+        Others{1, 88 * kMillisecond, 200, 4000}, Others{10, 11 * kMillisecond, 50, 500}}) {
     const auto before = TtftsDuringFlood(false, others, 5);
     const auto during = TtftsDuringFlood(true, others, 5);
     const Nanos was = testing::Quantile(before.at(0), 0.95);

@@ -130,8 +130,10 @@ void Cluster::BeginStep(Group& group) {
                    [&](auto* a, auto* b) { return score(a) < score(b); });
   int32_t left = options_.max_step_tokens - group.work.num_decodes;
   for (const Sequence* seq : prefills) {
-    const int32_t chunk = std::min(left, seq->remaining);
-    if (chunk <= 0) break;
+    const int32_t kept =  // engine.planning.patient
+        seq->priority < 0 ? options_.max_step_tokens - options_.max_step_tokens / kPatientPart : 0;
+    const int32_t chunk = std::min(left - kept, seq->remaining);
+    if (chunk <= 0) continue;
     group.chunks.emplace_back(seq->id, chunk);
     group.work.prefill_tokens += chunk;
     group.work.prefill_attention +=

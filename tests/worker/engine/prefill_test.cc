@@ -60,6 +60,32 @@ TEST(Prefill, PriorityGoesFirst) {
   EXPECT_FALSE(h.stream(low).ended());
 }
 
+// engine.planning.patient: it fills half a step, less what others take of it, and goes on behind
+// them.
+TEST(Prefill, NegativePriorityLeavesHalfOfAStep) {
+  Harness h(SmallOptions());
+  Generate request;
+  request.prompt = Prompt(40);
+  request.max_tokens = 2;
+  request.priority = -1;
+  const RequestId patient = h.Add(request);
+  EXPECT_EQ(NumTokens(*h.Plan()), 8) << "of 16, although nobody else is there";
+  h.Commit();
+  h.Add(Prompt(5, 300), 1);
+  const StepPlan* both = h.Plan();
+  ASSERT_EQ(both->rows.size(), 2u);
+  EXPECT_EQ(NumTokens(*both), 8);
+  h.Commit();
+  h.Add(Prompt(14, 400), 1);
+  const StepPlan* other = h.Plan();
+  EXPECT_EQ(other->rows.size(), 1u) << "more than half is taken";
+  EXPECT_EQ(NumTokens(*other), 14);
+  h.Commit();
+  h.Drain();
+  EXPECT_TRUE(h.stream(patient).ended());
+  h.ExpectAllStreamsAsIfAlone();
+}
+
 // engine.planning.ageing: newcomers of 14 tokens alone could fill every step of 16.
 TEST(Prefill, LongPromptIsNotStarvedByShortOnes) {
   EngineOptions options = SmallOptions();
