@@ -1,5 +1,6 @@
 // tandem-router: text in, text out. Wires the rooms together; decides nothing itself.
 #include <fmt/format.h>
+#include <malloc.h>
 #include <signal.h>
 
 #include <CLI/CLI.hpp>
@@ -30,6 +31,13 @@ struct Options {
   int router_index = 0;
   int port = -1;  // -1: the cluster file's
 };
+
+// A long prompt's body, text and tokens are hundreds of kB each. By default such blocks are mapped
+// for each request, zeroed by the kernel page by page, and given back.
+void KeepFreedMemory() {
+  mallopt(M_MMAP_THRESHOLD, 8 << 20);
+  mallopt(M_TRIM_THRESHOLD, 32 << 20);
+}
 
 int Refuse(const Status& status) {
   fmt::print(stderr, "{}\n", Message(status));
@@ -129,6 +137,7 @@ int Run(const Options& options) {
 }  // namespace tandem
 
 int main(int argc, char** argv) {
+  tandem::KeepFreedMemory();
   tandem::Options options;
   CLI::App app("Serves a cluster's model through the OpenAI API.", "tandem-router");
   app.add_option("--config", options.config, "the cluster file")->required();

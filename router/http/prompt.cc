@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <span>
 #include <utility>
 
@@ -22,9 +23,9 @@ std::optional<ApiError> CheckId(const std::string& param, TokenId id, int vocab_
 
 std::optional<ApiError> CheckIds(const ApiRequest& api, std::span<const TokenId> prompt,
                                  int vocab_size) {
-  for (const TokenId id : prompt) {
-    if (auto error = CheckId(api.embeds() ? "input" : "prompt", id, vocab_size)) return error;
-  }
+  const auto wrong = std::find_if(prompt.begin(), prompt.end(),
+                                  [vocab_size](TokenId id) { return id < 0 || id >= vocab_size; });
+  if (wrong != prompt.end()) return CheckId(api.embeds() ? "input" : "prompt", *wrong, vocab_size);
   for (const TokenId id : api.stop_token_ids) {
     if (auto error = CheckId("stop_token_ids", id, vocab_size)) return error;
   }
