@@ -40,7 +40,7 @@ struct Group {
   int block_size = 16;        // tokens; a multiple of 16
   int max_step_tokens = 256;  // token budget of a step
   // What prompts may make a step with decodes take; 0: any. Another default on a GPU and with sim.
-  Nanos max_step_time = 25 * kMillisecond;
+  Nanos max_step_time = 16 * kMillisecond;
   int max_seqs = 64;
   std::string activation_dtype = "int8";  // int8 | bf16 | f32; device cuda: bf16 | f16
   std::string kv_cache_dtype = "bf16";    // bf16 | int8 | f32; device cuda: the activations'
