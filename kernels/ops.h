@@ -153,16 +153,20 @@ class Ops {
                      std::span<const int32_t> tokens,  // [T]
                      float scale) = 0;
 
-  // out = x / sqrt(mean(x^2) + eps) * weight. `out` may be `x`.
-  virtual void RmsNorm(TensorView out,                                 // [T, H]
-                       TensorView x,                                   // [T, H]
-                       std::span<const float> weight, float eps) = 0;  // [H]
+  // out = x / sqrt(mean(x^2) + eps) * weight. `out` may be `x`. `next`: the matrix of the next
+  // product, which is of all of `out`, unchanged until then; null: of something else. A device that
+  // rounds activations does it in the same pass over `out` then.
+  virtual void RmsNorm(TensorView out,                            // [T, H]
+                       TensorView x,                              // [T, H]
+                       std::span<const float> weight, float eps,  // [H]
+                       const Weight* next) = 0;
 
   // x += residual, then RmsNorm of x into out.
-  virtual void AddRmsNorm(TensorView out,                                 // [T, H]
-                          TensorView x,                                   // [T, H] in place
-                          TensorView residual,                            // [T, H]
-                          std::span<const float> weight, float eps) = 0;  // [H]
+  virtual void AddRmsNorm(TensorView out,                            // [T, H]
+                          TensorView x,                              // [T, H] in place
+                          TensorView residual,                       // [T, H]
+                          std::span<const float> weight, float eps,  // [H]
+                          const Weight* next) = 0;
 
   // out = x · Wᵀ + bias. `out` must not overlap `x`. int8 activations: a row with a NaN or infinity
   // gives NaN in that row.

@@ -217,7 +217,7 @@ void RmsNormBench(benchmark::State& state) {
   const std::vector<float> weight = RandomFloats(kHidden);
   for (auto _ : state) {
     ops->AddRmsNorm({out.data(), rows, kHidden}, {x.data(), rows, kHidden},
-                    {zero.data(), rows, kHidden}, weight, 1e-5f);
+                    {zero.data(), rows, kHidden}, weight, 1e-5f, nullptr);
   }
   state.SetItemsProcessed(state.iterations() * rows);
 }

@@ -128,20 +128,17 @@ class CpuOps : public Ops {
     }
   }
 
-  void RmsNorm(TensorView out, TensorView x, std::span<const float> weight, float eps) override {
+  void RmsNorm(TensorView out, TensorView x, std::span<const float> weight, float eps,
+               const Weight* next) override {
     CheckNorm(out, x, weight);
-    ForRows(x.rows, [&](int64_t t) {
-      kernels_.rms_norm(out.row(t), x.row(t), nullptr, weight.data(), x.cols, eps);
-    });
+    Norm(out, x, nullptr, weight, eps, next);
   }
 
   void AddRmsNorm(TensorView out, TensorView x, TensorView residual, std::span<const float> weight,
-                  float eps) override {
+                  float eps, const Weight* next) override {
     CheckNorm(out, x, weight);
     CheckNorm(residual, x, weight);
-    ForRows(x.rows, [&](int64_t t) {
-      kernels_.rms_norm(out.row(t), x.row(t), residual.row(t), weight.data(), x.cols, eps);
-    });
+    Norm(out, x, &residual, weight, eps, next);
   }
 
   void MatMul(TensorView out, TensorView x, const Weight& weight,
@@ -241,11 +238,31 @@ class CpuOps : public Ops {
            static_cast<int64_t>(sizeof(float));
   }
 
+  // And rounds `out` for the product with `next`, row by row while it is in the cache.
+  void Norm(TensorView out, TensorView x, const TensorView* residual, std::span<const float> weight,
+            float eps, const Weight* next) {
+    const Rounding rounding =
+        next == nullptr ? Rounding::kNone
+                        : RoundingFor(static_cast<const PackedWeight*>(next)->segments()[0]);
+    ForRows(x.rows, [&](int64_t t) {
+      const float* const added = residual == nullptr ? nullptr : residual->row(t);
+      kernels_.rms_norm(out.row(t), x.row(t), added, weight.data(), x.cols, eps);
+      RoundRow(out, t, rounding);
+    });
+    rounded_for_next_ = {out.data, out.rows, rounding};
+  }
+
+  // What Norm has rounded, if it is all of `x`: once.
+  Rounding TakeRounded(TensorView x) {
+    const Rounded r = std::exchange(rounded_for_next_, {});
+    return r.data == x.data && r.rows == x.rows ? r.rounding : Rounding::kNone;
+  }
+
   void Multiply(TensorView out, TensorView x, const PackedWeight& weight,
                 std::span<const float> bias, Epilogue epilogue) {
     const bool gate_up = epilogue != Epilogue::kStore;
     TANDEM_CHECK(weight.gate_up() == gate_up) << "a weight of the other kind";
-    Rounding done = Rounding::kNone;
+    Rounding done = TakeRounded(x);
     for (const PackedWeight::Segment& s : weight.segments()) {
       const Rounding rounding = RoundingFor(s);
       if (rounding != Rounding::kNone && rounding != done) RoundRows(x, done = rounding);
@@ -300,19 +317,21 @@ class CpuOps : public Ops {
   }
 
   void RoundRows(TensorView x, Rounding rounding) {
-    ForRows(x.rows, [&](int64_t t) {
-      uint8_t* const to = rounded_.data() + t * rounded_stride_;
-      switch (rounding) {
-        case Rounding::kInt8:
-          return kernels_.quantize(x.row(t), x.cols, reinterpret_cast<QuantizedBlock*>(to));
-        case Rounding::kBf16:
-          return kernels_.round_bf16(x.row(t), x.cols, reinterpret_cast<uint16_t*>(to));
-        case Rounding::kBf16Floats:
-          return kernels_.round_bf16_floats(x.row(t), x.cols, reinterpret_cast<float*>(to));
-        case Rounding::kNone:
-          return;
-      }
-    });
+    ForRows(x.rows, [&](int64_t t) { RoundRow(x, t, rounding); });
+  }
+
+  void RoundRow(TensorView x, int64_t t, Rounding rounding) {
+    uint8_t* const to = rounded_.data() + t * rounded_stride_;
+    switch (rounding) {
+      case Rounding::kInt8:
+        return kernels_.quantize(x.row(t), x.cols, reinterpret_cast<QuantizedBlock*>(to));
+      case Rounding::kBf16:
+        return kernels_.round_bf16(x.row(t), x.cols, reinterpret_cast<uint16_t*>(to));
+      case Rounding::kBf16Floats:
+        return kernels_.round_bf16_floats(x.row(t), x.cols, reinterpret_cast<float*>(to));
+      case Rounding::kNone:
+        return;
+    }
   }
 
   void TurnHead(float* head, std::span<const float> norm, float eps, RopePairs pairs,
@@ -377,6 +396,12 @@ class CpuOps : public Ops {
   ThreadPool pool_;
   int64_t rounded_stride_;  // bytes
   AlignedBuffer rounded_;
+  struct Rounded {
+    const float* data = nullptr;
+    int64_t rows = 0;
+    Rounding rounding = Rounding::kNone;
+  };
+  Rounded rounded_for_next_;
   AlignedBuffer matmul_scratch_;
   AlignedBuffer attention_scratch_;
   AttentionPlan attention_plan_;

@@ -166,7 +166,8 @@ class ReferenceOps : public Ops {
     }
   }
 
-  void RmsNorm(TensorView out, TensorView x, std::span<const float> weight, float eps) override {
+  void RmsNorm(TensorView out, TensorView x, std::span<const float> weight, float eps,
+               const Weight* /*next*/) override {
     CheckNorm(out, x, weight);
     for (int64_t t = 0; t < x.rows; ++t) {
       const double mean = Dot(x.row(t), x.row(t), x.cols) / static_cast<double>(x.cols);
@@ -178,12 +179,12 @@ class ReferenceOps : public Ops {
   }
 
   void AddRmsNorm(TensorView out, TensorView x, TensorView residual, std::span<const float> weight,
-                  float eps) override {
+                  float eps, const Weight* next) override {
     CheckNorm(residual, x, weight);
     for (int64_t t = 0; t < x.rows; ++t) {
       for (int64_t i = 0; i < x.cols; ++i) x.row(t)[i] += residual.row(t)[i];
     }
-    RmsNorm(out, x, weight, eps);
+    RmsNorm(out, x, weight, eps, next);
   }
 
   void MatMul(TensorView out, TensorView x, const Weight& weight,
@@ -294,7 +295,7 @@ class ReferenceOps : public Ops {
   void NormHead(float* head, std::span<const float> weight, float eps) {
     if (weight.empty()) return;
     const TensorView row(head, 1, static_cast<int64_t>(weight.size()));
-    RmsNorm(row, row, weight, eps);
+    RmsNorm(row, row, weight, eps, nullptr);
   }
 
   static void Rotate(float* head, int position, const ReferenceRope& table) {

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/dequantize.h"
@@ -25,7 +26,7 @@ TEST_P(ElementwiseTest, AddRmsNormMatchesItsDefinition) {
     const std::vector<float> weight = random.Normals(cols), residual = random.Normals(rows * cols);
     std::vector<float> r = residual;
     ops->AddRmsNorm({out.data(), rows, cols}, {added.data(), rows, cols}, {r.data(), rows, cols},
-                    weight, 1e-5f);
+                    weight, 1e-5f, nullptr);
     for (int64_t t = 0; t < rows; ++t) {
       double sum = 0;
       for (int64_t i = 0; i < cols; ++i) {
@@ -40,11 +41,41 @@ TEST_P(ElementwiseTest, AddRmsNormMatchesItsDefinition) {
     }
     // RmsNorm of the sum is the same, in place too, and a row alone has the same bits.
     std::vector<float> again = added;
-    ops->RmsNorm({again.data(), rows, cols}, {again.data(), rows, cols}, weight, 1e-5f);
+    ops->RmsNorm({again.data(), rows, cols}, {again.data(), rows, cols}, weight, 1e-5f, nullptr);
     EXPECT_TRUE(SameBits(again.data(), out.data(), rows * cols));
     std::vector<float> last(&added[(rows - 1) * cols], &added[(rows - 1) * cols] + cols);
-    ops->RmsNorm({last.data(), 1, cols}, {last.data(), 1, cols}, weight, 1e-5f);
+    ops->RmsNorm({last.data(), 1, cols}, {last.data(), 1, cols}, weight, 1e-5f, nullptr);
     EXPECT_TRUE(SameBits(last.data(), &out[(rows - 1) * cols], cols));
+  }
+}
+
+// What is rounded in the norm's pass gives the bits of what the product rounds, and only there.
+TEST_P(ElementwiseTest, ANormRoundsForTheNextProductAlone) {
+  Random random(3);
+  const auto ops = OpsFor(GetParam());
+  const int64_t rows = 19, cols = 96, n = 48;
+  for (WeightType type : {WeightType::kF32, WeightType::kBf16, WeightType::kQ4_1}) {
+    const FileMatrix file(type, n, cols, random);
+    const MatrixSlice slice = file.Slice();
+    const auto weight = ops->Pack({&slice, 1});
+    const std::vector<float> norm = random.Normals(cols);
+    std::vector<float> x = random.Normals(rows * cols), other = random.Normals(rows * cols);
+    std::vector<float> out(x.size()), want(rows * n), got(rows * n);
+    const TensorView normed(out.data(), rows, cols), in(x.data(), rows, cols);
+    const auto product = [&](TensorView of, int64_t count, std::vector<float>& to) {
+      ops->MatMul({to.data(), count, n}, of.Rows(0, count), *weight, {});
+    };
+    ops->RmsNorm(normed, in, norm, 1e-5f, nullptr);
+    product(normed, rows, want);
+    ops->RmsNorm(normed, in, norm, 1e-5f, weight.get());
+    product(normed, rows, got);
+    EXPECT_TRUE(SameBits(got.data(), want.data(), rows * n));
+    // The product after that rounds anew.
+    std::swap_ranges(out.begin(), out.end(), other.begin());
+    product(normed, rows, want);
+    ops->RmsNorm({other.data(), rows, cols}, in, norm, 1e-5f, weight.get());
+    product(normed, rows, got);
+    EXPECT_TRUE(SameBits(got.data(), want.data(), rows * n)) << "of another tensor";
   }
 }
 

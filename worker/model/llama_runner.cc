@@ -243,12 +243,13 @@ void LlamaRunner::Forward(const StepInputs& in) {
   for (int i = 0; i < config_.num_layers; ++i) {
     const LlamaLayer& layer = weights_.layers[i];
     if (i == 0) {
-      ops_->RmsNorm(normed, x, layer.attn_norm, config_.rms_eps);
+      ops_->RmsNorm(normed, x, layer.attn_norm, config_.rms_eps, layer.qkv.get());
     } else {
-      ops_->AddRmsNorm(normed, x, partial, layer.attn_norm, config_.rms_eps);
+      ops_->AddRmsNorm(normed, x, partial, layer.attn_norm, config_.rms_eps, layer.qkv.get());
     }
     Attention(layer, i, in.batch);
-    ops_->AddRmsNorm(normed, x, partial, layer.ffn_norm, config_.rms_eps);
+    ops_->AddRmsNorm(normed, x, partial, layer.ffn_norm, config_.rms_eps,
+                     experts_ ? nullptr : layer.ffn[0].gate_up.get());
     FeedForward(layer, tokens);
   }
 }
@@ -289,7 +290,7 @@ void LlamaRunner::SumPartial(int num_tokens, const std::vector<float>& post_norm
   comm_.AllReduceSum({partial_.data(), static_cast<size_t>(num_tokens) * config_.hidden});
   if (post_norm.empty()) return;
   const TensorView partial(partial_.data(), num_tokens, config_.hidden);
-  ops_->RmsNorm(partial, partial, post_norm, config_.rms_eps);
+  ops_->RmsNorm(partial, partial, post_norm, config_.rms_eps, nullptr);
 }
 
 void LlamaRunner::Logits(const StepInputs& in) {
@@ -303,7 +304,7 @@ void LlamaRunner::Logits(const StepInputs& in) {
   const TensorView last(last_x_.data(), rows, config_.hidden);
   const TensorView normed(normed_.data(), rows, config_.hidden);
   ops_->AddRmsNorm(normed, last, {last_partial_.data(), rows, config_.hidden}, weights_.output_norm,
-                   config_.rms_eps);
+                   config_.rms_eps, weights_.output.get());
   const int64_t part = shard_.vocab.size();
   float* const part_logits = tp() == 1 ? logits_.data() : part_logits_.data();
   if (part > 0) {
@@ -335,7 +336,7 @@ void LlamaRunner::Pool(const StepPlan& plan, const StepInputs& in) {
     const int begin = mean ? in.batch.query_start[i] : end - 1;
     const TensorView states(normed_.data(), end - begin, hidden);
     ops_->AddRmsNorm(states, x.Rows(begin, end), partial.Rows(begin, end), weights_.output_norm,
-                     config_.rms_eps);
+                     config_.rms_eps, nullptr);
     double* const sum = sums_.data() + row.slot * hidden;
     if (mean) {
       if ((row.flags & kRowStart) != 0) std::fill_n(sum, hidden, 0.0);
