@@ -7,6 +7,7 @@ Environment: as cluster.py; TANDEM_MODEL is not used.
 import concurrent.futures
 import os
 import pathlib
+import shutil
 import signal
 import struct
 import subprocess
@@ -259,6 +260,9 @@ class Gpu(unittest.TestCase):
         subprocess.run([BIN / "tandem-make-tiny-model", wide, "family=llama3", *SHAPE, "ffn=256"],
                        check=True)
         q6_k = with_tensor_type(wide, "blk.1.ffn_down.weight", 14)
+        mixed = pathlib.Path(folder.name) / "mixed.gguf"
+        shutil.copy(model("llama3"), mixed)
+        with_tensor_type(mixed, "blk.1.attn_k.weight", 1)
         broad = pathlib.Path(folder.name) / "broad.gguf"
         subprocess.run([BIN / "tandem-make-tiny-model", broad, "family=llama3", "head_dim=64",
                         "heads=2", "kv_heads=1", "hidden=16416", "ffn=32", "layers=1"], check=True)
@@ -279,6 +283,8 @@ class Gpu(unittest.TestCase):
              ["kv_memory is 65 MiB, and GPU 0 has ", "lower groups[].kv_memory"]),
             ("", "", q6_k, 2,
              ["tensor blk.1.ffn_down.weight is of type Q6_K, which is not supported"]),
+            ("", "", mixed, 2, ["tensors blk.1.attn_q.weight (", ") and blk.1.attn_k.weight (F16) of "
+                                "different types are not supported"]),
         ):
             with self.subTest(options=options, settings=settings):
                 status, lines = refusal("tandem-worker-emulated", settings, options, file)

@@ -29,7 +29,7 @@ Status CheckParts(const ModelConfig& config, const std::string& file) {
                    [&](const LayerConfig& layer) { return layer.window != first.window; }),
        "windows that differ by layer"}};
   for (const auto& [has, what] : parts) {
-    if (has) return Unsupported("{}: {} is not supported on a GPU", file, what);
+    if (has) return Unsupported("{}: not supported on a GPU: {}", file, what);
   }
   return OkStatus();
 }
