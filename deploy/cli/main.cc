@@ -28,6 +28,17 @@ void PrintError(std::string_view text) {
   std::fprintf(stderr, "%.*s\n", static_cast<int>(text.size()), text.data());
 }
 
+// Which GPUs, so that two groups that have the same ones are seen.
+std::string DescribeGpus(const config::Group& first) {
+  if (first.count > 1 || first.hosts.size() > 1) return "a GPU a rank";
+  std::string gpus;
+  for (int rank = 0; rank < first.tp; ++rank) {
+    gpus += fmt::format("{}{}", rank == 0 ? "" : ", ",
+                        first.devices.empty() ? rank : first.devices[static_cast<size_t>(rank)]);
+  }
+  return fmt::format("GPU{} {}", first.tp == 1 ? "" : "s", gpus);
+}
+
 // Of all groups of an entry.
 std::string Describe(const config::Group& first) {
   const std::string name =
@@ -35,6 +46,9 @@ std::string Describe(const config::Group& first) {
                        : fmt::format("  groups  {0}-0 to {0}-{1}", first.entry, first.count - 1);
   if (first.device == "sim")
     return fmt::format("{}: {}, simulated, {}", name, first.model, first.profile);
+  if (first.device == "cuda") {
+    return fmt::format("{}: {}, tp {}, {}", name, first.model, first.tp, DescribeGpus(first));
+  }
   const std::string threads = first.threads == 0 ? "threads auto"
                                                  : fmt::format("{} thread{} a rank", first.threads,
                                                                first.threads == 1 ? "" : "s");

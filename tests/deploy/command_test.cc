@@ -29,6 +29,13 @@ TEST_F(Command, CheckSaysWhatAValidFileDescribes) {
   EXPECT_EQ(Run({"check", Path("cluster.yaml")}), 0);
   EXPECT_THAT(text_, HasSubstr("cluster.yaml: valid"));
   EXPECT_THAT(text_, HasSubstr("g0: model, tp 2, threads auto, cpu"));
+  Write("gpus.yaml",
+        "model: {path: model.gguf}\ngroups:\n- {name: a, device: cuda, tp: 2}\n"
+        "- {name: b, device: cuda, devices: [3]}\n- {name: c, device: cuda, count: 2}\n");
+  EXPECT_EQ(Run({"check", Path("gpus.yaml")}), 0);
+  EXPECT_THAT(text_, HasSubstr("a: model, tp 2, GPUs 0, 1\n"));
+  EXPECT_THAT(text_, HasSubstr("b: model, tp 1, GPU 3\n"));
+  EXPECT_THAT(text_, HasSubstr("c-0 to c-1: model, tp 1, a GPU a rank\n"));
 }
 
 TEST_F(Command, CheckOpensTheModel) {
