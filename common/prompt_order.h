@@ -16,7 +16,7 @@ inline constexpr int64_t kTokensPerPriority = 4096;
 // Prompts of negative priority fill a step to one part of so many only: what comes while they are
 // computed waits that much less (engine.planning.patient). Routers send those of clients that flood
 // with one, while there are others.
-inline constexpr int32_t kPatientPart = 2;
+inline constexpr int32_t kPatientPart = 4;
 
 inline int64_t PromptScore(int64_t remaining_tokens, Nanos age, int64_t priority) {
   return remaining_tokens - age / kMillisecond * kAgeingTokensPerSecond / 1000 -
