@@ -39,7 +39,7 @@ std::vector<float> Reference(const Shape& shape, std::vector<float>& x,
   if (added.empty()) added.resize(x.size());
   MakeReferenceOps({})->AddRmsNorm({out.data(), shape.rows, shape.cols},
                                    {x.data(), shape.rows, shape.cols},
-                                   {added.data(), shape.rows, shape.cols}, weight, kEps);
+                                   {added.data(), shape.rows, shape.cols}, weight, kEps, nullptr);
   return out;
 }
 
