@@ -141,7 +141,7 @@ class Ops {
 
   // Bytes of one block over all layers: what to divide a memory budget by.
   virtual int64_t KvBlockBytes(const KvCacheSpec& spec) const = 0;
-  // kResourceExhausted if the memory cannot be had. Zeroed on first touch.
+  // kResourceExhausted if the memory cannot be had. Zeroed; a CPU has it all from here on.
   virtual StatusOr<std::unique_ptr<KvCache>> MakeKvCache(const KvCacheSpec& spec) = 0;
 
   // ---- In a step.

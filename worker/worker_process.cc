@@ -307,7 +307,11 @@ Status Process::Agree() {
   TANDEM_ASSIGN_OR_RETURN(
       num_blocks_,
       ranks_->Agree({info.fingerprint, info.instruction_set, info.num_blocks}, limits));
-  return model_->Prepare(num_blocks_);
+  const Nanos start = MonotonicNow();
+  TANDEM_RETURN_IF_ERROR(model_->Prepare(num_blocks_));
+  observe::LogInfo("memory of {} KV blocks taken in {} ms", num_blocks_,
+                   (MonotonicNow() - start) / kMillisecond);
+  return OkStatus();
 }
 
 engine::EngineOptions Process::EngineOptionsFor(int num_blocks) const {

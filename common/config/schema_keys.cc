@@ -211,7 +211,7 @@ std::vector<Key> GroupLimitKeys() {
        .name = "kv_memory",
        .type = KeyType::kBytes,
        .field = [](T t) -> Field { return &t.group.kv_memory_bytes; },
-       .help = "KV cache of the whole group, split over its ranks; `auto`, the default with "
+       .help = "KV cache of the whole group, split over its ranks, taken whole at the start; `auto`, the default with "
                "`device: cuda` and only there: what its GPUs have left",
        .min = kMiB,
        .max = 16384 * kGiB,

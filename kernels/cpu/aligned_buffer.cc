@@ -1,8 +1,19 @@
 #include "kernels/cpu/aligned_buffer.h"
 
+#include <errno.h>
 #include <sys/mman.h>
 
+#include <algorithm>
+
 namespace tandem::kernels::cpu {
+namespace {
+
+constexpr size_t kPage = 4096;
+#ifndef MADV_POPULATE_WRITE
+constexpr int MADV_POPULATE_WRITE = 23;  // older headers; the number is the kernel's
+#endif
+
+}  // namespace
 
 AlignedBuffer::AlignedBuffer(size_t bytes) {
   if (bytes == 0) return;
@@ -11,6 +22,16 @@ AlignedBuffer::AlignedBuffer(size_t bytes) {
   madvise(data, bytes, MADV_HUGEPAGE);  // advice: without effect where it is switched off
   data_ = static_cast<uint8_t*>(data);
   bytes_ = bytes;
+}
+
+bool AlignedBuffer::Populate(size_t begin, size_t end) const {
+  begin = begin / kPage * kPage;
+  end = std::min(bytes_, (end + kPage - 1) / kPage * kPage);
+  while (begin < end && madvise(data_ + begin, end - begin, MADV_POPULATE_WRITE) != 0) {
+    if (errno == EINTR || errno == EAGAIN) continue;
+    return errno == EINVAL;
+  }
+  return true;
 }
 
 AlignedBuffer::~AlignedBuffer() {

@@ -1,6 +1,7 @@
 #include "kernels/cpu/cpu_ops.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <vector>
 
@@ -110,7 +111,14 @@ class CpuOps : public Ops {
   StatusOr<std::unique_ptr<KvCache>> MakeKvCache(const KvCacheSpec& spec) override {
     CheckKvSpec(spec);
     auto cache = std::make_unique<PagedKvCache>(spec);
-    if (!cache->allocated()) {
+    std::atomic<bool> there = cache->allocated();
+    if (there) {
+      // Or each layer's next huge page is zeroed in one and the same step, again and again.
+      pool_.Run([&](int thread) {
+        if (!cache->Populate(thread, pool_.size())) there = false;
+      });
+    }
+    if (!there) {
       return ResourceExhausted("no memory for {} KV blocks of {} bytes", spec.num_blocks,
                                KvBlockBytes(spec));
     }

@@ -33,6 +33,13 @@ class PagedKvCache : public KvCache {
   int64_t block_bytes() const { return BlockBytes(spec_); }
   int64_t head_bytes() const { return block_bytes() / spec_.num_kv_heads; }
 
+  // Part `part` of `num_parts`: see AlignedBuffer::Populate.
+  [[nodiscard]] bool Populate(int part, int num_parts) const {
+    const size_t bytes = memory_.size() / static_cast<size_t>(num_parts) + 1;
+    return memory_.Populate(bytes * static_cast<size_t>(part),
+                            bytes * static_cast<size_t>(part + 1));
+  }
+
   // KV head `head` of block 0; other blocks are block_bytes() apart.
   const uint8_t* Head(int layer, int head) const {
     return memory_.data() + layer * layer_bytes() + head * head_bytes();

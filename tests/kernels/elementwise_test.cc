@@ -1,7 +1,9 @@
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 
 #include "kernels/dequantize.h"
 #include "tests/kernels/kernel_test_support.h"
@@ -195,6 +197,23 @@ TEST_P(ElementwiseTest, RopeTurnsHalvesOfNormedHeads) {
 
 INSTANTIATE_TEST_SUITE_P(Sets, ElementwiseTest, ::testing::ValuesIn(AllSets()),
                          [](const auto& info) { return testing::SetName(info.param); });
+
+int64_t ResidentBytes() {
+  int64_t total = 0, resident = 0;
+  std::ifstream("/proc/self/statm") >> total >> resident;
+  return resident * ::sysconf(_SC_PAGESIZE);
+}
+
+// Else the pages of all layers are given, and zeroed, in the step that gets there first.
+TEST(KvMemory, IsThereBeforeItIsUsed) {
+  const auto ops = MakeCpuOps({.threads = 2}).value();
+  const KvCacheSpec spec = {.num_layers = 4, .num_blocks = 512, .num_kv_heads = 2, .head_dim = 64};
+  const int64_t bytes = spec.num_blocks * ops->KvBlockBytes(spec);
+  ASSERT_EQ(bytes, 16 << 20);
+  const int64_t before = ResidentBytes();
+  const auto kv = ops->MakeKvCache(spec).value();
+  EXPECT_GT(ResidentBytes() - before, bytes - bytes / 16);
+}
 
 TEST(Dequantize, KnownBlocks) {
   EXPECT_EQ(HalfToFloat(0x3c00), 1.0f);
