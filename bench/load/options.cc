@@ -149,19 +149,27 @@ void DeclareTarget(CLI::App& app, Options& options, Raw& raw) {
       ->check(CLI::PositiveNumber);
 }
 
+// CLI::PositiveNumber ends at the largest finite one.
+const CLI::Validator kPositiveOrInfinite(
+    [](std::string& text) {
+      double value = 0;
+      return CLI::detail::lexical_cast(text, value) && value > 0 ? "" : "a number above 0, or inf";
+    },
+    "POSITIVE");
+
 void DeclareMode(CLI::App& app, Options& options, Raw& raw) {
   DriverOptions& driver = options.driver;
   auto* concurrency = app.add_option("--concurrency", driver.concurrency,
                                      "closed loop: so many at a time (default: 1)")
                           ->check(CLI::Range(1, 1'000'000));
   auto* rate = app.add_option("--rate", driver.rate, "open loop: requests/s, or inf")
-                   ->check(CLI::PositiveNumber);
+                   ->check(kPositiveOrInfinite);
   auto* replay = app.add_flag("--replay", raw.replay, "at the times of the trace");
   concurrency->excludes(rate)->excludes(replay);
   rate->excludes(replay);
   app.add_option("--burstiness", driver.burstiness,
-                 "shape of the gamma distributed gaps: 1 Poisson, less is burstier")
-      ->check(CLI::PositiveNumber)
+                 "shape of the gamma distributed gaps: 1 Poisson, less is burstier, inf none")
+      ->check(kPositiveOrInfinite)
       ->needs(rate);
   app.add_option("--rate-scale", driver.rate_scale, "of --replay: 2 is twice as fast")
       ->check(CLI::PositiveNumber)

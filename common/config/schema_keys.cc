@@ -211,7 +211,8 @@ std::vector<Key> GroupLimitKeys() {
        .name = "kv_memory",
        .type = KeyType::kBytes,
        .field = [](T t) -> Field { return &t.group.kv_memory_bytes; },
-       .help = "KV cache of the whole group, split over its ranks, taken whole at the start; `auto`, the default with "
+       .help = "KV cache of the whole group, split over its ranks, taken whole at the start; "
+               "`auto`, the default with "
                "`device: cuda` and only there: what its GPUs have left",
        .min = kMiB,
        .max = 16384 * kGiB,
@@ -363,7 +364,8 @@ std::vector<Key> RouterLimitKeys() {
       LimitKey(
           "max_queued_requests", kInteger,
           [](T t) -> Field { return &t.cluster.router.limits.max_queued_requests; },
-          "Requests in flight; beyond them the answer is 429", 1, 1'000'000),
+          "Requests in flight, of several API keys one at most half; beyond them the answer is 429",
+          1, 1'000'000),
       LimitKey(
           "max_header", kBytes,
           [](T t) -> Field { return &t.cluster.router.limits.max_header_bytes; },

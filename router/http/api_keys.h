@@ -24,6 +24,7 @@ class ApiKeys {
   static StatusOr<ApiKeys> Parse(std::string_view text, const std::string& path);
 
   bool required() const { return !digests_.empty(); }
+  bool several() const { return digests_.size() > 1; }
   // `authorization`: the header's value.
   bool Allows(std::string_view authorization) const { return ClientOf(authorization) != 0; }
   // A number of the key in it, the same for as long as the key is; 0: it holds none of the keys.

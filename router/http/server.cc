@@ -242,6 +242,7 @@ StatusOr<ServerSettings> ServerSettings::Of(const config::Cluster& cluster) {
   settings.service = ServiceSettings::Of(cluster);
   if (!cluster.router.api_keys_file.empty()) {
     TANDEM_ASSIGN_OR_RETURN(settings.keys, ApiKeys::Load(cluster.router.api_keys_file));
+    settings.service.several_keys = settings.keys.several();
   }
   return settings;
 }

@@ -111,6 +111,14 @@ void Service::Submit(const std::shared_ptr<ApiCall>& shared) {
                            "{} requests are in flight, the most this server takes; try again",
                            settings_.max_queued_requests)));
   }
+  // Or one that floods would lock all others out.
+  const int most = std::max(1, settings_.max_queued_requests / 2);
+  if (settings_.several_keys && active_of_[call.client] > most) {
+    return Fail(first, TooManyRequests(fmt::format(
+                           "{} requests of this API key are in flight, the most that one key may "
+                           "have here; try again",
+                           most)));
+  }
   const Nanos bound =
       call.ttft_deadline > 0 ? call.ttft_deadline : settings_.admission.ttft_deadline;
   if (bound > 0) call.ttft_until = call.before.received + bound;
@@ -128,6 +136,7 @@ void Service::Enter(const std::shared_ptr<ApiCall>& call, size_t count) {
     Generation& g = call->generations[call->num_entered++];
     g.id = ++last_id_;
     active_.emplace(g.id, GenerationPtr(call, &g));
+    ++active_of_[call->client];
     probe_.RequestStarted();
   }
 }
@@ -370,6 +379,8 @@ void Service::End(Generation& g) {
   }
   probe_.RequestEnded();
   active_.erase(g.id);
+  const auto of = active_of_.find(g.call->client);
+  if (--of->second == 0) active_of_.erase(of);
 }
 
 void Service::Tokenize(const std::shared_ptr<const ApiRequest>& api, TokenizeDone done) {

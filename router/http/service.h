@@ -42,6 +42,7 @@ struct ServiceSettings {
   std::string policy = "ttft";
   config::Admission admission;
   int max_queued_requests = 1024;  // in flight; beyond: 429
+  bool several_keys = false;       // then one key has at most half of them
 
   static ServiceSettings Of(const config::Cluster& cluster);
 };
@@ -180,6 +181,7 @@ class Service : public routing::GroupListener {
   RequestId last_id_ = 0;
   routing::Rng rng_;
   std::unordered_map<RequestId, GenerationPtr> active_;
+  std::unordered_map<uint64_t, int> active_of_;       // by client; none are 0
   std::vector<std::unique_ptr<Pool>> pools_;          // by index of options_.models
   std::unordered_map<int32_t, Pool*> pool_of_group_;  // by GroupId: those that are up
 

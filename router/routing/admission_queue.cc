@@ -22,7 +22,8 @@ void AdmissionQueue::Push(WaitingRequest request) {
   }
   auto line = std::find_if(lines_.begin(), lines_.end(),
                            [&](const Line& l) { return l.client == request.client; });
-  if (line == lines_.end()) line = lines_.insert(line, Line{request.client, {}});
+  if (line == lines_.end()) line = lines_.insert(line, Line{request.client, {}, 0});
+  line->tokens += request.own_tokens;
   line->waiting.push_back(std::move(request));
 }
 
@@ -37,6 +38,12 @@ bool AdmissionQueue::Precedes(const WaitingRequest& a, const WaitingRequest& b,
 bool AdmissionQueue::Holds(uint64_t client) const {
   return std::any_of(lines_.begin(), lines_.end(),
                      [client](const Line& line) { return line.client == client; });
+}
+
+int64_t AdmissionQueue::Tokens(uint64_t client) const {
+  const auto line = std::find_if(lines_.begin(), lines_.end(),
+                                 [client](const Line& l) { return l.client == client; });
+  return line == lines_.end() ? 0 : line->tokens;
 }
 
 std::optional<AdmissionQueue::Position> AdmissionQueue::Next(const FairShare& shares,
@@ -61,6 +68,7 @@ std::optional<AdmissionQueue::Position> AdmissionQueue::Next(const FairShare& sh
 WaitingRequest AdmissionQueue::Take(Position position) {
   Line& line = lines_[position.line];
   WaitingRequest request = std::move(line.waiting[position.index]);
+  line.tokens -= request.own_tokens;
   line.waiting.erase(line.waiting.begin() + static_cast<ptrdiff_t>(position.index));
   if (line.waiting.empty()) lines_.erase(lines_.begin() + static_cast<ptrdiff_t>(position.line));
   --size_;

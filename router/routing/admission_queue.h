@@ -37,7 +37,8 @@ class AdmissionQueue {
   };
 
   void Push(WaitingRequest request);
-  bool Holds(uint64_t client) const;  // a request of it
+  bool Holds(uint64_t client) const;      // a request of it
+  int64_t Tokens(uint64_t client) const;  // of its requests, to compute
 
   // The one to be served next, of clients whose lead is at most `max_lead`. O(clients + requests of
   // these).
@@ -62,6 +63,7 @@ class AdmissionQueue {
   struct Line {  // not empty
     uint64_t client = 0;
     std::vector<WaitingRequest> waiting;
+    int64_t tokens = 0;  // own_tokens of all
   };
   void FindNextDeadline();
 

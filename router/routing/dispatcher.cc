@@ -19,7 +19,6 @@ constexpr int32_t kMaxClass = 1000;
 // there too: the step that runs, so that the group never runs dry for fairness' sake.
 constexpr double kStepsBeyondShare = 1;
 constexpr double kStepsOfLead = 8;
-constexpr double kLeadOfFlood = 1.5;  // of the lead that a client may have
 constexpr double kAnyLead = std::numeric_limits<double>::infinity();
 
 // Until the first report sets the scale of predictions, in full steps too.
@@ -253,16 +252,15 @@ void Dispatcher::View(const WaitingRequest& request, Nanos now) {
 }
 
 // In the group. From half of the lead that it may have, the more a client leads, the later its
-// prompts are served there; below that, shortest first is worth more. Beyond what bursts reach they
-// leave room in each step.
+// prompts are served there; below that, shortest first is worth more. One that has as much again
+// waiting here floods: its prompts leave room in each step, whatever their class.
 int32_t Dispatcher::PriorityOf(const WaitingRequest& request) const {
-  int32_t favour = 0;
-  if (shares_.num_clients() >= 2) {
-    const double lead = shares_.Lead(request.client) / MaxLead();
-    favour = lead >= kLeadOfFlood
-                 ? -1
-                 : static_cast<int32_t>(kLevelsOfShare * std::clamp(2 - 2 * lead, 0.0, 1.0));
+  if (shares_.num_clients() < 2) return request.priority * kLevelsPerClass;
+  const double lead = shares_.Lead(request.client) / MaxLead();
+  if (lead > 0.5 && static_cast<double>(queue_.Tokens(request.client)) > MaxLead()) {
+    return std::min(request.priority, 0) * kLevelsPerClass - 1;
   }
+  const auto favour = static_cast<int32_t>(kLevelsOfShare * std::clamp(2 - 2 * lead, 0.0, 1.0));
   return request.priority * kLevelsPerClass + favour;
 }
 

@@ -18,15 +18,19 @@ struct Work {
   }
 };
 
-// The prompts that wait at a group, split by whether they are served before ours; and those of them
-// that leave room for others (kPatientPart).
+// The prompts that wait at a group, split by whether they are served before ours; of those behind,
+// how many leave room for others (kPatientPart).
 struct Queue {
-  Work ahead, all, patient;
+  Work ahead, all;
+  int32_t patient_behind = 0;
   int64_t own_score = 0;
   void Add(int32_t remaining, int32_t length, Nanos age, int32_t priority) {
     all.Add(remaining, length);
-    if (priority < 0) patient.Add(remaining, length);
-    if (PromptScore(remaining, age, priority) <= own_score) ahead.Add(remaining, length);
+    if (PromptScore(remaining, age, priority) <= own_score) {
+      ahead.Add(remaining, length);
+    } else if (priority < 0) {
+      ++patient_behind;
+    }
   }
 };
 
@@ -105,7 +109,7 @@ Prediction Predict(const GroupState& group, const PromptState& prompt, Nanos now
   p.num_behind = queue.all.prompts - queue.ahead.prompts;
   // They are not delayed by ours: they have what others leave. Counted, they would drive all others
   // to the few groups that have none of a flood.
-  if (prompt.priority >= 0) p.num_behind = std::max(0, p.num_behind - queue.patient.prompts);
+  if (prompt.priority >= 0) p.num_behind -= queue.patient_behind;
   p.wait = StepsInFlight(group, now);
   p.backlog = p.wait + rates.Seconds(queue.all.tokens, queue.all.attention);
 
@@ -137,7 +141,9 @@ Prediction Predict(const GroupState& group, const PromptState& prompt, Nanos now
   }
   p.wait = std::max(0.0, p.wait + rates.Seconds(ahead, attention));
   // Steps are whole: ours end with the one that computes our last token.
-  const double steps = std::ceil((ahead + p.own_tokens) / rates.room) - ahead / rates.room;
+  const double steps = prompt.priority >= 0
+                           ? std::ceil((ahead + p.own_tokens) / rates.room) - ahead / rates.room
+                           : std::ceil(p.own_tokens * kPatientPart / rates.room);
   const double pairs = AttentionWork(prompt.prompt_tokens - p.own_tokens, p.own_tokens);
   p.own = rates.token * p.own_tokens + rates.pair * pairs + rates.step * steps;
   p.added = rates.Seconds(p.own_tokens, pairs);

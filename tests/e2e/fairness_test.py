@@ -33,8 +33,6 @@ groups:
 router:
   listen: "127.0.0.1:{port}"
   api_keys_file: keys
-  admission: {{max_queued: 10000}}
-  limits: {{max_queued_requests: 10000}}
 links:
   routers: [tcp://127.0.0.1:{link}]
   runtime_dir: {dir}/run

@@ -170,8 +170,8 @@ class Engine {
   int64_t Score(const Sequence& seq, Nanos now) const;
   Sequence* ComputingSamePrefix(Sequence& seq);
   bool TryStart(Sequence& seq, Nanos now);
-  void AddChunk(Sequence& seq);
-  int ChunkFor(const Sequence& seq) const;
+  void AddChunk(Sequence& seq, bool patient);
+  int ChunkFor(const Sequence& seq, bool patient) const;
 
   // account.cc
   enum class Share : uint8_t { kQueue, kPrefill, kWaiting, kDecode, kPreempted };

@@ -32,7 +32,7 @@ void Engine::PlanPrefills(Nanos now) {
   while (BudgetLeft() > 0) {
     Sequence* seq = NextCandidate();
     if (seq == nullptr) return;
-    if (ChunkFor(*seq) == 0) {
+    if (ChunkFor(*seq, IsPatient(*seq)) == 0) {
       if (IsPatient(*seq)) continue;  // others may go on
       return;
     }
@@ -41,7 +41,9 @@ void Engine::PlanPrefills(Nanos now) {
       if (Sequence* ahead = ComputingSamePrefix(*seq)) {
         // Held, not computed twice; the one ahead is served in its place, so that a patient
         // sequence does not keep an urgent one waiting.
-        if (ahead->state == SeqState::kPrefill && !InThisPlan(*ahead)) AddChunk(*ahead);
+        if (ahead->state == SeqState::kPrefill && !InThisPlan(*ahead)) {
+          AddChunk(*ahead, IsPatient(*ahead) && IsPatient(*seq));
+        }
         continue;
       }
       if (!TryStart(*seq, now)) {
@@ -50,7 +52,7 @@ void Engine::PlanPrefills(Nanos now) {
         continue;
       }
     }
-    AddChunk(*seq);
+    AddChunk(*seq, IsPatient(*seq));
   }
 }
 
@@ -135,9 +137,9 @@ bool Engine::TryStart(Sequence& seq, Nanos now) {
   return true;
 }
 
-void Engine::AddChunk(Sequence& seq) {
+void Engine::AddChunk(Sequence& seq, bool patient) {
   const int remaining = seq.prefill_target - seq.num_planned;
-  const int num_tokens = std::min(remaining, ChunkFor(seq));
+  const int num_tokens = std::min(remaining, ChunkFor(seq, patient));
   if (num_tokens == 0) return;
   const bool last = num_tokens == remaining;
   building_->prefill_attention += static_cast<int64_t>(AttentionWork(seq.num_planned, num_tokens));
@@ -146,11 +148,11 @@ void Engine::AddChunk(Sequence& seq) {
 }
 
 // Tokens of seq that this step still has room and time for (engine.planning.chunks, .patient).
-int Engine::ChunkFor(const Sequence& seq) const {
+int Engine::ChunkFor(const Sequence& seq, bool patient) const {
   const int planned = static_cast<int>(building_->tokens.size()) - building_->plan.num_decodes;
   int most = std::min(BudgetLeft(), options_.max_chunk_tokens);
   Nanos time = options_.max_step_time;
-  if (IsPatient(seq)) {
+  if (patient) {
     most = std::clamp(std::max(1, limits_.max_step_tokens / kPatientPart) - planned, 0, most);
     time /= kPatientPart;
   }

@@ -86,6 +86,24 @@ TEST(Prefill, NegativePriorityLeavesHalfOfAStep) {
   h.ExpectAllStreamsAsIfAlone();
 }
 
+TEST(Prefill, APatientOneThatAnUrgentOneWaitsForIsServedAsThat) {
+  Harness h(SmallOptions());
+  Generate request;
+  request.prompt = Prompt(60);
+  request.max_tokens = 2;
+  request.priority = -1;
+  h.Add(request);
+  EXPECT_EQ(NumTokens(*h.Plan()), 4);
+  h.Commit();
+  request.priority = 0;
+  const RequestId urgent = h.Add(request);  // the same prompt
+  EXPECT_EQ(NumTokens(*h.Plan()), 16);
+  h.Commit();
+  h.Drain();
+  EXPECT_TRUE(h.stream(urgent).ended());
+  h.ExpectAllStreamsAsIfAlone();
+}
+
 // engine.planning.ageing: newcomers of 14 tokens alone could fill every step of 16.
 TEST(Prefill, LongPromptIsNotStarvedByShortOnes) {
   EngineOptions options = SmallOptions();
