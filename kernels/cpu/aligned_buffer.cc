@@ -28,7 +28,7 @@ bool AlignedBuffer::Populate(size_t begin, size_t end) const {
   begin = begin / kPage * kPage;
   end = std::min(bytes_, (end + kPage - 1) / kPage * kPage);
   while (begin < end && madvise(data_ + begin, end - begin, MADV_POPULATE_WRITE) != 0) {
-    if (errno == EINTR || errno == EAGAIN) continue;
+    if (errno == EINTR) continue;
     return errno == EINVAL;
   }
   return true;

@@ -256,8 +256,9 @@ void Dispatcher::View(const WaitingRequest& request, Nanos now) {
 // waiting here floods: its prompts leave room in each step, whatever their class.
 int32_t Dispatcher::PriorityOf(const WaitingRequest& request) const {
   if (shares_.num_clients() < 2) return request.priority * kLevelsPerClass;
-  const double lead = shares_.Lead(request.client) / MaxLead();
-  if (lead > 0.5 && static_cast<double>(queue_.Tokens(request.client)) > MaxLead()) {
+  const double max_lead = MaxLead();
+  const double lead = shares_.Lead(request.client) / max_lead;
+  if (lead > 0.5 && static_cast<double>(queue_.Tokens(request.client)) > max_lead) {
     return std::min(request.priority, 0) * kLevelsPerClass - 1;
   }
   const auto favour = static_cast<int32_t>(kLevelsOfShare * std::clamp(2 - 2 * lead, 0.0, 1.0));

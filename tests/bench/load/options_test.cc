@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "bench/load/target.h"
 
 namespace tandem::load {
@@ -108,6 +110,12 @@ TEST(Options, AReplayTakesAllOfItsTrace) {
   EXPECT_EQ(options.workload.file, "file");
 }
 
+TEST(Options, RatesMayBeInfinite) {
+  const Options options = Good({"--rate", "inf", "--burstiness", "inf"});
+  EXPECT_TRUE(std::isinf(options.driver.rate));
+  EXPECT_TRUE(std::isinf(options.driver.burstiness));
+}
+
 TEST(Options, MistakesAreOneLine) {
   const std::vector<std::vector<std::string>> mistakes = {
       {"--nonsense"},
@@ -115,6 +123,7 @@ TEST(Options, MistakesAreOneLine) {
       {"--concurrency", "0"},
       {"--concurrency", "2", "--rate", "1"},
       {"--rate", "-1"},
+      {"--rate", "nan"},
       {"--burstiness", "2"},
       {"--rate-scale", "2"},
       {"--replay"},
