@@ -9,6 +9,7 @@ namespace tandem::kernels::cpu {
 namespace {
 
 constexpr size_t kPage = 4096;
+constexpr size_t kHugePage = size_t{2} << 20;
 #ifndef MADV_POPULATE_WRITE
 constexpr int MADV_POPULATE_WRITE = 23;  // older headers; the number is the kernel's
 #endif
@@ -17,11 +18,19 @@ constexpr int MADV_POPULATE_WRITE = 23;  // older headers; the number is the ker
 
 AlignedBuffer::AlignedBuffer(size_t bytes) {
   if (bytes == 0) return;
-  void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (data == MAP_FAILED) return;
-  madvise(data, bytes, MADV_HUGEPAGE);  // advice: without effect where it is switched off
-  data_ = static_cast<uint8_t*>(data);
+  // Older kernels map at any page: then as much more as it takes to begin with a huge one.
+  const size_t more = bytes < kHugePage ? 0 : kHugePage;
+  void* const mapped =
+      mmap(nullptr, bytes + more, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) return;
+  auto* const begin = static_cast<uint8_t*>(mapped);
+  const size_t before = more == 0 ? 0 : -reinterpret_cast<uintptr_t>(begin) % kHugePage;
+  const size_t pages = (bytes + kPage - 1) / kPage * kPage;
+  if (before > 0) munmap(begin, before);
+  if (more > before) munmap(begin + before + pages, more - before);
+  data_ = begin + before;
   bytes_ = bytes;
+  madvise(data_, bytes, MADV_HUGEPAGE);  // advice: without effect where it is switched off
 }
 
 bool AlignedBuffer::Populate(size_t begin, size_t end) const {

@@ -13,6 +13,7 @@
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/packed_weight.h"
 #include "kernels/cpu/paged_kv_cache.h"
+#include "kernels/cpu/panel_arena.h"
 #include "kernels/cpu/sampler.h"
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/dequantize.h"
@@ -91,13 +92,13 @@ class CpuOps : public Ops {
     CheckSlices(slices);
     TANDEM_CHECK(slices[0].cols() <= options_.max_cols)
         << slices[0].cols() << " " << options_.max_cols;
-    return std::make_unique<PackedWeight>(slices, panels_);
+    return std::make_unique<PackedWeight>(slices, panels_, arena_);
   }
 
   std::unique_ptr<Weight> PackGateUp(const MatrixSlice& gate, const MatrixSlice& up) override {
     CheckGateUp(gate, up);
     TANDEM_CHECK(gate.cols() <= options_.max_cols) << gate.cols() << " " << options_.max_cols;
-    return std::make_unique<PackedWeight>(gate, up, panels_);
+    return std::make_unique<PackedWeight>(gate, up, panels_, arena_);
   }
 
   std::unique_ptr<RopeTable> MakeRopeTable(const RopeSpec& spec) override {
@@ -284,7 +285,7 @@ class CpuOps : public Ops {
         job.format = s.format;
         job.gate_up = gate_up;
         job.gelu = epilogue == Epilogue::kGelu;
-        job.panels = s.panels.data();
+        job.panels = s.panels.data;
         job.panel_bytes = s.panel_bytes;
         job.panel_begin = panels.begin * step;
         job.panel_end = panels.end * step;
@@ -402,6 +403,7 @@ class CpuOps : public Ops {
   const char* name_;
   KernelTable kernels_;
   PanelOptions panels_;
+  PanelArena arena_;
   ThreadPool pool_;
   int64_t rounded_stride_;  // bytes
   AlignedBuffer rounded_;

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstring>
 
-#include "common/check.h"
 #include "kernels/dequantize.h"
 #include "kernels/quant_blocks.h"
 
@@ -199,19 +198,17 @@ void PackRow(const MatrixSlice& slice, PanelFormat format, int64_t source_row, i
   }
 }
 
-PackedWeight::Segment MakeSegment(PanelFormat format, int64_t first_row, int64_t rows,
-                                  int64_t cols) {
+PackedWeight::Segment MakeSegment(PanelFormat format, int64_t first_row, int64_t rows, int64_t cols,
+                                  PanelArena& arena) {
   const int64_t panel_bytes = PanelBytes(format, cols);
   const int64_t num_panels = (rows + kPanelRows - 1) / kPanelRows;
-  AlignedBuffer panels(num_panels * panel_bytes);
-  TANDEM_CHECK(panels.data() != nullptr)
-      << "no memory for " << num_panels * panel_bytes << " bytes of weights";
-  return {format, first_row, rows, panel_bytes, num_panels, std::move(panels)};
+  return {format, first_row, rows, panel_bytes, num_panels, arena.Take(num_panels * panel_bytes)};
 }
 
 }  // namespace
 
-PackedWeight::PackedWeight(std::span<const MatrixSlice> slices, const PanelOptions& options)
+PackedWeight::PackedWeight(std::span<const MatrixSlice> slices, const PanelOptions& options,
+                           PanelArena& arena)
     : cols_(slices[0].cols()) {
   for (size_t first = 0, next; first < slices.size(); first = next) {
     int64_t rows = 0;
@@ -219,12 +216,12 @@ PackedWeight::PackedWeight(std::span<const MatrixSlice> slices, const PanelOptio
       rows += slices[next].rows();
     }
     if (rows == 0) continue;
-    Segment segment = MakeSegment(FormatOf(slices[first].type, options), rows_, rows, cols_);
+    Segment segment = MakeSegment(FormatOf(slices[first].type, options), rows_, rows, cols_, arena);
     int64_t row = 0;
     for (size_t i = first; i < next; ++i) {
       for (int64_t r = slices[i].row_begin; r < slices[i].row_end; ++r, ++row) {
         PackRow(slices[i], segment.format, r, static_cast<int>(row % kPanelRows),
-                segment.panels.data() + row / kPanelRows * segment.panel_bytes);
+                segment.panels.data + row / kPanelRows * segment.panel_bytes);
       }
     }
     rows_ += rows;
@@ -233,11 +230,11 @@ PackedWeight::PackedWeight(std::span<const MatrixSlice> slices, const PanelOptio
 }
 
 PackedWeight::PackedWeight(const MatrixSlice& gate, const MatrixSlice& up,
-                           const PanelOptions& options)
+                           const PanelOptions& options, PanelArena& arena)
     : rows_(2 * gate.rows()), cols_(gate.cols()), gate_up_(true) {
-  Segment segment = MakeSegment(FormatOf(gate.type, options), 0, rows_, cols_);
+  Segment segment = MakeSegment(FormatOf(gate.type, options), 0, rows_, cols_, arena);
   for (int64_t r = 0; r < gate.rows(); ++r) {
-    uint8_t* pair = segment.panels.data() + r / kPanelRows * 2 * segment.panel_bytes;
+    uint8_t* pair = segment.panels.data + r / kPanelRows * 2 * segment.panel_bytes;
     PackRow(gate, segment.format, gate.row_begin + r, static_cast<int>(r % kPanelRows), pair);
     PackRow(up, segment.format, up.row_begin + r, static_cast<int>(r % kPanelRows),
             pair + segment.panel_bytes);
@@ -247,7 +244,7 @@ PackedWeight::PackedWeight(const MatrixSlice& gate, const MatrixSlice& up,
 
 int64_t PackedWeight::bytes() const {
   int64_t bytes = 0;
-  for (const Segment& s : segments_) bytes += static_cast<int64_t>(s.panels.size());
+  for (const Segment& s : segments_) bytes += static_cast<int64_t>(s.panels.size);
   return bytes;
 }
 

@@ -13,8 +13,8 @@
 #include <span>
 #include <vector>
 
-#include "kernels/cpu/aligned_buffer.h"
 #include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/panel_arena.h"
 #include "kernels/ops.h"
 
 namespace tandem::kernels::cpu {
@@ -32,13 +32,14 @@ class PackedWeight : public Weight {
     int64_t rows;
     int64_t panel_bytes;
     int64_t num_panels;
-    AlignedBuffer panels;
+    PanelMemory panels;
   };
 
   // Neighbouring slices of equal type share panels.
-  PackedWeight(std::span<const MatrixSlice> slices, const PanelOptions& options);
+  PackedWeight(std::span<const MatrixSlice> slices, const PanelOptions& options, PanelArena& arena);
   // Panels of gate and up alternate.
-  PackedWeight(const MatrixSlice& gate, const MatrixSlice& up, const PanelOptions& options);
+  PackedWeight(const MatrixSlice& gate, const MatrixSlice& up, const PanelOptions& options,
+               PanelArena& arena);
 
   int64_t rows() const override { return rows_; }
   int64_t cols() const override { return cols_; }
