@@ -1,11 +1,11 @@
 // Which part of every weight each rank of a group holds. Pure arithmetic, equal on all ranks.
 //
 // Ranks need not be equal: whole KV heads go to ranks, each with the query heads that share it
-// (9 query and 3 KV heads over 2 ranks: 6 + 2 and 3 + 1), and the feed-forward columns are split so
-// that attention and feed-forward weights together are as even as units of 32 columns allow; of
-// experts each rank has such a part of every one. A unit
-// is a quantization block, so that the K ranges of the row-parallel matrices never cut one. The
-// vocabulary is split in panels of 16 rows, the kernels' unit.
+// (9 query and 3 KV heads over 2 ranks: 6 + 2 and 3 + 1). The feed-forward columns are split evenly
+// whatever attention is: ranks meet behind each of the two, so a rank that is behind in one cannot
+// make it up in the other. They go in units of 32 columns, a quantization block, so that the K
+// ranges of the row-parallel matrices never cut one; of experts each rank has such a part of every
+// one. The vocabulary is split in panels of 16 rows, the kernels' unit.
 #pragma once
 
 #include <vector>
