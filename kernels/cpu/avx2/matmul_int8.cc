@@ -107,6 +107,17 @@ TANDEM_SIMD void PanelRows(const uint8_t* panel, int64_t pairs, const uint8_t* x
 
 #include "kernels/cpu/matmul_int8.inc"
 
-namespace tandem::kernels::cpu::avx2 {
-extern const decltype(KernelTable::matmul_int8) kMatMulInt8 = MatMulInt8;
+namespace tandem::kernels::cpu {
+namespace {
+
+void MatMul(const MatMulJob& job) {
+  WithInt8Format(job.format, [&]<PanelFormat kFormat>() { MatMulPanels<kFormat>(job); });
 }
+
+}  // namespace
+
+namespace avx2 {
+extern const decltype(KernelTable::matmul_int8) kMatMulInt8 = MatMul;
+}
+
+}  // namespace tandem::kernels::cpu

@@ -13,6 +13,11 @@ struct Block {  // 32 columns of 16 rows, unpacked to bytes
   __m512i steps[8];
 };
 
+TANDEM_SIMD __m512i Dot(__m512i acc, __m512i weights, __m512i x) {
+  asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(weights), "v"(x));
+  return acc;
+}
+
 TANDEM_SIMD __m512i Dot(__m512i acc, __m512i weights, const int8_t* x) {
   asm("vpdpbusd %2%{1to16%}, %1, %0"
       : "+v"(acc)
@@ -81,12 +86,25 @@ TANDEM_SIMD void PanelRows(const uint8_t* panel, int64_t pairs, const uint8_t* x
 
 #include "kernels/cpu/matmul_int8.inc"
 // Above: panels, and how tiles are stored.
+#include "kernels/cpu/avx512/matmul_int8_pair.inc"
+// Above: how two panels are stored.
 #include "kernels/cpu/avx512/matmul_int8_wide.inc"
 
 namespace tandem::kernels::cpu {
 namespace {
 
-void MatMul(const MatMulJob& job) { job.rows < kWideRows ? MatMulInt8(job) : MatMulWide(job); }
+// One after the other up to eight rows: they are read as fast as memory gives them.
+template <PanelFormat kFormat>
+void MatMulFormat(const MatMulJob& job) {
+  if (job.rows <= kRowTile) return MatMulPanels<kFormat>(job);
+  MatMulJob rest = job;  // with an odd number of panels, the last
+  rest.panel_begin = job.rows < kWideRows ? MatMulPairs<kFormat>(job) : MatMulWide<kFormat>(job);
+  MatMulPanels<kFormat>(rest);
+}
+
+void MatMul(const MatMulJob& job) {
+  WithInt8Format(job.format, [&]<PanelFormat kFormat>() { MatMulFormat<kFormat>(job); });
+}
 
 }  // namespace
 
