@@ -5,6 +5,7 @@
 #include <cmath>
 #include <fstream>
 
+#include "kernels/cpu/kernel_table.h"
 #include "kernels/dequantize.h"
 #include "tests/kernels/kernel_test_support.h"
 
@@ -78,6 +79,60 @@ TEST_P(ElementwiseTest, ANormRoundsForTheNextProductAlone) {
     ops->RmsNorm({other.data(), rows, cols}, in, norm, 1e-5f, weight.get());
     product(normed, rows, got);
     EXPECT_TRUE(SameBits(got.data(), want.data(), rows * n)) << "of another tensor";
+  }
+}
+
+// Blocks are rounded by themselves, whatever stands beside them and however many there are.
+TEST(Quantize, IsTheSameOnEveryInstructionSetAndByItsDefinition) {
+  Random random(6);
+  std::vector<cpu::KernelTable> tables = {cpu::Avx2Kernels()};
+  const auto sets = testing::FastSets();
+  if (std::count(sets.begin(), sets.end(), InstructionSet::kAvx512) > 0) {
+    tables.push_back(cpu::Avx512Kernels());
+  }
+  for (int64_t blocks : {1, 2, 15, 16, 17, 18, 48, 63}) {
+    std::vector<float> x = random.Normals(blocks * 32);
+    const auto block = [&](int64_t b) { return &x[b % blocks * 32]; };
+    // Of few blocks several of these are one, and the last holds.
+    for (int i = 0; i < 32; ++i) block(3)[i] *= 1e-31f;
+    for (int i = 0; i < 32; ++i) block(4)[i] *= 1e30f;
+    std::fill_n(block(6), 32, 0.0f);
+    block(9)[31] = INFINITY;
+    block(14)[0] = NAN;
+    for (const cpu::KernelTable& table : tables) {
+      std::vector<cpu::QuantizedBlock> got(blocks + 2);
+      std::memset(got.data(), 0x55, got.size() * sizeof got[0]);
+      table.quantize(x.data(), blocks * 32, got.data());
+      for (int64_t b = 0; b < blocks; ++b) {
+        float max = 0;
+        bool finite = true;
+        for (int i = 0; i < 32; ++i) {
+          max = std::max(max, std::fabs(block(b)[i]));
+          finite = finite && std::isfinite(block(b)[i]);
+        }
+        const bool usual = finite && max >= 1e-30f;
+        int32_t sum = 0;
+        for (int i = 0; i < 32; ++i) {
+          const float q = usual ? std::nearbyint(block(b)[i] * (127 / max)) : 0;
+          ASSERT_EQ(got[b].q[i], static_cast<int>(q)) << "block " << b << " of " << blocks;
+          sum += got[b].q[i];
+        }
+        ASSERT_EQ(got[b].c8, -8 * sum);
+        ASSERT_EQ(got[b].c128, -128 * sum);
+        const float d = !finite ? NAN : usual ? max / 127 : 0;
+        if (std::isnan(d)) {
+          ASSERT_TRUE(std::isnan(got[b].d) && std::isnan(got[b].s));
+          continue;
+        }
+        ASSERT_EQ(got[b].d, d);
+        ASSERT_EQ(got[b].s, d * static_cast<float>(sum));
+      }
+      const cpu::QuantizedBlock zero{};
+      if (blocks % 2 != 0) {
+        ASSERT_EQ(std::memcmp(&got[blocks], &zero, sizeof zero), 0);
+      }
+      ASSERT_EQ(got[blocks + blocks % 2].c8, 0x55555555) << "wrote too much";
+    }
   }
 }
 

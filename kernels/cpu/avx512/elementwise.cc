@@ -1,5 +1,6 @@
 #include "kernels/cpu/avx512/simd.h"
 // Above: the lanes that the loops below are made of.
+#include "kernels/cpu/avx512/quantize.inc"
 #include "kernels/cpu/elementwise.inc"
 
 namespace tandem::kernels::cpu::avx512 {
