@@ -26,12 +26,36 @@ namespace {
 // Below this many rows, work that is linear in rows stays on the caller's thread: waking the others
 // costs about as much.
 constexpr int64_t kRowsWorthThreads = 16;
+// Parts for each thread of work whose parts are equal.
+constexpr int kPartsPerThread = 4;
+// Fewest panels of a product that are worth a part. Up to kFewRows rows memory limits, and streams
+// that begin anew cost more than parts save.
+constexpr int64_t kPartPanels = 4;
+constexpr int64_t kFewRows = 8;
 
 struct Range {
   int64_t begin, end;
 };
-Range Part(int64_t count, int index, int parts) {
+Range Part(int64_t count, int64_t index, int64_t parts) {
   return {count * index / parts, count * (index + 1) / parts};
+}
+
+// A thread's range in ever smaller parts, each half of what is left but no less than `least` and a
+// multiple of it: the first are long, so that memory is read in one stream, and who is done early
+// finds short ones to take from another.
+int NumHalvings(int64_t count, int64_t least) {
+  int parts = 1;
+  for (; count > least; count -= (count / 2 + least - 1) / least * least) ++parts;
+  return parts;
+}
+Range HalvingPart(Range range, int index, int64_t least) {
+  for (; index > 0; --index) {
+    const int64_t count = range.end - range.begin;
+    range.begin += count > least ? (count / 2 + least - 1) / least * least : count;
+  }
+  const int64_t count = range.end - range.begin;
+  if (count > least) range.end = range.begin + (count / 2 + least - 1) / least * least;
+  return range;
 }
 
 // What rows of activations become before they are multiplied.
@@ -116,8 +140,8 @@ class CpuOps : public Ops {
     std::atomic<bool> there = cache->allocated();
     if (there) {
       // Or each layer's next huge page is zeroed in one and the same step, again and again.
-      pool_.Run([&](int thread) {
-        if (!cache->Populate(thread, pool_.size())) there = false;
+      pool_.Run(pool_.size(), [&](int part, int) {
+        if (!cache->Populate(part, pool_.size())) there = false;
       });
     }
     if (!there) {
@@ -171,8 +195,9 @@ class CpuOps : public Ops {
     const auto& table = static_cast<const CpuRopeTable&>(rope);
     const int block_size = cache.spec().block_size, head_dim = cache.spec().head_dim;
     TANDEM_CHECK(table.dims <= head_dim) << table.dims << " " << head_dim;
-    pool_.Run([&](int thread) {
-      const Range rows = Part(batch.num_tokens, thread, pool_.size());
+    const int parts = std::min(batch.num_tokens, kPartsPerThread * pool_.size());
+    pool_.Run(parts, [&](int part, int) {
+      const Range rows = Part(batch.num_tokens, part, parts);
       for (int s = 0; s < batch.num_seqs; ++s) {
         const int begin = std::max(batch.query_start[s], static_cast<int>(rows.begin));
         const int end = std::min(batch.query_start[s + 1], static_cast<int>(rows.end));
@@ -201,7 +226,12 @@ class CpuOps : public Ops {
     CheckAttention(out, q, kv.spec(), layer, batch, spec);
     const auto& cache = static_cast<const PagedKvCache&>(kv);
     attention_plan_.Build(out, q, batch, cache.spec(), pool_.size());
-    pool_.Run([&](int thread) { AttendPart(q.cols, cache, layer, spec, thread); });
+    const auto parts = static_cast<int>(attention_plan_.parts().size());
+    // Head by head: neighbours read the same blocks.
+    pool_.Run(parts * cache.spec().num_kv_heads, [&](int part, int thread) {
+      AttendPart(q.cols, cache, layer, spec, part / parts, attention_plan_.parts()[part % parts],
+                 thread);
+    });
   }
 
   void Scale(TensorView x, float factor) override {
@@ -218,15 +248,12 @@ class CpuOps : public Ops {
   void Sample(TensorView logits, std::span<const SamplingParams> params,
               std::span<const TokenHistory> histories, std::span<SampledToken> out) override {
     CheckSample(options_, logits, params, histories, out);
-    const auto draw = [&](size_t thread, size_t step) {
-      for (size_t s = thread; s < params.size(); s += step) {
-        const float* row = logits.row(static_cast<int64_t>(s));
-        out[s] = samplers_[thread].Sample({row, static_cast<size_t>(logits.cols)}, params[s],
-                                          histories[s]);
-      }
-    };
-    if (params.size() == 1) return draw(0, 1);
-    pool_.Run([&](int thread) { draw(thread, pool_.size()); });
+    pool_.Run(static_cast<int>(params.size()), [&](int part, int thread) {
+      const auto i = static_cast<size_t>(part);
+      const float* row = logits.row(part);
+      out[i] = samplers_[static_cast<size_t>(thread)].Sample(
+          {row, static_cast<size_t>(logits.cols)}, params[i], histories[i]);
+    });
   }
 
  private:
@@ -279,8 +306,12 @@ class CpuOps : public Ops {
       const bool rounded = rounding != Rounding::kNone;
       const int64_t step = gate_up ? 2 : 1;
       const auto multiply = KernelFor(rounding);
-      pool_.Run([&](int thread) {
-        const Range panels = Part(s.num_panels / step, thread, pool_.size());
+      const int64_t columns = s.num_panels / step;
+      const int64_t least = x.rows <= kFewRows ? columns : kPartPanels / step;
+      const int parts = NumHalvings((columns + pool_.size() - 1) / pool_.size(), least);
+      pool_.Run(parts * pool_.size(), [&](int part, int thread) {
+        const Range panels =
+            HalvingPart(Part(columns, part / parts, pool_.size()), part % parts, least);
         MatMulJob job;
         job.format = s.format;
         job.gate_up = gate_up;
@@ -353,9 +384,8 @@ class CpuOps : public Ops {
         head, cos_sin, dims);
   }
 
-  // Heads and parts of the step, dealt out to threads in turn.
   void AttendPart(int64_t query_cols, const PagedKvCache& cache, int layer,
-                  const AttentionSpec& attention, int thread) {
+                  const AttentionSpec& attention, int head, const AttentionPart& part, int thread) {
     const KvCacheSpec& spec = cache.spec();
     AttentionJob job;
     job.head_dim = spec.head_dim;
@@ -369,18 +399,12 @@ class CpuOps : public Ops {
     job.window = attention.window;
     job.softcap = attention.softcap;
     job.scratch = ScratchOf(attention_scratch_, AttentionScratchBytes(), thread);
-    int turn = 0;
-    for (int head = 0; head < spec.num_kv_heads; ++head) {
-      job.kv = cache.Head(layer, head);
-      job.head_column = head * group_cols;
-      for (const AttentionPart& part : attention_plan_.parts()) {
-        if (turn++ % pool_.size() != thread) continue;
-        job.tokens = &attention_plan_.tokens()[part.first_token];
-        job.num_tokens = part.num_tokens;
-        job.shared = part.shared;
-        kernels_.attention(job);
-      }
-    }
+    job.kv = cache.Head(layer, head);
+    job.head_column = head * group_cols;
+    job.tokens = &attention_plan_.tokens()[part.first_token];
+    job.num_tokens = part.num_tokens;
+    job.shared = part.shared;
+    kernels_.attention(job);
   }
 
   static float* ScratchOf(const AlignedBuffer& buffer, int64_t bytes_per_thread, int thread) {
@@ -389,14 +413,15 @@ class CpuOps : public Ops {
 
   template <class F>
   void ForRows(int64_t rows, F&& body) {
-    if (rows < kRowsWorthThreads) {
-      for (int64_t t = 0; t < rows; ++t) body(t);
-      return;
-    }
-    pool_.Run([&](int thread) {
-      const Range range = Part(rows, thread, pool_.size());
+    const int parts = RowParts(rows);
+    pool_.Run(parts, [&](int part, int) {
+      const Range range = Part(rows, part, parts);
       for (int64_t t = range.begin; t < range.end; ++t) body(t);
     });
+  }
+
+  int RowParts(int64_t rows) const {
+    return rows < kRowsWorthThreads ? 1 : kPartsPerThread * pool_.size();
   }
 
   OpsOptions options_;

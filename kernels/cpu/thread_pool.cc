@@ -12,6 +12,8 @@ namespace {
 // (bench/engine).
 constexpr int kSpins = 20000;
 
+constexpr uint64_t kEndMask = 0xffffffff;  // of Range::parts
+
 // A CPU that is gone by now is no reason not to compute.
 void PinToCpu(int cpu) {
   cpu_set_t set;
@@ -33,7 +35,8 @@ uint32_t WaitWhile(const std::atomic<uint32_t>& value, uint32_t old) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int num_threads, std::span<const int> cpus) : parts_(num_threads - 1) {
+ThreadPool::ThreadPool(int num_threads, std::span<const int> cpus)
+    : ranges_(static_cast<size_t>(num_threads)) {
   for (int i = 1; i < num_threads; ++i) {
     const int cpu = cpus.empty() ? -1 : cpus[static_cast<size_t>(i)];
     threads_.emplace_back([this, i, cpu] {
@@ -45,47 +48,79 @@ ThreadPool::ThreadPool(int num_threads, std::span<const int> cpus) : parts_(num_
 
 ThreadPool::~ThreadPool() {
   stopping_.store(true, std::memory_order_relaxed);
-  call_.number.fetch_add(1, std::memory_order_release);
-  call_.number.notify_all();
+  for (Range& range : ranges_) {
+    range.call.fetch_add(1, std::memory_order_seq_cst);
+    range.call.notify_all();
+  }
   for (std::thread& thread : threads_) thread.join();
 }
 
-void ThreadPool::Run(Function function, void* context) {
-  if (threads_.empty()) return function(context, 0);
-  call_.function = function;
-  call_.context = context;
-  const uint32_t number = call_.number.fetch_add(1, std::memory_order_release) + 1;
-  call_.number.notify_all();
-  function(context, 0);
-  for (size_t i = 0; i < parts_.size(); ++i) {
-    if (!Take(parts_[i], number)) continue;
-    function(context, static_cast<int>(i) + 1);
-    parts_[i].done.store(number, std::memory_order_relaxed);
+void ThreadPool::Run(int parts, Function function, void* context) {
+  if (threads_.empty() || parts <= 1) {
+    for (int part = 0; part < parts; ++part) function(context, part, 0);
+    return;
   }
-  for (const Part& part : parts_) {
-    uint32_t done = part.done.load(std::memory_order_acquire);
-    while (done != number) done = WaitWhile(part.done, done);
+  // The caller's first part is his without being taken, and nothing here waits for a cache line:
+  // he begins while the others are still being told. So one of them that is just falling asleep may
+  // not be woken (its flag is not seen before the store is): its parts are then done by others.
+  const auto threads = static_cast<int64_t>(ranges_.size());
+  for (int64_t i = threads - 1; i >= 0; --i) {
+    const auto begin = i == 0 ? 1 : static_cast<uint64_t>((parts * i - 1) / threads + 1);
+    const auto end = static_cast<uint64_t>((parts * (i + 1) - 1) / threads + 1);
+    Range& range = ranges_[static_cast<size_t>(i)];
+    range.function = function;
+    range.context = context;
+    range.count = static_cast<uint32_t>(end - begin);
+    range.done.store(0, std::memory_order_relaxed);
+    range.parts.store(begin << 32 | end, std::memory_order_release);
+    if (i == 0) continue;
+    range.call.store(range.call.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+    range.call.notify_all();
+  }
+  function(context, 0, 0);
+  DoAllParts(0);
+  for (Range& range : ranges_) {
+    uint32_t done = range.done.load(std::memory_order_acquire);
+    while (done != range.count) done = WaitWhile(range.done, done);
   }
 }
 
-// A thread that comes late, after the call is over, takes nothing: all of its parts are taken.
-bool ThreadPool::Take(Part& part, uint32_t number) {
-  uint32_t before = number - 1;
-  return part.taken.compare_exchange_strong(before, number, std::memory_order_acq_rel,
-                                            std::memory_order_acquire);
+void ThreadPool::DoAllParts(int thread) {
+  for (size_t i = 0; i < ranges_.size(); ++i) {
+    DoParts(ranges_[(static_cast<size_t>(thread) + i) % ranges_.size()], thread);
+  }
+}
+
+void ThreadPool::DoParts(Range& range, int thread) {
+  uint32_t count = 0;
+  for (int part = Take(range); part >= 0; part = Take(range), ++count) {
+    range.function(range.context, part, thread);
+  }
+  if (count == 0) return;
+  range.done.fetch_add(count, std::memory_order_acq_rel);
+  range.done.notify_one();
+}
+
+// Who comes late, when the call is over and perhaps the next one runs, finds nothing or a part of
+// that one, which is as good.
+int ThreadPool::Take(Range& range) {
+  uint64_t parts = range.parts.load(std::memory_order_acquire);
+  while (parts >> 32 < (parts & kEndMask)) {
+    if (range.parts.compare_exchange_weak(parts, parts + (uint64_t{1} << 32),
+                                          std::memory_order_acq_rel, std::memory_order_acquire)) {
+      return static_cast<int>(parts >> 32);
+    }
+  }
+  return -1;
 }
 
 void ThreadPool::Work(int thread) {
   ::pthread_setname_np(::pthread_self(), "compute");
-  Part& part = parts_[thread - 1];
   uint32_t seen = 0;
   while (true) {
-    seen = WaitWhile(call_.number, seen);
+    seen = WaitWhile(ranges_[static_cast<size_t>(thread)].call, seen);
     if (stopping_.load(std::memory_order_relaxed)) return;
-    if (!Take(part, seen)) continue;
-    call_.function(call_.context, thread);
-    part.done.exchange(seen, std::memory_order_acq_rel);
-    part.done.notify_one();
+    DoAllParts(thread);
   }
 }
 

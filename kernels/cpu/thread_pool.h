@@ -1,9 +1,10 @@
-// A fixed team of threads that runs one function at a time, each with its own index: for work that
-// is split statically, so that results do not depend on timing.
+// A fixed team of threads that does the parts of one piece of work at a time. What a part computes
+// depends on nothing but its index, so results do not depend on who does it.
 //
-// A part is done by the thread of its index, or by the caller if that thread has not begun it when
-// the caller is done with its own: on a machine with more to do than CPUs, a thread that is not
-// running then holds nobody up.
+// Every thread has its own range of the parts, which it does in order, so that it reads weights in
+// one stream. Who is done with his own takes from the others' ranges: a thread that another program
+// or the router keeps from its CPU, or that has the slower one, holds nobody up for longer than the
+// part it is in.
 //
 // Thread: Run from one thread at a time. Waiting: spins briefly, then sleeps on a futex
 // (std::atomic::wait), because a step has hundreds of calls but a worker may be idle for hours.
@@ -13,6 +14,7 @@
 #include <cstdint>
 #include <span>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 namespace tandem::kernels::cpu {
@@ -28,35 +30,42 @@ class ThreadPool {
 
   int size() const { return static_cast<int>(threads_.size()) + 1; }
 
-  // Calls function(context, i) once for every i in [0, size()), 0 on the caller's thread, and
-  // returns when all have returned.
-  using Function = void (*)(void* context, int thread);
-  void Run(Function function, void* context);
+  // Calls function(context, part, thread) once for every part in [0, parts) and returns when all
+  // have returned. `thread` in [0, size()) says who calls, the caller of Run being 0: scratch of
+  // that index is his alone.
+  using Function = void (*)(void* context, int part, int thread);
+  void Run(int parts, Function function, void* context);
 
   // The same for a lambda, without allocation.
   template <class F>
-  void Run(F&& body) {
-    Run([](void* context, int thread) { (*static_cast<F*>(context))(thread); }, &body);
+  void Run(int parts, F&& body) {
+    Run(
+        parts,
+        [](void* context, int part, int thread) {
+          (*static_cast<std::remove_reference_t<F>*>(context))(part, thread);
+        },
+        &body);
   }
 
  private:
-  // One cache line from the caller to the others, one from each back: a call costs little more than
-  // these two ways.
-  struct alignas(128) Call {
-    std::atomic<uint32_t> number{0};
-    Function function = nullptr;  // written before `number` is released
+  // The parts of one thread, in one cache line: it waits on it for work, and the caller for the
+  // end, so a call costs little more than the way there and back. Function and context are read by
+  // who has taken a part, and a call does not end before its parts.
+  struct alignas(128) Range {
+    std::atomic<uint32_t> call{0};   // counts up: here is work
+    std::atomic<uint32_t> done{0};   // parts
+    std::atomic<uint64_t> parts{0};  // not taken: the next one in the upper half, their end below
+    uint32_t count = 0;
+    Function function = nullptr;
     void* context = nullptr;
-  };
-  struct alignas(128) Part {
-    std::atomic<uint32_t> taken{0};  // last call in which: whoever moves it there does the part
-    std::atomic<uint32_t> done{0};   // last call in which it was done
   };
 
   void Work(int thread);
-  static bool Take(Part& part, uint32_t number);
+  void DoParts(Range& range, int thread);
+  void DoAllParts(int thread);    // first those of its own range
+  static int Take(Range& range);  // -1: none
 
-  Call call_;
-  std::vector<Part> parts_;  // of threads 1, 2, ...
+  std::vector<Range> ranges_;
   std::vector<std::thread> threads_;
   std::atomic<bool> stopping_{false};
 };
