@@ -1,7 +1,9 @@
 #include "kernels/cpu/paged_kv_cache.h"
 
 #include <cmath>
+#include <cstring>
 
+#include "kernels/cpu/kernel_table.h"
 #include "kernels/dequantize.h"
 
 namespace tandem::kernels::cpu {
@@ -21,14 +23,22 @@ int64_t IndexOfV(int64_t slot, int64_t d, int64_t block_size) {
          slot % kStep;
 }
 
+// Converted first, which is vector code, and then laid out. The kStep elements of a lane of K are
+// one token's and go together. Those of V are kStep tokens', which other threads may be storing.
 template <int kStep, class Element, class Convert>
 void Store(Element* to, const KvCacheSpec& spec, int slot, const float* k, const float* v,
            const Convert& convert) {
   const int64_t dims = spec.head_dim, block_size = spec.block_size;
   Element* const to_v = to + block_size * dims;
-  for (int64_t d = 0; d < dims; ++d) to[IndexOfK<kStep>(slot, d, dims)] = convert(k[d], false);
-  for (int64_t d = 0; d < dims; ++d) {
-    to_v[IndexOfV<kStep>(slot, d, block_size)] = convert(v[d], true);
+  Element row[kMaxHeadDim];
+  for (int64_t d = 0; d < dims; ++d) row[d] = convert(k[d], false);
+  for (int64_t d = 0; d < dims; d += kStep) {
+    std::memcpy(to + IndexOfK<kStep>(slot, d, dims), row + d, kStep * sizeof(Element));
+  }
+  for (int64_t d = 0; d < dims; ++d) row[d] = convert(v[d], true);
+  for (int64_t line = 0; line < dims; line += kLanes) {
+    Element* const lanes = to_v + IndexOfV<kStep>(slot, line, block_size);
+    for (int64_t d = 0; d < kLanes; ++d) lanes[d * kStep] = row[line + d];
   }
 }
 
