@@ -5,9 +5,13 @@
 #include <algorithm>
 #include <atomic>
 #include <barrier>
+#include <cstring>
 #include <numeric>
 #include <thread>
 #include <vector>
+
+#include "common/check.h"
+#include "kernels/cpu/aligned_buffer.h"
 
 namespace tandem::bench {
 namespace {
@@ -47,15 +51,19 @@ double BestRate(int threads, double work, F&& body) {
   return best;
 }
 
+// Of memory in huge pages, as weights are; with small ones it is up to a quarter less.
 double ReadRate(int threads) {
-  const std::vector<char> data(kBytes, 1);
+  const kernels::cpu::AlignedBuffer data(kBytes);
+  TANDEM_CHECK(data.data() != nullptr) << "no memory for " << kBytes << " bytes";
+  std::memset(data.data(), 1, kBytes);
   // Each thread reads its own part: what one has read, another would find in a shared cache.
   std::vector<double> sinks(threads);
   const long long part = kBytes / threads / 128 * 128;
   std::atomic<int> turn = 0;
   const double rate = BestRate(threads, static_cast<double>(part), [&] {
     const int mine = turn++ % threads;
-    sinks[mine] = std::max(sinks[mine], ReadAvx2(data.data() + mine * part, part));
+    const char* const from = reinterpret_cast<const char*>(data.data()) + mine * part;
+    sinks[mine] = std::max(sinks[mine], ReadAvx2(from, part));
   });
   return *std::min_element(sinks.begin(), sinks.end()) < 0 ? 0 : rate;  // never 0: keeps the reads
 }
