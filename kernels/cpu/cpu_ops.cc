@@ -307,7 +307,7 @@ class CpuOps : public Ops {
       const int64_t step = gate_up ? 2 : 1;
       const auto multiply = KernelFor(rounding);
       const int64_t columns = s.num_panels / step;
-      const int64_t least = x.rows <= kFewRows ? columns : kPartPanels / step;
+      const int64_t least = x.rows <= kFewRows || pool_.size() == 1 ? columns : kPartPanels / step;
       const int parts = NumHalvings((columns + pool_.size() - 1) / pool_.size(), least);
       pool_.Run(parts * pool_.size(), [&](int part, int thread) {
         const Range panels =

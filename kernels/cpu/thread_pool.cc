@@ -4,6 +4,8 @@
 #include <pthread.h>
 #include <sched.h>
 
+#include <algorithm>
+
 namespace tandem::kernels::cpu {
 namespace {
 
@@ -11,6 +13,10 @@ namespace {
 // With 1,000 the team slept at every call, and two threads decoded at a fifth of what they do
 // (bench/engine).
 constexpr int kSpins = 20000;
+
+// Ranges that a thread looks into, its own and the next ones. Only the caller looks into all, as he
+// waits for all: each look takes a cache line from who works on it.
+constexpr size_t kReach = 4;
 
 constexpr uint64_t kEndMask = 0xffffffff;  // of Range::parts
 
@@ -86,7 +92,8 @@ void ThreadPool::Run(int parts, Function function, void* context) {
 }
 
 void ThreadPool::DoAllParts(int thread) {
-  for (size_t i = 0; i < ranges_.size(); ++i) {
+  const size_t reach = thread == 0 ? ranges_.size() : std::min(ranges_.size(), kReach);
+  for (size_t i = 0; i < reach; ++i) {
     DoParts(ranges_[(static_cast<size_t>(thread) + i) % ranges_.size()], thread);
   }
 }

@@ -62,7 +62,7 @@ class ThreadPool {
 
   void Work(int thread);
   void DoParts(Range& range, int thread);
-  void DoAllParts(int thread);    // first those of its own range
+  void DoAllParts(int thread);    // of its own range, then of others
   static int Take(Range& range);  // -1: none
 
   std::vector<Range> ranges_;
