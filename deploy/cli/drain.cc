@@ -50,9 +50,7 @@ StatusOr<pid_t> ListenerOf(const Descriptor& socket, const std::string& path) {
   return credentials.pid;
 }
 
-Status CheckGroup(const config::Cluster& cluster, const std::string& name) {
-  if (!cluster.GroupsOf(name).empty())
-    return OkStatus();  // an entry of simulated ones: one process
+Status NoSuchGroup(const config::Cluster& cluster, const std::string& name) {
   std::vector<std::string> names;
   for (const config::Group& group : cluster.groups) names.push_back(group.name);
   const std::string nearest = config::Nearest(name, names);
@@ -61,13 +59,32 @@ Status CheckGroup(const config::Cluster& cluster, const std::string& name) {
                            nearest);
   }
   return InvalidArgument("{}: there is no group '{}'; it has {}", cluster.file, name,
-                         config::Join(names, ", "));
+                         cluster.GroupNames());
+}
+
+// Whether `name` is what one process was started for: a group, or an entry of simulated ones, all
+// of which are one process.
+Status CheckName(const config::Cluster& cluster, const std::string& name) {
+  const config::Group* group = cluster.FindGroup(name);
+  if (group != nullptr && (group->device != "sim" || group->count == 1)) return OkStatus();
+  if (group != nullptr) {
+    return InvalidArgument(
+        "{}: '{}' is one of {} groups that one process simulates and does not leave alone; drain "
+        "all of them by the name of their entry, '{}'",
+        cluster.file, name, group->count, group->entry);
+  }
+  const std::vector<const config::Group*> groups = cluster.GroupsOf(name);
+  if (groups.empty()) return NoSuchGroup(cluster, name);
+  if (groups.front()->device == "sim") return OkStatus();
+  return InvalidArgument("{0}: '{1}' is {2} groups; drain them one by one, '{3}' to '{4}'",
+                         cluster.file, name, groups.size(), groups.front()->name,
+                         groups.back()->name);
 }
 
 }  // namespace
 
 Status Drain(const config::Cluster& cluster, const std::string& group) {
-  TANDEM_RETURN_IF_ERROR(CheckGroup(cluster, group));
+  TANDEM_RETURN_IF_ERROR(CheckName(cluster, group));
   const std::string path = cluster.links.runtime_dir + "/" + group + ".sock";
   const Descriptor socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
   const StatusOr<pid_t> leader = ListenerOf(socket, path);

@@ -120,7 +120,8 @@ int DrainGroup(const UpOptions& options, const std::string& group) {
   const StatusOr<config::Cluster> cluster = config::Load(options.file, options.overrides);
   const Status status = cluster.ok() ? Drain(*cluster, group) : cluster.status();
   if (status.ok()) {
-    fmt::print("group '{}' has left\n", group);
+    const bool one = cluster->FindGroup(group) != nullptr;
+    fmt::print("{} '{}' ha{} left\n", one ? "group" : "all groups of", group, one ? "s" : "ve");
     return 0;
   }
   PrintError(Message(status));
@@ -213,7 +214,8 @@ int Main(int argc, char** argv) {
   CLI::App* drain = app.add_subcommand(
       "drain", "Have a group of this machine finish what it has and leave; waits until it has");
   AddFileOptions(drain, &options);
-  drain->add_option("group", group, "Name of the group")->required();
+  drain->add_option("group", group, "Name of the group; of simulated groups that of their entry")
+      ->required();
   CLI::App* keys = app.add_subcommand("keys", "Every key of the cluster file");
   try {
     app.parse(argc, argv);

@@ -93,6 +93,43 @@ TEST_F(Command, DrainTellsTheProcessThatListensAndWaitsForItsEnd) {
   EXPECT_THAT(Events(), testing::Contains("term g0.0"));
 }
 
+TEST_F(Command, DrainOfAnEntryWithACountSaysWhatToDrain) {
+  Write("profile.yaml",
+        "kv_tokens: 4096\nlaunch: 1ms\nweights_read: 1ms\ngemm_per_token: 1us\n"
+        "attention_per_pair: 0ns\nkv_read_per_token: 1ns\n");
+  Write("many.yaml",
+        "model: {path: model.gguf}\nlinks: {runtime_dir: run}\ngroups:\n- {name: g, count: 3}\n"
+        "- {name: sim, count: 4, device: sim, profile: profile.yaml}\n");
+  EXPECT_EQ(Run({"drain", Path("many.yaml"), "sim-3"}), 2);
+  EXPECT_EQ(text_, Path("many.yaml") +
+                       ": 'sim-3' is one of 4 groups that one process simulates and does not leave "
+                       "alone; drain all of them by the name of their entry, 'sim'\n");
+  EXPECT_EQ(Run({"drain", Path("many.yaml"), "g"}), 2);
+  EXPECT_EQ(text_,
+            Path("many.yaml") + ": 'g' is 3 groups; drain them one by one, 'g-0' to 'g-2'\n");
+  EXPECT_EQ(Run({"drain", Path("many.yaml"), "nothing-like-it"}), 2);
+  EXPECT_THAT(text_, HasSubstr("there is no group 'nothing-like-it'; it has g-0 to g-2, sim-0 to "
+                               "sim-3\n"));
+  std::filesystem::create_directory(Path("run"));
+  Write("do.g-1.0", "listen " + Path("run/g-1.sock"));
+  Write("do.sim.", "listen " + Path("run/sim.sock"));
+  std::jthread group([&] {
+    std::string ignored;
+    RunCommand({FAKE_PROCESS, "--group", "g-1", "--rank", "0"}, &ignored);
+  });
+  std::jthread entry([&] {
+    std::string ignored;
+    RunCommand({FAKE_PROCESS, "--group", "sim"}, &ignored);
+  });
+  ASSERT_TRUE(WaitForEvent("listens g-1.0"));
+  ASSERT_TRUE(WaitForEvent("listens sim."));
+  EXPECT_EQ(Run({"drain", Path("many.yaml"), "g-1"}), 0);
+  EXPECT_EQ(text_, "group 'g-1' has left\n");
+  EXPECT_EQ(Run({"drain", Path("many.yaml"), "sim"}), 0);
+  EXPECT_EQ(text_, "all groups of 'sim' have left\n");
+  EXPECT_THAT(Events(), testing::IsSupersetOf({"term g-1.0", "term sim."}));
+}
+
 TEST_F(Command, OtherWordsAreProgramsBesideIt) {
   const std::string tandem = Path("bin/tandem");
   std::filesystem::copy_file(TANDEM_COMMAND, tandem);

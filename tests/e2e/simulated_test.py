@@ -6,7 +6,7 @@ import subprocess
 import sys
 import unittest
 
-from cluster import NAME, SLOW, Cluster, wait_until
+from cluster import BIN, NAME, SLOW, Cluster, wait_until
 
 GROUPS = 16
 # Fast, so that the test is short; not instant, so that steps overlap requests.
@@ -124,6 +124,23 @@ class Draining(unittest.TestCase):
             os.kill(pid, signal.SIGTERM)
             wait_until(lambda: pid not in cluster.pids("tandem-worker"), 30, "the worker ends")
             self.assertIn("the simulated groups have shut down", cluster.log())
+
+    def test_drain_takes_the_name_of_the_entry_and_says_so(self):
+        def drain(name):
+            run = subprocess.run([BIN / "tandem", "drain", cluster.file, name],
+                                 capture_output=True, text=True, timeout=60 * SLOW)
+            return run.returncode, run.stdout + run.stderr
+
+        with SimulatedCluster(groups=4) as cluster:
+            self.assertEqual(drain("sim-3"), (
+                2, f"{cluster.file}: 'sim-3' is one of 4 groups that one process simulates and "
+                "does not leave alone; drain all of them by the name of their entry, 'sim'\n"))
+            self.assertEqual(len(cluster.pids("tandem-worker")), 1)
+            self.assertEqual(drain("sim"), (0, "all groups of 'sim' have left\n"))
+            wait_until(lambda: "groups sim was told to leave" in cluster.log(), 30, "up knows")
+            self.assertEqual(cluster.pids("tandem-worker"), {})
+            cluster.up.send_signal(signal.SIGHUP)
+            cluster.wait_ready()
 
 
 # Every step is as good as over when it begins: what is tested is the router.
