@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "common/config/api_keys.h"
 #include "common/config/cluster_config.h"
 #include "common/config/values.h"
 #include "common/gguf/gguf_file.h"
@@ -97,6 +98,10 @@ int Check(const std::string& file, const config::Overrides& overrides) {
     return kOperatorMistake;
   }
   if (const Status status = CheckModels(*cluster); !status.ok()) {
+    PrintError(Message(status));
+    return kOperatorMistake;
+  }
+  if (const Status status = config::CheckApiKeys(*cluster); !status.ok()) {
     PrintError(Message(status));
     return kOperatorMistake;
   }

@@ -128,7 +128,7 @@ void Supervisor::Reload() {
   if (phase_ != Phase::kServing || !options_.reload) return;
   const StatusOr<std::vector<UnitSpec>> specs = options_.reload();
   if (!specs.ok()) {
-    LogError("the cluster file has mistakes, so all stays as it was:");
+    LogError("the cluster file, or one that it names, has mistakes, so all stays as it was:");
     std::string_view lines = Message(specs.status());
     while (!lines.empty()) {  // a record each
       const size_t end = std::min(lines.find('\n'), lines.size());

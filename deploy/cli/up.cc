@@ -1,8 +1,10 @@
 #include "deploy/cli/up.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <utility>
 
+#include "common/config/api_keys.h"
 #include "common/observe/log.h"
 #include "deploy/cli/process.h"
 
@@ -74,6 +76,13 @@ Status CheckPrograms(const std::vector<UnitSpec>& units) {
   return OkStatus();
 }
 
+// What the router would refuse when it reads it, before anything is changed for it.
+Status CheckApiKeys(const config::Cluster& cluster, const std::vector<UnitSpec>& units) {
+  const bool router =
+      std::any_of(units.begin(), units.end(), [](const UnitSpec& unit) { return unit.is_router; });
+  return router ? config::CheckApiKeys(cluster) : OkStatus();
+}
+
 int Fail(const Status& status) {
   const std::string_view message = Message(status);
   std::fprintf(stderr, "%.*s\n", static_cast<int>(message.size()), message.data());
@@ -112,6 +121,7 @@ int Up(const UpOptions& options) {
         options.file));
   }
   if (const Status status = CheckPrograms(units); !status.ok()) return Fail(status);
+  if (const Status status = CheckApiKeys(*cluster, units); !status.ok()) return Fail(status);
   if (const Status status = observe::InitLog(cluster->log.level, cluster->log.format, "up");
       !status.ok()) {
     return Fail(status);
@@ -120,7 +130,9 @@ int Up(const UpOptions& options) {
   supervision.reload = [&options]() -> StatusOr<std::vector<UnitSpec>> {
     TANDEM_ASSIGN_OR_RETURN(const config::Cluster now,
                             config::Load(options.file, options.overrides));
-    return UnitsOf(now, options);
+    std::vector<UnitSpec> units_now = UnitsOf(now, options);
+    TANDEM_RETURN_IF_ERROR(CheckApiKeys(now, units_now));
+    return units_now;
   };
   // The router itself gives up at drain_timeout; the rest is for closing down.
   supervision.router_bound = cluster->router.limits.drain_timeout + 5 * kSecond;

@@ -3,11 +3,10 @@
 #include <openssl/crypto.h>
 #include <openssl/sha.h>
 
-#include <algorithm>
 #include <cctype>
 #include <cstring>
-#include <fstream>
-#include <sstream>
+
+#include "common/config/api_keys.h"
 
 namespace tandem::http {
 namespace {
@@ -19,8 +18,6 @@ std::string_view Trim(std::string_view s) {
   return s;
 }
 
-bool IsKeyCharacter(char c) { return c > ' ' && c < 0x7f; }
-
 }  // namespace
 
 ApiKeys::Digest ApiKeys::DigestOf(std::string_view key) {
@@ -30,36 +27,17 @@ ApiKeys::Digest ApiKeys::DigestOf(std::string_view key) {
 }
 
 StatusOr<ApiKeys> ApiKeys::Load(const std::string& path) {
-  std::ifstream file(path);
-  if (!file) {
-    return InvalidArgument("{}:1: the API key file cannot be read; check the path and permissions",
-                           path);
-  }
-  std::ostringstream text;
-  text << file.rdbuf();
-  return Parse(text.str(), path);
+  TANDEM_ASSIGN_OR_RETURN(const std::vector<std::string> keys, config::ReadApiKeys(path));
+  return ApiKeys(keys);
 }
 
 StatusOr<ApiKeys> ApiKeys::Parse(std::string_view text, const std::string& path) {
-  ApiKeys keys;
-  int line = 0;
-  while (!text.empty()) {
-    ++line;
-    const size_t end = std::min(text.find('\n'), text.size());
-    const std::string_view key = Trim(text.substr(0, end));
-    text.remove_prefix(std::min(end + 1, text.size()));
-    if (key.empty() || key.front() == '#') continue;
-    if (!std::all_of(key.begin(), key.end(), IsKeyCharacter)) {
-      return InvalidArgument("{}:{}: an API key has no spaces and is plain ASCII; one key a line",
-                             path, line);
-    }
-    keys.digests_.push_back(DigestOf(key));
-  }
-  if (keys.digests_.empty()) {
-    return InvalidArgument("{}:{}: no API key here; add one a line, or leave api_keys_file out",
-                           path, std::max(line, 1));
-  }
-  return keys;
+  TANDEM_ASSIGN_OR_RETURN(const std::vector<std::string> keys, config::ParseApiKeys(text, path));
+  return ApiKeys(keys);
+}
+
+ApiKeys::ApiKeys(const std::vector<std::string>& keys) {
+  for (const std::string& key : keys) digests_.push_back(DigestOf(key));
 }
 
 uint64_t ApiKeys::ClientOf(std::string_view authorization) const {

@@ -18,8 +18,7 @@ class ApiKeys {
  public:
   ApiKeys() = default;  // no authentication
 
-  // One key a line; blank lines and those that begin with '#' are skipped. Errors name file and
-  // line. A file without a key is one: it would lock everybody out.
+  // As config::ReadApiKeys and ParseApiKeys.
   static StatusOr<ApiKeys> Load(const std::string& path);
   static StatusOr<ApiKeys> Parse(std::string_view text, const std::string& path);
 
@@ -32,6 +31,7 @@ class ApiKeys {
 
  private:
   using Digest = std::array<unsigned char, 32>;
+  explicit ApiKeys(const std::vector<std::string>& keys);
   static Digest DigestOf(std::string_view key);
   std::vector<Digest> digests_;
 };

@@ -193,7 +193,8 @@ void Server::Impl::Reload() {
   if (!options.reload) return;
   StatusOr<ServerSettings> settings = options.reload();
   if (!settings.ok()) {
-    observe::LogError("the cluster file has mistakes, so all stays as it was:");
+    observe::LogError(
+        "the cluster file, or one that it names, has mistakes, so all stays as it was:");
     std::string_view lines = Message(settings.status());
     while (!lines.empty()) {  // a record each
       const size_t end = std::min(lines.find('\n'), lines.size());

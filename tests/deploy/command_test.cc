@@ -43,6 +43,24 @@ TEST_F(Command, CheckOpensTheModel) {
   EXPECT_THAT(text_, HasSubstr("cluster.yaml: at byte 4: not a GGUF file"));
 }
 
+TEST_F(Command, AKeysFileThatTheRouterWouldRefuseIsFound) {
+  std::string model = "GGUF\3";
+  model.resize(24);
+  Write("model.gguf", model);
+  Write("keyed.yaml",
+        "model: {path: model.gguf}\ngroups: [{name: g0}]\nrouter: {api_keys_file: keys.txt}\n");
+  Write("keys.txt", "secret\n");
+  EXPECT_EQ(Run({"check", Path("keyed.yaml")}), 0) << text_;
+  Write("keys.txt", "# none yet\n");
+  const std::string line =
+      Path("keys.txt") + ":1: no API key here; add one a line, or leave api_keys_file out\n";
+  EXPECT_EQ(Run({"check", Path("keyed.yaml")}), 2);
+  EXPECT_EQ(text_, line);
+  EXPECT_EQ(Run({"up", Path("keyed.yaml"), "--bin-dir", Path("bin")}), 2);
+  EXPECT_EQ(text_, line);
+  EXPECT_TRUE(Starts().empty());
+}
+
 TEST_F(Command, CheckNamesEveryMistake) {
   Write("bad.yaml", "model: {path: model.gguf}\ngroups: [{name: g, tp: 0, thread: 1}]\n");
   EXPECT_EQ(Run({"check", Path("bad.yaml")}), 2);

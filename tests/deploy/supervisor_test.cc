@@ -299,6 +299,26 @@ TEST_F(Supervision, ABadClusterFileChangesNothing) {
   EXPECT_THAT(Events(), testing::Not(testing::Contains("hup router")));
 }
 
+TEST_F(Supervision, AKeysFileThatTheRouterWouldRefuseChangesNothing) {
+  StartUp();
+  WaitForAll();
+  Write("keys.txt", "");
+  Write("cluster.yaml",
+        "model: {path: model.gguf}\ngroups: [{name: g1}, {name: g2}]\n"
+        "router: {listen: 127.0.0.1:0, api_keys_file: keys.txt}\n");
+  kill(up_, SIGHUP);
+  EXPECT_TRUE(WaitFor([&] {
+    return Log().find("error up: " + Path("keys.txt") + ":1: no API key here") != std::string::npos;
+  }));
+  EXPECT_EQ(Starts().size(), 4u);
+  EXPECT_THAT(Events(), testing::Not(testing::Contains("term g0.0")));
+  Write("keys.txt", "secret\n");
+  kill(up_, SIGHUP);
+  EXPECT_TRUE(WaitForEvent("hup router"));
+  EXPECT_TRUE(WaitForStarts("g2.0", 1));
+  EXPECT_EQ(Stop(SIGTERM), 0);
+}
+
 TEST_F(Supervision, NothingOutlivesItsSupervisor) {
   StartUp();
   WaitForAll();

@@ -133,6 +133,30 @@ class Routing(unittest.TestCase):
             self.assertEqual(list(load.counts), [200], load.wrong)
             self.assertEqual(list(cluster.pids("tandem-router")), router)
 
+    def test_a_keys_file_that_was_emptied_leaves_all_as_it_was(self):
+        text = TWO_GROUPS.replace("router:\n", "router:\n  api_keys_file: {dir}/keys.txt\n")
+        key = {"Authorization": "Bearer secret-1"}
+        body = {"model": "test-model", "prompt": "Hi", "max_tokens": 2}
+        with Cluster(text=text) as cluster:
+            wait_until(lambda: cluster.log().count("loaded ") == 2, 60, "both groups are up")
+            workers = cluster.pids("tandem-worker")
+            keys = cluster.dir / "keys.txt"
+            keys.write_text("")
+            cluster.write(text.replace("- {{name: g1}}", "- {{name: g2}}"))
+            cluster.up.send_signal(signal.SIGHUP)
+            refusal = f"error up: {keys}:1: no API key here; add one a line"
+            wait_until(lambda: refusal in cluster.log(), 20, "a refusal that names file and fix")
+            check = subprocess.run([BIN / "tandem", "check", cluster.file],
+                                   capture_output=True, text=True, timeout=60 * SLOW)
+            self.assertEqual((check.returncode, check.stdout), (2, ""), check.stderr)
+            self.assertIn(f"{keys}:1: no API key here", check.stderr)
+            self.assertEqual(cluster.pids("tandem-worker"), workers)
+            self.assertEqual(cluster.post("/v1/completions", body, key)[0], 200)
+            keys.write_text("secret-3\n")
+            cluster.up.send_signal(signal.SIGHUP)
+            wait_until(lambda: cluster.post("/v1/completions", body, key)[0] == 401, 20, "new keys")
+            wait_until(lambda: "started worker g2/0" in cluster.log(), 20, "g2 is started")
+
     def test_two_models_and_an_alias_that_chooses(self):
         text = """
 models:
