@@ -13,6 +13,8 @@
 #include <iterator>
 #include <sstream>
 
+#include "common/cgroup.h"
+
 namespace tandem::worker {
 namespace {
 
@@ -45,43 +47,15 @@ int QuotaV1(const std::filesystem::path& group) {
   return CpusOf(FirstLine(group / "cpu.cfs_quota_us"), FirstLine(group / "cpu.cfs_period_us"));
 }
 
-// The least of a group and those that it is in. In a container the path may be the host's, of which
-// only the mount's own folder is seen.
-template <class Read>
-void LowerToQuotas(const std::filesystem::path& mount, std::filesystem::path path, Read read,
-                   int* least) {
-  for (path = path.relative_path();; path = path.parent_path()) {
-    const int quota = read(mount / path);
-    if (quota > 0 && (*least == 0 || quota < *least)) *least = quota;
-    if (path.empty()) return;
-  }
-}
-
-bool HasController(const std::string& controllers, std::string_view wanted) {
-  std::istringstream list(controllers);
-  for (std::string name; std::getline(list, name, ',');) {
-    if (name == wanted) return true;
-  }
-  return false;
-}
-
-int Quota(const std::filesystem::path& root) {
-  const std::filesystem::path mount = root / "sys/fs/cgroup";
-  std::ifstream groups(root / "proc/self/cgroup");
+// The least of a group and those that it is in.
+int Quota(const std::string& root) {
   int least = 0;
-  for (std::string line; std::getline(groups, line);) {  // number:controllers:path
-    const size_t first = line.find(':'), second = line.find(':', first + 1);
-    if (first == std::string::npos || second == std::string::npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1);
-    const std::string path = line.substr(second + 1);
-    if (controllers.empty()) {
-      LowerToQuotas(mount, path, QuotaV2, &least);
-      LowerToQuotas(mount / "unified", path, QuotaV2, &least);
-    } else if (HasController(controllers, "cpu")) {
-      LowerToQuotas(mount / controllers, path, QuotaV1, &least);
-      if (controllers != "cpu") LowerToQuotas(mount / "cpu", path, QuotaV1, &least);
-    }
-  }
+  const auto lower = [&least](int quota) {
+    if (quota > 0 && (least == 0 || quota < least)) least = quota;
+  };
+  const CgroupFolders folders = FindCgroups("cpu", root);
+  for (const auto& folder : folders.v2) lower(QuotaV2(folder));
+  for (const auto& folder : folders.v1) lower(QuotaV1(folder));
   return least;
 }
 

@@ -1,12 +1,11 @@
 #include "worker/model/llama_runner.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
 
 #include "common/check.h"
 #include "kernels/make_ops.h"
+#include "worker/model/memory_check.h"
 
 namespace tandem::model {
 namespace {
@@ -61,8 +60,6 @@ int64_t KvMemoryOf(const ShardOptions& options, const ModelConfig& config, const
   return options.kv_memory_bytes * shard.kv_heads.size() / config.num_kv_heads;
 }
 
-int64_t MachineMemory() { return int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE); }
-
 template <class T>
 std::span<std::byte> Bytes(T* data, size_t count) {
   return std::as_writable_bytes(std::span<T>(data, count));
@@ -86,13 +83,9 @@ StatusOr<int> ModelRunner::Check(const ShardOptions& options, int rank, int tp) 
                           ModelSource::Open(options.model_path));
   const ModelConfig& config = source->config();
   TANDEM_ASSIGN_OR_RETURN(const auto shards, MakeShardLayout(config, tp));
-  const int64_t bytes = KvMemoryOf(options, config, shards[static_cast<size_t>(rank)]);
-  if (bytes > MachineMemory()) {
-    return InvalidArgument(
-        "rank {}'s part of kv_memory is {} MiB, and this machine has {} MiB; lower "
-        "groups[].kv_memory",
-        rank, bytes >> 20, MachineMemory() >> 20);
-  }
+  const RankShard& shard = shards[static_cast<size_t>(rank)];
+  TANDEM_RETURN_IF_ERROR(CheckMemory(rank, LeastWeightBytes(*source, shard),
+                                     KvMemoryOf(options, config, shard), ReadUsableMemory()));
   return config.max_context;
 }
 

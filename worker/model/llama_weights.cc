@@ -97,7 +97,60 @@ class Loader {
   kernels::Ops& ops_;
 };
 
+// Of the matrices that Loader packs.
+class Sizer {
+ public:
+  Sizer(const ModelSource& source, const RankShard& shard)
+      : config_(source.config()), reader_(source.tensors()), shard_(shard) {}
+
+  int64_t Size() {
+    const int dim = config_.head_dim;
+    for (int i = 0; i < config_.num_layers; ++i) {
+      AddRows(LayerTensorName(i, "attn_q"), shard_.heads, dim);
+      AddRows(LayerTensorName(i, "attn_k"), shard_.kv_heads, dim);
+      AddRows(LayerTensorName(i, "attn_v"), shard_.kv_heads, dim);
+      Add(reader_.Columns(LayerTensorName(i, "attn_output"), shard_.heads.begin * dim,
+                          shard_.heads.end * dim));
+      if (config_.num_experts == 0) {
+        AddFeedForward(LayerTensorName(i, "ffn_gate"), LayerTensorName(i, "ffn_up"),
+                       LayerTensorName(i, "ffn_down"));
+      }
+      for (int e = 0; e < config_.num_experts; ++e) {
+        AddFeedForward(ExpertTensorName(i, "ffn_gate", e), ExpertTensorName(i, "ffn_up", e),
+                       ExpertTensorName(i, "ffn_down", e));
+      }
+    }
+    if (config_.has_head) {
+      AddRows(config_.tied_embeddings ? "token_embd.weight" : "output.weight", shard_.vocab, 1);
+    }
+    return bytes_;
+  }
+
+ private:
+  void AddRows(const std::string& name, const Range& range, int times) {
+    Add(reader_.Rows(name, range.begin * times, range.end * times));
+  }
+  void AddFeedForward(const std::string& gate, const std::string& up, const std::string& down) {
+    AddRows(gate, shard_.ffn, 1);
+    AddRows(up, shard_.ffn, 1);
+    Add(reader_.Columns(down, shard_.ffn.begin, shard_.ffn.end));
+  }
+  void Add(const MatrixSlice& slice) {
+    bytes_ += slice.rows() * slice.cols() * kernels::BlockBytes(slice.type) /
+              kernels::BlockElements(slice.type);
+  }
+
+  const ModelConfig& config_;
+  TensorReader reader_;
+  const RankShard& shard_;
+  int64_t bytes_ = 0;
+};
+
 }  // namespace
+
+int64_t LeastWeightBytes(const ModelSource& source, const RankShard& shard) {
+  return Sizer(source, shard).Size();
+}
 
 LlamaWeights LoadLlamaWeights(const ModelSource& source, const RankShard& shard, int rank,
                               kernels::Ops& ops) {

@@ -41,4 +41,8 @@ struct LlamaWeights {
 LlamaWeights LoadLlamaWeights(const ModelSource& source, const RankShard& shard, int rank,
                               kernels::Ops& ops);
 
+// Of memory that they take at least, whatever the kernels: no packed layout is smaller than what
+// the file has of the shard. Reads no weight.
+int64_t LeastWeightBytes(const ModelSource& source, const RankShard& shard);
+
 }  // namespace tandem::model
