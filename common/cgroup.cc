@@ -31,6 +31,18 @@ void LowerToFile(const std::filesystem::path& path, int64_t* least) {
   if (file >> bytes && bytes >= 0) *least = std::min(*least, bytes);
 }
 
+// Of the line "oom_kill N" of the first of these files that is there.
+int64_t OomKillsOf(const std::vector<std::filesystem::path>& folders, const char* name) {
+  for (const auto& folder : folders) {
+    std::ifstream file(folder / name);
+    std::string key;
+    for (int64_t value = 0; file >> key >> value;) {
+      if (key == "oom_kill") return value;
+    }
+  }
+  return 0;
+}
+
 }  // namespace
 
 CgroupFolders FindCgroups(const std::string& controller, const std::string& root) {
@@ -63,6 +75,11 @@ CgroupMemory ReadCgroupMemory(const std::string& root) {
   for (const auto& folder : folders.v1)
     LowerToFile(folder / "memory.limit_in_bytes", &memory.bytes);
   return memory;
+}
+
+int64_t ReadOomKills(const std::string& root) {
+  const CgroupFolders folders = FindCgroups("memory", root);
+  return OomKillsOf(folders.v2, "memory.events") + OomKillsOf(folders.v1, "memory.oom_control");
 }
 
 }  // namespace tandem

@@ -27,4 +27,8 @@ struct CgroupMemory {
 // What cannot be read limits nothing.
 CgroupMemory ReadCgroupMemory(const std::string& root = "/");
 
+// Processes of its cgroup that the kernel has killed because memory was used up; 0: none, or it
+// does not say.
+int64_t ReadOomKills(const std::string& root = "/");
+
 }  // namespace tandem

@@ -7,6 +7,8 @@
 #include <cmath>
 #include <memory>
 
+#include "common/observe/last_error.h"
+
 namespace tandem::observe {
 namespace {
 
@@ -113,6 +115,7 @@ Status InitLog(const std::string& level, const std::string& format, const std::s
   logger.json = format == "json";
   logger.spd = MakeLogger(logger.json, process);
   logger.spd->set_level(ToSpdlog(static_cast<LogLevel>(index)));
+  OpenLastError();
   return OkStatus();
 }
 
@@ -124,6 +127,7 @@ void LogEvent(LogLevel level, std::string_view message, std::span<const LogField
   const std::string body =
       logger.json ? FormatLogJson(message, fields) : FormatLogText(message, fields);
   logger.spd->log(ToSpdlog(level), spdlog::string_view_t(body.data(), body.size()));
+  if (level == LogLevel::kError) WriteLastError(FormatLogText(message, fields));
 }
 
 void LogLine(LogLevel level, std::string_view message) { LogEvent(level, message, {}); }

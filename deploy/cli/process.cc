@@ -35,7 +35,8 @@ void DefaultSignals() {
 }
 
 // Between fork and exec: system calls only.
-[[noreturn]] void RunChild(pid_t parent, const std::vector<char*>& argv) {
+[[noreturn]] void RunChild(pid_t parent, const std::vector<char*>& argv, int error_fd,
+                           const std::vector<char*>& environment) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(1);  // it died before prctl
   setpgid(0, 0);
@@ -44,8 +45,14 @@ void DefaultSignals() {
     dup2(null, STDIN_FILENO);
     if (null != STDIN_FILENO) close(null);
   }
+  constexpr int kErrorFd = observe::LastError::kChildFd;
+  if (error_fd == kErrorFd) {
+    fcntl(kErrorFd, F_SETFD, 0);
+  } else if (error_fd >= 0) {
+    dup2(error_fd, kErrorFd);
+  }
   DefaultSignals();
-  execv(argv[0], argv.data());
+  execve(argv[0], argv.data(), environment.data());
   dprintf(STDERR_FILENO, "tandem: cannot execute %s: %s\n", argv[0], strerror(errno));
   _exit(kOperatorMistake);
 }
@@ -70,11 +77,18 @@ Status CheckProgram(const std::string& path) {
       path, std::filesystem::path(path).filename().string());
 }
 
-StatusOr<pid_t> StartProcess(const std::vector<std::string>& argv) {
+StatusOr<pid_t> StartProcess(const std::vector<std::string>& argv,
+                             const observe::LastError& last_error) {
   const std::vector<char*> pointers = Pointers(argv);
+  std::vector<char*> environment;
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    environment.push_back(*variable);
+  }
+  environment.push_back(const_cast<char*>(observe::LastError::kVariable));
+  environment.push_back(nullptr);
   const pid_t parent = getpid();
   const pid_t child = fork();
-  if (child == 0) RunChild(parent, pointers);
+  if (child == 0) RunChild(parent, pointers, last_error.fd(), environment);
   if (child < 0) return Unavailable("fork: {}", strerror(errno));
   return child;
 }

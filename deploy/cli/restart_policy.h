@@ -18,9 +18,12 @@ class RestartPolicy {
 
   // It died after running for `ran`: how long to wait before the next start.
   Nanos PauseAfter(Nanos ran);
+  // How often it has died by now, since it last ran well.
+  int num_failures() const { return num_failures_; }
 
  private:
   RestartOptions options_;
+  int num_failures_ = 0;
   Nanos next_pause_ = 0;
 };
 

@@ -12,6 +12,7 @@
 #include <limits>
 #include <string_view>
 
+#include "common/cgroup.h"
 #include "common/clock.h"
 #include "common/observe/log.h"
 #include "deploy/cli/process.h"
@@ -24,6 +25,8 @@ using observe::LogInfo;
 using observe::LogWarn;
 
 constexpr int kOperatorMistake = 2;
+constexpr int kGroupLost = 75;
+constexpr int kFailuresWorthAnError = 3;
 constexpr int kNoDevice = 3;                // of a worker: no other start would find a GPU either
 constexpr Nanos kAfterKill = 10 * kSecond;  // only a process stuck in the kernel takes longer
 
@@ -43,7 +46,7 @@ bool IsIgnored(int signal) {
 }  // namespace
 
 Supervisor::Supervisor(const std::vector<UnitSpec>& units, const SupervisorOptions& options)
-    : options_(options) {
+    : options_(options), num_oom_kills_(ReadOomKills()) {
   for (const UnitSpec& spec : units) {
     units_.push_back(
         {.spec = spec, .settings = {}, .processes = {}, .policy = RestartPolicy(options.restart)});
@@ -242,7 +245,12 @@ void Supervisor::OnExit(Unit& unit, const Process& process, int wait_status) {
   if (unit.leaving) {
     LogInfo("{} {}", process.spec.name, how);
   } else {
-    LogWarn("{} {}", process.spec.name, how);
+    const std::string cause = CauseOf(process, wait_status);
+    LogWarn("{}", cause);
+    if (!unit.failing || (unit.cause_is_loss && code > 0 && code != kGroupLost)) {
+      unit.cause = cause;
+      unit.cause_is_loss = code == kGroupLost;
+    }
   }
   FailUnit(unit);
   RestartWhenEmpty(unit);
@@ -256,11 +264,14 @@ void Supervisor::StartUnit(Unit& unit) {
   unit.comes_back = false;
   unit.settings = unit.spec.settings;
   unit.processes.clear();
-  for (const ProcessSpec& process : unit.spec.processes) unit.processes.push_back({process});
+  for (const ProcessSpec& process : unit.spec.processes) {
+    unit.processes.push_back({process, 0, 0, std::make_unique<observe::LastError>()});
+  }
   for (Process& process : unit.processes) {
-    const StatusOr<pid_t> pid = StartProcess(process.spec.argv);
+    const StatusOr<pid_t> pid = StartProcess(process.spec.argv, *process.last_error);
     if (!pid.ok()) {
       LogError("{} does not start: {}", process.spec.name, Message(pid.status()));
+      unit.cause = fmt::format("{} does not start: {}", process.spec.name, Message(pid.status()));
       FailUnit(unit);
       RestartWhenEmpty(unit);
       return;
@@ -286,7 +297,27 @@ void Supervisor::RestartWhenEmpty(Unit& unit) {
     return;
   }
   unit.start_at = MonotonicNow() + unit.pause;
+  if (const int failures = unit.policy.num_failures(); failures >= kFailuresWorthAnError) {
+    LogError("{} has failed {} times in a row, now because {}; starting {} again in {} ms",
+             unit.spec.name, failures, unit.cause, unit.spec.name, unit.pause / kMillisecond);
+    return;
+  }
   LogInfo("starting {} again in {} ms", unit.spec.name, unit.pause / kMillisecond);
+}
+
+// The kernel that ends a process for its memory says so to nobody but the cgroup's counter.
+std::string Supervisor::CauseOf(const Process& process, int wait_status) {
+  std::string cause = fmt::format("{} {}", process.spec.name, DescribeExit(wait_status));
+  if (WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL) {
+    const int64_t kills = ReadOomKills();
+    if (kills > num_oom_kills_) {
+      cause += ": the kernel, because this cgroup's memory is used up; lower groups[].kv_memory";
+    }
+    num_oom_kills_ = kills;
+    return cause;
+  }
+  const std::string error = process.last_error->Read();
+  return error.empty() ? cause : cause + ": " + error;
 }
 
 void Supervisor::RunTimers() {

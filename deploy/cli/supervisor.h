@@ -26,10 +26,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "common/ids.h"
+#include "common/observe/last_error.h"
 #include "common/status.h"
 #include "deploy/cli/restart_policy.h"
 
@@ -74,6 +76,7 @@ class Supervisor {
     ProcessSpec spec;
     pid_t pid = 0;           // 0: does not run
     Nanos stopped_kill = 0;  // stopped, and killed then; 0: not stopped
+    std::unique_ptr<observe::LastError> last_error = nullptr;
   };
   struct Unit {
     UnitSpec spec;         // of the next start
@@ -84,10 +87,12 @@ class Supervisor {
     bool comes_back = false;  // but wanted again since: started once all of it has ended
     bool removed = false;     // the cluster file has it no more
     Nanos started = 0;
-    Nanos pause = 0;       // before the next start, decided when the first process died
-    bool failing = false;  // a process died, the others are on their way out
-    Nanos kill_at = 0;     // 0: no
-    Nanos start_at = 0;    // 0: no
+    Nanos pause = 0;             // before the next start, decided when the first process died
+    bool failing = false;        // a process died, the others are on their way out
+    std::string cause = {};      // of its death: what ended the process that began it
+    bool cause_is_loss = false;  // which is that another is gone: there may be a better one
+    Nanos kill_at = 0;           // 0: no
+    Nanos start_at = 0;          // 0: no
   };
 
   Status CatchSignals();
@@ -102,6 +107,7 @@ class Supervisor {
   void OnExit(Unit& unit, const Process& process, int wait_status);
   void StartUnit(Unit& unit);
   void FailUnit(Unit& unit);
+  std::string CauseOf(const Process& process, int wait_status);
   void RestartWhenEmpty(Unit& unit);
   void DropRemoved();
   void RunTimers();
@@ -122,7 +128,8 @@ class Supervisor {
   bool killed_ = false;
   bool ended_ = false;
   int exit_code_ = 0;
-  Nanos first_[65] = {};  // stop signals by number: when the first came
+  Nanos first_[65] = {};   // stop signals by number: when the first came
+  int64_t num_oom_kills_;  // of our cgroup, as far as they are accounted for
   int signal_fd_ = -1;
   bool hangup_ignored_ = false;  // the terminal may go: nohup
 };

@@ -22,6 +22,7 @@ class Root {
     std::ofstream(full) << text << "\n";
   }
   CgroupMemory Memory() const { return ReadCgroupMemory(folder_.path()); }
+  int64_t OomKills() const { return ReadOomKills(folder_.path()); }
 
  private:
   testing::TempFolder folder_;
@@ -68,6 +69,19 @@ TEST(Cgroup, MemoryOfVersion1) {
   EXPECT_EQ(root.Memory().bytes, kGiB);
   root.Write("sys/fs/cgroup/cpuset/docker/abc/memory.limit_in_bytes", "1");  // not the memory's
   EXPECT_EQ(root.Memory().bytes, kGiB);
+}
+
+TEST(Cgroup, CountsWhatTheKernelKilled) {
+  Root root;
+  EXPECT_EQ(root.OomKills(), 0);
+  root.Write("proc/self/cgroup", "4:memory:/a\n0::/a");
+  root.Write("sys/fs/cgroup/memory.events", "low 0\nhigh 0\nmax 9\noom 2\noom_kill 7");
+  EXPECT_EQ(root.OomKills(), 7);
+  root.Write("sys/fs/cgroup/a/memory.events", "low 0\nhigh 0\nmax 9\noom 2\noom_kill 2");
+  EXPECT_EQ(root.OomKills(), 2);
+  root.Write("sys/fs/cgroup/memory/a/memory.oom_control",
+             "oom_kill_disable 0\nunder_oom 0\noom_kill 3");
+  EXPECT_EQ(root.OomKills(), 5);
 }
 
 }  // namespace

@@ -1,7 +1,8 @@
 // Plays tandem-router or tandem-worker. Its name is "router" or "<group>.<rank>"; in the folder
 // $TANDEM_FAKE_DIR it appends what happens to it to the file `events` and looks for what to do:
-//   do.<name>   "exit N": at once; "listen PATH": on a Unix socket, as a leader does;
-//               "ignore_term"; "drain": SIGTERM ends it once `drained` exists
+//   do.<name>   "exit N": at once; "fail N TEXT": likewise, with TEXT as its last error;
+//               "listen PATH": on a Unix socket, as a leader does; "ignore_term"; "drain": SIGTERM
+//               ends it once `drained` exists
 // SIGTERM ends it with 0, SIGUSR1 with 75 (as a rank whose group is lost), SIGHUP is noted.
 #include <fcntl.h>
 #include <signal.h>
@@ -13,6 +14,8 @@
 #include <cstdlib>
 #include <fstream>
 #include <string>
+
+#include "common/observe/last_error.h"
 
 namespace {
 
@@ -66,6 +69,14 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) arguments += std::string(" ") + argv[i];
   Append("start " + name + " " + std::to_string(getpid()) + arguments);
   if (order.starts_with("exit ")) return std::atoi(order.c_str() + 5);
+  if (order.starts_with("fail ")) {
+    char* text = nullptr;
+    const auto code = static_cast<int>(std::strtol(order.c_str() + 5, &text, 10));
+    tandem::observe::OpenLastError();
+    tandem::observe::WriteLastError("what it said before, and longer than the last");
+    tandem::observe::WriteLastError(text + 1);
+    return code;
+  }
   if (order.starts_with("listen ")) {
     Listen(order.substr(7));
     Append("listens " + name);

@@ -22,7 +22,9 @@ TEST(RestartPolicy, PausesDoubleUpToTheBound) {
 TEST(RestartPolicy, AHealthyRunForgetsWhatWas) {
   RestartPolicy policy({});
   for (int i = 0; i < 5; ++i) policy.PauseAfter(0);
+  EXPECT_EQ(policy.num_failures(), 5);
   EXPECT_EQ(policy.PauseAfter(10 * kSecond), 0);
+  EXPECT_EQ(policy.num_failures(), 1);
   EXPECT_EQ(policy.PauseAfter(10 * kSecond - 1), 100 * kMillisecond);
 }
 

@@ -115,6 +115,22 @@ TEST_F(Supervision, WhatFailsAgainAndAgainIsStartedAgainAndAgain) {
   EXPECT_TRUE(AllGone());
 }
 
+TEST_F(Supervision, WhatFailsAgainAndAgainIsNamedWithItsLastError) {
+  Write("do.g0.0", "fail 75 the group lost a rank");
+  Write("do.g0.1", "fail 1 no memory for 9 blocks");
+  StartUp();
+  const auto says = [&](const std::string& text) {
+    return WaitFor([&] { return Log().find(text) != std::string::npos; });
+  };
+  EXPECT_TRUE(
+      says("error up: group g0 has failed 3 times in a row, now because worker g0/1 exited with 1: "
+           "no memory for 9 blocks; starting group g0 again in 200 ms"));
+  EXPECT_TRUE(says("group g0 has failed 4 times in a row"));
+  EXPECT_THAT(Log(), HasSubstr("worker g0/0 exited with 75: the group lost a rank\n"));
+  EXPECT_THAT(Log(), testing::Not(HasSubstr("failed 2 times")));
+  EXPECT_EQ(Stop(SIGTERM), 0);
+}
+
 TEST_F(Supervision, TheOperatorsMistakeIsFinal) {
   Write("do.g0.1", "exit 2");
   StartUp();

@@ -40,10 +40,11 @@ def wait_until(condition, seconds, what):
 
 class Cluster:
     def __init__(self, tp=2, group="", router="", log="{level: info}", text=None,
-                 started_when=None, bin_dir=BIN, model=MODEL):
+                 started_when=None, bin_dir=BIN, model=MODEL, tandem=BIN / "tandem"):
         """`text`: the whole cluster file, with {model}, {port}, {link} and {dir} in it.
         `started_when`: what the log says when the test begins, instead of /ready saying 200.
-        `bin_dir`: where `tandem up` looks for the other programs."""
+        `bin_dir`: where `tandem up` looks for the other programs. `tandem`: what runs as it."""
+        self.tandem = tandem
         self.started_when = started_when
         self.bin_dir = bin_dir
         self.model = model
@@ -82,7 +83,7 @@ log: {log}
     def __enter__(self):
         with open(self.log_path, "wb") as log:
             self.up = subprocess.Popen(
-                [BIN / "tandem", "up", "--bin-dir", self.bin_dir, self.file],
+                [self.tandem, "up", "--bin-dir", self.bin_dir, self.file],
                 stdout=log, stderr=subprocess.STDOUT,
             )
         try:

@@ -48,5 +48,15 @@ class Int8(unittest.TestCase):
             self.assertEqual(run(i)[0], together[i][0])
 
 
+class NotOneBlock(unittest.TestCase):
+    def test_up_names_why_the_group_fails_again_and_again(self):
+        why = ("error up: group g0 has failed 3 times in a row, now because worker g0/0 exited "
+               "with 1: 1048576 bytes of KV memory are less than one block of 256 tokens, which "
+               "takes 5898240; raise groups[].kv_memory or lower groups[].block_size; starting "
+               "group g0 again in 200 ms")
+        with Cluster(tp=1, group="kv_memory: 1MiB, block_size: 256", started_when=why) as cluster:
+            self.assertEqual(cluster.get("/ready")[0], 503)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -126,7 +126,8 @@ Status LlamaRunner::Load() {
   info_.num_blocks = static_cast<int>(std::min<int64_t>(kv_memory_bytes / block_bytes, 1 << 30));
   if (info_.num_blocks < 1) {
     return ResourceExhausted(
-        "{} bytes of KV memory are less than one block of {} tokens, which takes {}",
+        "{} bytes of KV memory are less than one block of {} tokens, which takes {}; raise "
+        "groups[].kv_memory or lower groups[].block_size",
         kv_memory_bytes, options_.block_size, block_bytes);
   }
   weights_ = LoadLlamaWeights(*source_, shard_, comm_.rank(), *ops_);

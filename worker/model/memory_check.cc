@@ -42,8 +42,8 @@ Status CheckMemory(int rank, int64_t weight_bytes, int64_t kv_bytes, const Usabl
   const int64_t all = usable.ram_bytes + usable.swap_bytes;
   if (weight_bytes > all) {
     return InvalidArgument(
-        "rank {}'s weights take {} MiB or more, and {}; a smaller model, or more ranks on more "
-        "machines (groups[].tp, groups[].hosts)",
+        "rank {}'s weights take {} MiB or more, and {}; give it more, or serve a smaller model, "
+        "or have more ranks on more machines (groups[].tp, groups[].hosts)",
         rank, weight_bytes >> 20, Describe(usable));
   }
   if (weight_bytes + kv_bytes > all) {

@@ -1,9 +1,15 @@
 #include "common/observe/log.h"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <thread>
 #include <vector>
+
+#include "common/observe/last_error.h"
 
 namespace tandem::observe {
 namespace {
@@ -60,6 +66,35 @@ TEST(Log, WritesFromManyThreadsAsWholeLines) {
     at = end + 1;
   }
   EXPECT_EQ(lines, 200);
+}
+
+// In a process of its own that has `fd` as the starter's file.
+void LogErrorsInChild(int fd) {
+  const pid_t child = fork();
+  if (child == 0) {
+    dup2(fd, LastError::kChildFd);
+    setenv("TANDEM_LAST_ERROR_FD", "3", 1);
+    if (!InitLog("error", "json", "child").ok()) _exit(1);
+    LogError("one that is longer than what follows");
+    LogEvent(LogLevel::kError, "no\nmemory", {{"blocks", 9}});
+    LogWarn("no error");
+    _exit(0);
+  }
+  int status = -1;
+  waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
+}
+
+TEST(LastError, IsWhatTheProcessLoggedLast) {
+  const LastError last;
+  EXPECT_EQ(last.Read(), "");
+  LogErrorsInChild(last.fd());
+  EXPECT_EQ(last.Read(), "no\\nmemory blocks=9");
+  std::FILE* const other = std::tmpfile();  // a descriptor of that number that is not the starter's
+  LogErrorsInChild(fileno(other));
+  std::fseek(other, 0, SEEK_END);
+  EXPECT_EQ(std::ftell(other), 0);
+  std::fclose(other);
 }
 
 }  // namespace

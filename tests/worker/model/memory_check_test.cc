@@ -36,7 +36,8 @@ TEST(MemoryCheck, SaysWhichLimitAndWhatToLower) {
             "rank 3's weights take 401 MiB or more and its part of kv_memory 600 MiB, and this "
             "process's cgroup has 1000 MiB; lower groups[].kv_memory");
   EXPECT_THAT(Refusal(1001, 1, cgroup), HasSubstr("rank 3's weights take 1001 MiB or more"));
-  EXPECT_THAT(Refusal(1001, 1, cgroup), HasSubstr("this process's cgroup has 1000 MiB; a smaller"));
+  EXPECT_THAT(Refusal(1001, 1, cgroup),
+              HasSubstr("this process's cgroup has 1000 MiB; give it more"));
 }
 
 TEST(MemoryCheck, WeightsMayBeInSwapAndTheKvCacheNot) {
