@@ -23,9 +23,9 @@ namespace tandem::kernels {
 namespace cpu {
 namespace {
 
-// Below this many rows, work that is linear in rows stays on the caller's thread: waking the others
-// costs about as much.
-constexpr int64_t kRowsWorthThreads = 16;
+// Below this many rows, work of a tenth of a microsecond a row stays on the caller's thread:
+// telling the others costs as much.
+constexpr int64_t kRowsWorthThreads = 4;
 // Parts for each thread of work whose parts are equal.
 constexpr int kPartsPerThread = 4;
 // Fewest panels of a product that are worth a part. Up to kFewRows rows memory limits, and streams
@@ -421,7 +421,8 @@ class CpuOps : public Ops {
   }
 
   int RowParts(int64_t rows) const {
-    return rows < kRowsWorthThreads ? 1 : kPartsPerThread * pool_.size();
+    if (rows < kRowsWorthThreads) return 1;
+    return static_cast<int>(std::min<int64_t>(rows, kPartsPerThread * pool_.size()));
   }
 
   OpsOptions options_;
