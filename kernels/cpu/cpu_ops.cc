@@ -43,18 +43,18 @@ Range Part(int64_t count, int64_t index, int64_t parts) {
 // A thread's range in ever smaller parts, each half of what is left but no less than `least` and a
 // multiple of it: the first are long, so that memory is read in one stream, and who is done early
 // finds short ones to take from another.
+int64_t HalfOf(int64_t count, int64_t least) {
+  return std::min((count / 2 + least - 1) / least * least, count);
+}
 int NumHalvings(int64_t count, int64_t least) {
   int parts = 1;
-  for (; count > least; count -= (count / 2 + least - 1) / least * least) ++parts;
+  for (; count > least; count -= HalfOf(count, least)) ++parts;
   return parts;
 }
-Range HalvingPart(Range range, int index, int64_t least) {
-  for (; index > 0; --index) {
-    const int64_t count = range.end - range.begin;
-    range.begin += count > least ? (count / 2 + least - 1) / least * least : count;
-  }
-  const int64_t count = range.end - range.begin;
-  if (count > least) range.end = range.begin + (count / 2 + least - 1) / least * least;
+// The last of `parts` is all that is left, whatever number of parts the range would have alone.
+Range HalvingPart(Range range, int index, int parts, int64_t least) {
+  for (int i = 0; i < index; ++i) range.begin += HalfOf(range.end - range.begin, least);
+  if (index < parts - 1) range.end = range.begin + HalfOf(range.end - range.begin, least);
   return range;
 }
 
@@ -311,7 +311,7 @@ class CpuOps : public Ops {
       const int parts = NumHalvings((columns + pool_.size() - 1) / pool_.size(), least);
       pool_.Run(parts * pool_.size(), [&](int part, int thread) {
         const Range panels =
-            HalvingPart(Part(columns, part / parts, pool_.size()), part % parts, least);
+            HalvingPart(Part(columns, part / parts, pool_.size()), part % parts, parts, least);
         MatMulJob job;
         job.format = s.format;
         job.gate_up = gate_up;

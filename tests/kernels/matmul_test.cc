@@ -126,18 +126,23 @@ TEST_P(MatMulTest, EveryRowIsBitwiseItsProductAlone) {
 
 TEST_P(MatMulTest, ThreadsDoNotChangeABit) {
   Random random(3);
-  const FileMatrix matrix(type(), 250, 288, random);
-  const FileMatrix gate(type(), 96, 288, random), up(type(), 96, 288, random);
-  const MatrixSlice slice = matrix.Slice();
   const auto one = Fast();
-  for (int64_t m : {1, 5, 70}) {
-    const std::vector<float> x = random.Normals(m * 288);
-    const auto want = Product(*one, *one->Pack({&slice, 1}), x, m);
-    const auto want_gated = GateUp(*one, *one->PackGateUp(gate.Slice(), up.Slice()), x, m);
-    for (int threads : {2, 3}) {
-      const auto many = Fast(threads);
-      EXPECT_EQ(Product(*many, *many->Pack({&slice, 1}), x, m), want) << threads;
-      EXPECT_EQ(GateUp(*many, *many->PackGateUp(gate.Slice(), up.Slice()), x, m), want_gated);
+  // Numbers of panels and of pairs whose ranges differ in how many parts they have, too.
+  for (const auto [n, ffn] : {std::array<int64_t, 2>{250, 96}, {304, 176}, {464, 256}}) {
+    const FileMatrix matrix(type(), n, 96, random);
+    const FileMatrix gate(type(), ffn, 96, random), up(type(), ffn, 96, random);
+    const MatrixSlice slice = matrix.Slice();
+    for (const int64_t m : {1, 5, 9, 70}) {
+      SCOPED_TRACE(::testing::Message() << m << " x " << n);
+      const std::vector<float> x = random.Normals(m * 96);
+      const auto want = Product(*one, *one->Pack({&slice, 1}), x, m);
+      const auto want_gated = GateUp(*one, *one->PackGateUp(gate.Slice(), up.Slice()), x, m);
+      for (const int threads : {2, 3}) {
+        const auto many = Fast(threads);
+        EXPECT_EQ(Product(*many, *many->Pack({&slice, 1}), x, m), want) << threads;
+        EXPECT_EQ(GateUp(*many, *many->PackGateUp(gate.Slice(), up.Slice()), x, m), want_gated)
+            << threads;
+      }
     }
   }
 }
