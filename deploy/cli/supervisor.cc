@@ -242,14 +242,14 @@ void Supervisor::OnExit(Unit& unit, const Process& process, int wait_status) {
     LogInfo("{} was told to leave; SIGHUP starts it again", unit.spec.name);
     unit.leaving = true;
   }
+  const Cause cause = CauseOf(process, wait_status);
   if (unit.leaving) {
     LogInfo("{} {}", process.spec.name, how);
   } else {
-    const std::string cause = CauseOf(process, wait_status);
-    LogWarn("{}", cause);
-    if (!unit.failing || (unit.cause_is_loss && code > 0 && code != kGroupLost)) {
-      unit.cause = cause;
-      unit.cause_is_loss = code == kGroupLost;
+    LogWarn("{}", cause.text);
+    if (!unit.failing || (unit.cause_follows && !cause.follows)) {
+      unit.cause = cause.text;
+      unit.cause_follows = cause.follows;
     }
   }
   FailUnit(unit);
@@ -272,6 +272,7 @@ void Supervisor::StartUnit(Unit& unit) {
     if (!pid.ok()) {
       LogError("{} does not start: {}", process.spec.name, Message(pid.status()));
       unit.cause = fmt::format("{} does not start: {}", process.spec.name, Message(pid.status()));
+      unit.cause_follows = false;
       FailUnit(unit);
       RestartWhenEmpty(unit);
       return;
@@ -305,19 +306,25 @@ void Supervisor::RestartWhenEmpty(Unit& unit) {
   LogInfo("starting {} again in {} ms", unit.spec.name, unit.pause / kMillisecond);
 }
 
-// The kernel that ends a process for its memory says so to nobody but the cgroup's counter.
-std::string Supervisor::CauseOf(const Process& process, int wait_status) {
-  std::string cause = fmt::format("{} {}", process.spec.name, DescribeExit(wait_status));
+// The kernel that ends a process for its memory says so to nobody but the cgroup's counter. Other
+// SIGKILLs of a unit that fails are ours.
+Supervisor::Cause Supervisor::CauseOf(const Process& process, int wait_status) {
+  std::string text = fmt::format("{} {}", process.spec.name, DescribeExit(wait_status));
   if (WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGKILL) {
     const int64_t kills = ReadOomKills();
-    if (kills > num_oom_kills_) {
-      cause += ": the kernel, because this cgroup's memory is used up; lower groups[].kv_memory";
-    }
+    const bool out_of_memory = kills > num_oom_kills_;
     num_oom_kills_ = kills;
-    return cause;
+    if (out_of_memory) {
+      text +=
+          ": the kernel, because the machine's or this cgroup's memory is used up; lower "
+          "groups[].kv_memory";
+    }
+    return {text, !out_of_memory};
   }
+  const int code = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : -1;
   const std::string error = process.last_error->Read();
-  return error.empty() ? cause : cause + ": " + error;
+  if (!error.empty()) text += ": " + error;
+  return {text, code == 0 || code == kGroupLost};
 }
 
 void Supervisor::RunTimers() {

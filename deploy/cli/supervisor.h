@@ -89,8 +89,8 @@ class Supervisor {
     Nanos started = 0;
     Nanos pause = 0;             // before the next start, decided when the first process died
     bool failing = false;        // a process died, the others are on their way out
-    std::string cause = {};      // of its death: what ended the process that began it
-    bool cause_is_loss = false;  // which is that another is gone: there may be a better one
+    std::string cause = {};      // of its death: how the process ended that began it
+    bool cause_follows = false;  // because another was gone, most likely: that one's is better
     Nanos kill_at = 0;           // 0: no
     Nanos start_at = 0;          // 0: no
   };
@@ -107,7 +107,11 @@ class Supervisor {
   void OnExit(Unit& unit, const Process& process, int wait_status);
   void StartUnit(Unit& unit);
   void FailUnit(Unit& unit);
-  std::string CauseOf(const Process& process, int wait_status);
+  struct Cause {
+    std::string text;
+    bool follows;  // from the death of another process of the unit, most likely
+  };
+  Cause CauseOf(const Process& process, int wait_status);
   void RestartWhenEmpty(Unit& unit);
   void DropRemoved();
   void RunTimers();

@@ -2,9 +2,9 @@
 // depends on nothing but its index, so results do not depend on who does it.
 //
 // Every thread has its own range of the parts, which it does in order, so that it reads weights in
-// one stream. Who is done with his own takes from the others' ranges: a thread that another program
-// or the router keeps from its CPU, or that has the slower one, holds nobody up for longer than the
-// part it is in.
+// one stream. Who is done with his own takes from the ranges of the next few threads, the caller
+// from all: a thread that another program or the router keeps from its CPU, or that has the slower
+// one, holds nobody up for longer than the part it is in.
 //
 // Thread: Run from one thread at a time. Waiting: spins briefly, then sleeps on a futex
 // (std::atomic::wait), because a step has hundreds of calls but a worker may be idle for hours.

@@ -162,7 +162,7 @@ class MemoryTest(unittest.TestCase):
             wait_until(lambda: c.log().count("started worker g0/0") == 2, 20, "it starts again")
             count(2)
             os.kill(c.rank_pid(0), signal.SIGKILL)
-            named = ("worker g0/0 was killed by signal 9 (Killed): the kernel, because this "
+            named = ("worker g0/0 was killed by signal 9 (Killed): the kernel, because the machine's or this "
                      "cgroup's memory is used up; lower groups[].kv_memory\n")
             wait_until(lambda: named in c.log(), 20, named)
 
