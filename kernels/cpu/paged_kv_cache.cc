@@ -30,7 +30,7 @@ void Store(Element* to, const KvCacheSpec& spec, int slot, const float* k, const
            const Convert& convert) {
   const int64_t dims = spec.head_dim, block_size = spec.block_size;
   Element* const to_v = to + block_size * dims;
-  Element row[kMaxHeadDim];
+  Element row[kMaxHeadDim] = {};
   for (int64_t d = 0; d < dims; ++d) row[d] = convert(k[d], false);
   for (int64_t d = 0; d < dims; d += kStep) {
     std::memcpy(to + IndexOfK<kStep>(slot, d, dims), row + d, kStep * sizeof(Element));
