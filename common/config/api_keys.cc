@@ -7,16 +7,16 @@
 namespace tandem::config {
 namespace {
 
-std::string_view Trim(std::string_view s) {
+bool IsKeyCharacter(char c) { return c > ' ' && c < 0x7f; }
+
+}  // namespace
+
+std::string_view TrimApiKey(std::string_view s) {
   const auto is_space = [](char c) { return c == ' ' || c == '\t' || c == '\r'; };
   while (!s.empty() && is_space(s.front())) s.remove_prefix(1);
   while (!s.empty() && is_space(s.back())) s.remove_suffix(1);
   return s;
 }
-
-bool IsKeyCharacter(char c) { return c > ' ' && c < 0x7f; }
-
-}  // namespace
 
 StatusOr<std::vector<std::string>> ReadApiKeys(const std::string& path) {
   std::ifstream file(path);
@@ -35,7 +35,7 @@ StatusOr<std::vector<std::string>> ParseApiKeys(std::string_view text, const std
   while (!text.empty()) {
     ++line;
     const size_t end = std::min(text.find('\n'), text.size());
-    const std::string_view key = Trim(text.substr(0, end));
+    const std::string_view key = TrimApiKey(text.substr(0, end));
     text.remove_prefix(std::min(end + 1, text.size()));
     if (key.empty() || key.front() == '#') continue;
     if (!std::all_of(key.begin(), key.end(), IsKeyCharacter)) {

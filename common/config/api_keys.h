@@ -18,6 +18,9 @@ StatusOr<std::vector<std::string>> ReadApiKeys(const std::string& path);
 // The same of what a file holds; `path` is for errors.
 StatusOr<std::vector<std::string>> ParseApiKeys(std::string_view text, const std::string& path);
 
+// Without the blanks around it, in the file as in a request.
+std::string_view TrimApiKey(std::string_view s);
+
 // Whether a router could take the cluster's keys; OK where it has none.
 Status CheckApiKeys(const Cluster& cluster);
 

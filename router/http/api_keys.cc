@@ -9,17 +9,6 @@
 #include "common/config/api_keys.h"
 
 namespace tandem::http {
-namespace {
-
-std::string_view Trim(std::string_view s) {
-  const auto is_space = [](char c) { return c == ' ' || c == '\t' || c == '\r'; };
-  while (!s.empty() && is_space(s.front())) s.remove_prefix(1);
-  while (!s.empty() && is_space(s.back())) s.remove_suffix(1);
-  return s;
-}
-
-}  // namespace
-
 ApiKeys::Digest ApiKeys::DigestOf(std::string_view key) {
   Digest digest;
   SHA256(reinterpret_cast<const unsigned char*>(key.data()), key.size(), digest.data());
@@ -46,7 +35,7 @@ uint64_t ApiKeys::ClientOf(std::string_view authorization) const {
   for (size_t i = 0; i < kScheme.size(); ++i) {
     if (std::tolower(static_cast<unsigned char>(authorization[i])) != kScheme[i]) return 0;
   }
-  const Digest digest = DigestOf(Trim(authorization.substr(kScheme.size())));
+  const Digest digest = DigestOf(config::TrimApiKey(authorization.substr(kScheme.size())));
   int matches = 0;  // all keys are tried
   for (const Digest& known : digests_) {
     matches += CRYPTO_memcmp(known.data(), digest.data(), digest.size()) == 0 ? 1 : 0;

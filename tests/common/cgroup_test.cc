@@ -3,8 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <filesystem>
-#include <fstream>
 #include <string>
 
 #include "tests/support/fork_rank.h"
@@ -16,11 +14,7 @@ constexpr int64_t kGiB = int64_t{1} << 30;
 
 class Root {
  public:
-  void Write(const std::string& path, const std::string& text) {
-    const std::filesystem::path full = std::filesystem::path(folder_.path()) / path;
-    std::filesystem::create_directories(full.parent_path());
-    std::ofstream(full) << text << "\n";
-  }
+  void Write(const std::string& path, const std::string& text) { folder_.Write(path, text); }
   CgroupMemory Memory() const { return ReadCgroupMemory(folder_.path()); }
   int64_t OomKills() const { return ReadOomKills(folder_.path()); }
 

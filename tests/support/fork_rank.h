@@ -9,6 +9,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <string>
 #include <utility>
@@ -29,6 +30,13 @@ class TempFolder {
     std::filesystem::remove_all(path_, ignored);
   }
   const std::string& path() const { return path_; }
+
+  // A file of the folder, and the folders that it is in.
+  void Write(const std::string& path, const std::string& text) const {
+    const std::filesystem::path full = std::filesystem::path(path_) / path;
+    std::filesystem::create_directories(full.parent_path());
+    std::ofstream(full) << text << "\n";
+  }
 
  private:
   std::string path_;

@@ -4,8 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
 #include <thread>
 
 #include "tests/support/fork_rank.h"
@@ -17,11 +15,7 @@ using Cpus = std::vector<int>;
 
 class Root {
  public:
-  void Write(const std::string& path, const std::string& text) {
-    const std::filesystem::path full = std::filesystem::path(folder_.path()) / path;
-    std::filesystem::create_directories(full.parent_path());
-    std::ofstream(full) << text << "\n";
-  }
+  void Write(const std::string& path, const std::string& text) { folder_.Write(path, text); }
   UsableCpus Read(const Cpus& affinity) const { return ReadUsableCpus(affinity, folder_.path()); }
   int Quota() const { return Read({0}).quota; }
 

@@ -70,20 +70,6 @@ TANDEM_SIMD void Tile(const uint8_t* panels, int64_t panel_bytes, int64_t steps,
   }
 }
 
-// Calls Tile<rows, kPanels>.
-template <int kPanels, int kRows>
-TANDEM_SIMD void TileOf(int rows, const uint8_t* panels, int64_t panel_bytes, int64_t steps,
-                        const uint8_t* x, int64_t x_stride, int64_t ahead, float* tile,
-                        int tile_rows) {
-  if constexpr (kRows > 1) {
-    if (rows < kRows) {
-      return TileOf<kPanels, kRows - 1>(rows, panels, panel_bytes, steps, x, x_stride, ahead, tile,
-                                        tile_rows);
-    }
-  }
-  Tile<kRows, kPanels>(panels, panel_bytes, steps, x, x_stride, ahead, tile, tile_rows);
-}
-
 // All rows of panels [begin, end), one panel (or gate and up) after the other.
 void OneByOne(const MatMulJob& job, int64_t begin, int64_t end) {
   alignas(64) float tile[2][kMostRows * 16];
@@ -94,8 +80,10 @@ void OneByOne(const MatMulJob& job, int64_t begin, int64_t end) {
       const int rows = static_cast<int>(job.rows - row < kMostRows ? job.rows - row : kMostRows);
       const auto* x = static_cast<const uint8_t*>(job.x) + row * job.x_stride;
       for (int i = 0; i < width; ++i) {
-        TileOf<1, kMostRows>(rows, job.panels + (p + i) * job.panel_bytes, job.panel_bytes, steps,
-                             x, job.x_stride, row == 0 ? kStreamAhead : 0, tile[i], kMostRows);
+        WithRows<kMostRows>(rows, [&]<int kRows>() {
+          Tile<kRows, 1>(job.panels + (p + i) * job.panel_bytes, job.panel_bytes, steps, x,
+                         job.x_stride, row == 0 ? kStreamAhead : 0, tile[i], kMostRows);
+        });
       }
       if (job.gate_up) {
         StoreGateTile(job, p / 2, row, rows, tile[0], tile[1]);
@@ -119,9 +107,11 @@ void FourPanels(const MatMulJob& job, int64_t p) {
       _mm_prefetch(next + 64 * line, _MM_HINT_T1);
     }
     const int rows = static_cast<int>(job.rows - row < kTileRows ? job.rows - row : kTileRows);
-    TileOf<kTilePanels, kTileRows>(rows, panels, job.panel_bytes, (job.cols + 1) / 2,
-                                   static_cast<const uint8_t*>(job.x) + row * job.x_stride,
-                                   job.x_stride, 0, tile[0], kTileRows);
+    WithRows<kTileRows>(rows, [&]<int kRows>() {
+      Tile<kRows, kTilePanels>(panels, job.panel_bytes, (job.cols + 1) / 2,
+                               static_cast<const uint8_t*>(job.x) + row * job.x_stride,
+                               job.x_stride, 0, tile[0], kTileRows);
+    });
     for (int i = 0; i < kTilePanels; i += job.gate_up ? 2 : 1) {
       if (job.gate_up) {
         StoreGateTile(job, (p + i) / 2, row, rows, tile[i], tile[i + 1]);
